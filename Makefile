@@ -1,0 +1,82 @@
+# Every target sets itself up: all it needs is Python 3.11 or newer and a package index.
+# Written for GNU make 3.81 and later (macOS ships 3.81).
+
+# The first of these that works and is new enough makes .venv; `make PYTHON=/my/python test` picks another.
+PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+MADE := $(VENV)/.made
+
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.NOTPARALLEL:
+.PHONY: help demo test lint format bench clean moved
+
+help:
+	@echo 'make demo    two throw-away servers, a table copied between them, the result checked'
+	@echo 'make test    every check: ruff, mypy, lint-imports, pytest with branch coverage'
+	@echo 'make lint    the checks without the tests'
+	@echo 'make format  put the code in form'
+	@echo 'make bench   measure the relay'
+	@echo 'make clean   remove .venv, caches and what was built'
+
+demo: $(VENV)/.demo
+	$(BIN)/pgsluice demo
+
+test: lint
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: $(VENV)/.benchmarks
+	$(BIN)/python benchmarks/relay.py
+
+clean:
+	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment: a stamp for it, and one for each set of packages in it ---
+
+# `dev` holds all of `demo`, so the one install stamps both.
+$(VENV)/.dev: $(MADE) pyproject.toml
+	$(PIP) install --quiet --editable '.[dev]'
+	@touch $(VENV)/.demo $@
+
+$(VENV)/.demo: $(MADE) pyproject.toml
+	$(PIP) install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.benchmarks: $(MADE) pyproject.toml
+	$(PIP) install --quiet --editable '.[benchmarks]'
+	@touch $@
+
+# A venv knows its own path: one that came along when the tree was copied or moved works on the old tree.
+# The stamp holds the path it was made for; where that is not here, or its Python is gone, it is made anew.
+ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(MADE) 2>/dev/null),$(CURDIR))
+$(MADE): moved
+endif
+
+$(MADE):
+	@rm -rf $(VENV); \
+	for python in $(PYTHON); do \
+	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        echo "making $(VENV) with $$python"; \
+	        "$$python" -m venv $(VENV) && echo '$(CURDIR)' >$@ && exit 0; \
+	        rm -rf $(VENV); exit 1; \
+	    fi; \
+	done; \
+	echo 'pgsluice needs Python 3.11 or newer with its venv module; none of these is one: $(PYTHON)' >&2; \
+	echo 'Name yours with PYTHON=/path/to/python (Debian and Ubuntu: apt-get install python3-venv).' >&2; \
+	exit 1

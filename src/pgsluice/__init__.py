@@ -1,0 +1,1 @@
+"""pgsluice copies tables between PostgreSQL servers: staged, counted, checked, passed on in one transaction."""

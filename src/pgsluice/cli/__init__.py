@@ -1,0 +1,83 @@
+"""The command line: one file a command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from pgsluice.cli.clean import clean
+from pgsluice.cli.demo import demo
+from pgsluice.cli.plan import plan
+from pgsluice.cli.status import status
+from pgsluice.cli.sync import sync
+from pgsluice.errors import PgsluiceError
+from pgsluice.version import VERSION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="pgsluice")
+def cli() -> None:
+    """Copy tables between PostgreSQL servers.
+
+    Rows stream into a staging table on the target, are counted and checked there, and pass into the final table in
+    one transaction.
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 usage, 3 some tables failed, 4 verification found a difference,
+    5 worth trying later, 6 refused (nothing written), 11 another run holds the table, 130/143 interrupted.
+    """
+
+
+for command in (sync, plan, status, clean, demo):
+    cli.add_command(command)
+
+
+class _Signals:
+    """Turns the first SIGINT or SIGTERM into KeyboardInterrupt; later ones find the clean-up under way."""
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+
+    def install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.caught is None:
+            self.caught = number
+            raise KeyboardInterrupt
+        print("pgsluice: rolling back and cleaning up, a moment please", file=sys.stderr)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code that its help tells."""
+    signals = _Signals()
+    signals.install()
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as asked:
+        code = asked.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except PgsluiceError as error:
+        _show(error)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = 128 + (signals.caught or signal.SIGINT)
+        print("pgsluice: interrupted; what was begun has been rolled back", file=sys.stderr)
+    except BrokenPipeError:  # the reader of our output has left
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show(error: PgsluiceError) -> None:
+    print(f"pgsluice: {error}", file=sys.stderr)
+    if "--json" in sys.argv:
+        line = {"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint}
+        print(json.dumps({**line, "step": error.step, "table": error.table, "sqlstate": error.sqlstate}))

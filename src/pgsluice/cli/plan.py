@@ -1,0 +1,92 @@
+"""``pgsluice plan``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from pgsluice.cli.options import selection
+from pgsluice.errors import PgsluiceError, PlanError
+from pgsluice.job import Options, Selection, SyncJob
+from pgsluice.plan import SyncPlan
+from pgsluice.run import Run, statements
+from pgsluice.session import Endpoint
+from pgsluice.sinks.progress import size
+
+
+@click.command()
+@selection
+def plan(source: Endpoint, target: Endpoint, chosen: Selection, options: Options, as_json: bool) -> int:
+    """Print what `sync` would do with the same options, its SQL included. Writes nothing.
+
+    \b
+    pgsluice plan --source service=shop --target service=lake --table sales.orders
+    """
+    outcomes = Run(source, target, options).plan(chosen)
+    for job, outcome in outcomes:
+        click.echo(json.dumps(_as_dict(job, outcome), ensure_ascii=False) if as_json else _as_text(job, outcome))
+    failed = [outcome for _, outcome in outcomes if isinstance(outcome, PgsluiceError)]
+    if as_json:
+        click.echo(json.dumps({"planned": len(outcomes) - len(failed), "refused": len(failed)}))
+    codes = {error.exit_code for error in failed}
+    return codes.pop() if len(codes) == 1 else 6 if codes else 0
+
+
+def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> dict[str, Any]:
+    head = {"source": str(job.source), "target": str(job.target), "mode": job.mode.value}
+    if isinstance(outcome, PgsluiceError):
+        refusals = outcome.refusals if isinstance(outcome, PlanError) else (outcome.message,)
+        return {**head, "status": "refused", "exit_code": outcome.exit_code, "refusals": refusals, "hint": outcome.hint}
+    table = outcome.facts.source_table
+    return {
+        **head,
+        "status": "planned",
+        "job_id": outcome.job_id,
+        "rows_estimated": table.rows,
+        "bytes": table.bytes,
+        "columns": {column.name: column.type for column in outcome.columns},
+        "key": outcome.key.columns,
+        "key_reason": outcome.key_reason,
+        "staging": outcome.staging.value,
+        "staging_reason": outcome.staging_reason,
+        "lane": outcome.lane.value,
+        "lane_reason": outcome.lane_reason,
+        "format": outcome.format.value,
+        "format_reason": outcome.format_reason,
+        "creates": outcome.creation is not None,
+        "max_delete": str(outcome.options.max_delete) if outcome.deletes else None,
+        "notes": outcome.notes,
+        "statements": [{"step": step, "sql": text} for step, text in statements(outcome)],
+    }
+
+
+def _as_text(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> str:
+    return "\n".join(_lines(job, outcome))
+
+
+def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> Iterator[str]:
+    if isinstance(outcome, PgsluiceError):
+        yield f"{job.source} -> {job.target}: refused ({job.mode})"
+        for refusal in outcome.refusals if isinstance(outcome, PlanError) else (outcome.message, outcome.hint):
+            yield f"  - {refusal}"
+        return
+    table = outcome.facts.source_table
+    rows = f"about {table.rows:,} rows" if table.rows >= 0 else "rows not estimated"
+    deletes = (
+        f"; deletes up to {outcome.options.max_delete} of the rows in scope" if outcome.deletes else "; no deletes"
+    )
+    yield f"{job.source} -> {job.target}: {job.mode}{deletes}"
+    yield f"  source   PostgreSQL {outcome.facts.source.major}, {rows}, {size(table.bytes)}"
+    yield f"  target   PostgreSQL {outcome.facts.target.major}, table {'is created' if outcome.creation else 'exists'}"
+    yield f"  key      {', '.join(outcome.key.columns)} ({outcome.key_reason})"
+    yield f"  staging  {outcome.staging}: {outcome.staging_reason}"
+    yield f"  lane     {outcome.lane}: {outcome.lane_reason}"
+    yield f"  format   {outcome.format}: {outcome.format_reason}"
+    for note in outcome.notes:
+        yield f"  note     {note}"
+    for step, text in statements(outcome):
+        yield f"  -- {step}"
+        yield "\n".join(f"  {line}" for line in f"{text};".splitlines())

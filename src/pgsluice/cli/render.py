@@ -1,0 +1,55 @@
+"""Values as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pgsluice.model import Report, TableReport
+from pgsluice.sinks.progress import size
+
+
+def table_report(report: TableReport) -> str:
+    """Return one job's report."""
+    return "\n".join(_table_lines(report))
+
+
+def _table_lines(report: TableReport) -> Iterator[str]:
+    yield f"{report.source} -> {report.target}: {report.status} in {report.seconds:.2f} s ({report.mode})"
+    if report.error:
+        where = f" at step {report.step}" if report.step else ""
+        state = f" [SQLSTATE {report.sqlstate}]" if report.sqlstate else ""
+        yield _indented(f"failed{where}: {report.error}{state}")
+        if report.hint:
+            yield _indented(report.hint)
+    else:
+        created = "; the table was created" if report.created else ""
+        yield (
+            f"  inserted {report.inserted:,}, updated {report.updated:,}, unchanged {report.unchanged:,},"
+            f" deleted {report.deleted:,}{created}"
+        )
+        yield f"  relayed {report.staging_count:,} rows, {size(report.bytes)}"
+        if report.verified:
+            yield (
+                f"  counted {report.source_count:,} on the source, {report.staging_count:,} staged;"
+                f" the target has {report.target_count:,}"
+            )
+        yield f"  lane {report.lane}: {report.lane_reason}"
+        yield f"  format {report.format}: {report.format_reason}"
+        memory = f"; psql {size(report.psql_peak_bytes)}" if report.psql_peak_bytes else ""
+        yield f"  staging {report.staging}; memory at most {size(report.peak_bytes)}{memory}"
+    if report.steps:
+        yield "  steps " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
+    for note in report.notes:
+        yield f"  note: {note}"
+
+
+def run_summary(report: Report) -> str:
+    """Return the line that closes a run."""
+    done = sum(table.status == "done" for table in report.tables)
+    rows = sum(table.staging_count for table in report.tables)
+    failed = f", {len(report.failed)} failed" if report.failed else ""
+    return f"run {report.run_id}: {done} of {len(report.tables)} done{failed}, {rows:,} rows relayed, {report.seconds:.1f} s"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,73 @@
+"""``pgsluice sync``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+
+import click
+from rich.console import Console
+
+from pgsluice.cli.options import option, selection
+from pgsluice.cli.render import run_summary, table_report
+from pgsluice.events import Sink
+from pgsluice.job import Options, Selection
+from pgsluice.run import Run
+from pgsluice.session import Endpoint
+from pgsluice.sinks.jsonlog import JsonLog
+from pgsluice.sinks.progress import LiveProgress, PlainProgress
+
+
+@click.command()
+@selection
+@option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="On stderr: progress for people, or one JSON object an event.",
+)
+@option("--quiet", "-q", "quiet", is_flag=True, help="No progress on stderr.")
+def sync(  # noqa: D417 - click documents them
+    source: Endpoint,
+    target: Endpoint,
+    chosen: Selection,
+    options: Options,
+    as_json: bool,
+    log_format: str,
+    quiet: bool,
+) -> int:
+    """Make tables of the target equal to those of the source.
+
+    \b
+    pgsluice sync --source service=shop --target service=lake --table 'sales.*' --to 'raw.{table}'
+    """
+    with listening(log_format, quiet=quiet) as sinks:
+        report = Run(source, target, options, sinks).sync(chosen)
+    if as_json:
+        for table in report.tables:
+            click.echo(json.dumps(table.to_dict(), ensure_ascii=False))
+        summary = report.to_dict()
+        click.echo(json.dumps({**summary, "tables": len(report.tables)}, ensure_ascii=False))
+    else:
+        for table in report.tables:
+            click.echo(table_report(table))
+        click.echo(run_summary(report))
+    return report.exit_code
+
+
+@contextlib.contextmanager
+def listening(log_format: str, *, quiet: bool) -> Iterator[tuple[Sink, ...]]:
+    """Return the sinks that suit stderr."""
+    if log_format == "json":
+        yield (JsonLog(sys.stderr),)
+    elif quiet:
+        yield ()
+    elif sys.stderr.isatty():
+        with LiveProgress(Console(stderr=True)) as live:
+            yield (live,)
+    else:
+        with PlainProgress(sys.stderr) as plain:
+            yield (plain,)

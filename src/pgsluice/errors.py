@@ -1,0 +1,184 @@
+"""The error tree. Every error names the thing, says why, and shows the way out.
+
+    PgsluiceError                 1    failed
+    ├── UsageError                2    wrong option or connection string
+    │   ├── TableNameError        2    not of the form schema.table
+    │   ├── UnknownTableError     2    no such table, or a pattern that matches none
+    │   └── UserSqlError          2    a condition or query of the user's that is not valid
+    ├── ConnectError              5    the server can't be reached
+    │   └── LoginError            2    it was reached and refused us: password, role, database
+    ├── StepError                 1    the server refused a statement
+    │   └── TemporaryError        5    the same, where trying again later can help
+    │       └── CommitUnknownError  5  a COMMIT whose outcome could not be learned
+    ├── RefusedError              6    refused, nothing was written
+    │   ├── PlanError             6    every refusal of a plan at once
+    │   └── GateError             6    refused inside the merge transaction, rolled back
+    │       ├── DeleteGuardError  6    more deletes than allowed
+    │       └── StagingLostError  5    the staging table was emptied under us
+    ├── VerifyError               4    what arrived is not what was sent, rolled back
+    ├── BusyError                 11   another run holds the target table
+    └── EmbeddedError             1    a local PostgreSQL could not be found or started
+
+The numbers are the exit codes of the command line (Ctrl-C is 130 and SIGTERM 143 there).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_URI_PASSWORD = re.compile(r"(?P<head>\b\w+://[^\s:/@]*:)[^\s/]*(?=@)")
+_PAIR = re.compile(
+    r"(?P<head>\b(?:password|sslpassword|oauth_client_secret)\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&']+)", re.IGNORECASE
+)
+
+
+def scrub(text: str) -> str:
+    """Return `text` with the passwords of connection strings replaced by ``***``."""
+    return _PAIR.sub(r"\g<head>***", _URI_PASSWORD.sub(r"\g<head>***", text))
+
+
+class PgsluiceError(Exception):
+    """Something failed."""
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str = "",
+        step: str | None = None,
+        table: str | None = None,
+        sqlstate: str | None = None,
+    ) -> None:
+        """Keep the parts apart; secrets are taken out of the texts.
+
+        Args:
+            message: what failed and why; the class's docstring where empty.
+            hint: what to do next.
+            step: the step of the data's way, as in events ("relay", "merge" ..).
+            table: the target table, ``schema.table``.
+            sqlstate: the five characters PostgreSQL sent, where it did.
+        """
+        self.message = scrub(message or (type(self).__doc__ or "").strip())
+        self.hint = scrub(hint)
+        self.step = step
+        self.table = table
+        self.sqlstate = sqlstate
+        super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by attributes, so that an error crosses processes whole."""
+        return (_revive, (type(self), self.__dict__))
+
+    def __str__(self) -> str:
+        """Return one readable line or two: where, what, why; then the way out."""
+        where = ": ".join(part for part in (self.table, self.step) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        if self.sqlstate:
+            text = f"{text} [SQLSTATE {self.sqlstate}]"
+        return f"{text}\n{self.hint}" if self.hint else text
+
+
+def _revive(kind: type[PgsluiceError], state: dict[str, Any]) -> PgsluiceError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, state["message"])
+    error.__dict__.update(state)
+    return error
+
+
+class UsageError(PgsluiceError):
+    """The request can't be understood."""
+
+    exit_code = 2
+
+
+class TableNameError(UsageError):
+    """A table is named as schema.table."""
+
+
+class UnknownTableError(UsageError):
+    """No such table."""
+
+
+class UserSqlError(UsageError):
+    """The SQL given by the user is not valid."""
+
+
+class ConnectError(PgsluiceError):
+    """The server can't be reached."""
+
+    exit_code = 5
+
+
+class LoginError(ConnectError):
+    """The server answered and refused the login."""
+
+    exit_code = 2
+
+
+class StepError(PgsluiceError):
+    """The server refused a statement."""
+
+
+class TemporaryError(StepError):
+    """The server refused a statement, and trying again later can help."""
+
+    exit_code = 5
+
+
+class CommitUnknownError(TemporaryError):
+    """The connection broke during COMMIT and its outcome could not be learned."""
+
+
+class RefusedError(PgsluiceError):
+    """Refused before anything was written."""
+
+    exit_code = 6
+
+
+class PlanError(RefusedError):
+    """The plan holds refusals."""
+
+    def __init__(self, table: str, refusals: tuple[str, ...]) -> None:
+        """Gather every refusal of one job.
+
+        Args:
+            table: the target table, ``schema.table``.
+            refusals: a full sentence each: the thing, the reason, the way out.
+        """
+        lines = refusals[0] if len(refusals) == 1 else "\n".join(f"- {line}" for line in refusals)
+        joint = " " if len(refusals) == 1 else "\n"
+        super().__init__(f"refused, nothing was written:{joint}{lines}", step="plan", table=table)
+        self.refusals = refusals
+
+
+class GateError(RefusedError):
+    """A check inside the merge transaction refused it; everything was rolled back."""
+
+
+class DeleteGuardError(GateError):
+    """More rows would be deleted than the guard allows."""
+
+
+class StagingLostError(GateError):
+    """The staging table no longer holds what was committed into it."""
+
+    exit_code = 5
+
+
+class VerifyError(PgsluiceError):
+    """What arrived is not what was sent; everything was rolled back."""
+
+    exit_code = 4
+
+
+class BusyError(PgsluiceError):
+    """Another run holds this table."""
+
+    exit_code = 11
+
+
+class EmbeddedError(PgsluiceError):
+    """A local PostgreSQL could not be found or started."""

@@ -1,0 +1,91 @@
+"""Pure: what a column's values lose on the way from one type to another, and which types may travel in binary."""
+
+from __future__ import annotations
+
+import re
+
+from pgsluice.model import Column
+
+#: Core types whose binary form means the same on every server from 14 on. Not here: reg* and oid (numbers of one
+#: server), money (its scale is the locale's), interval (17's infinity is finite nonsense before), and what is unknown.
+BINARY_SAFE = frozenset({
+    "bigint", "bit", "bit varying", "boolean", "bytea", "character", "character varying", "cidr", "date",
+    "double precision", "inet", "integer", "json", "jsonb", "macaddr", "macaddr8", "name", "numeric", "real", "smallint",
+    "text", "time with time zone", "time without time zone", "timestamp with time zone",
+    "timestamp without time zone", "uuid", '"char"',
+})  # fmt: skip
+_WITHOUT_EQUALITY = frozenset({"json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle"})
+_INTEGERS = {"smallint": 5, "integer": 10, "bigint": 19}
+_SPLIT = re.compile(r"^(?P<name>[^(\[]+?)(?:\((?P<modifier>[^)]*)\))?(?P<rest>[^(\[]*)(?P<array>(?:\[\])*)$")
+_TIMES = frozenset({
+    "timestamp without time zone", "timestamp with time zone", "time without time zone", "time with time zone",
+})  # fmt: skip
+_DEFAULT_PRECISION = 6
+
+
+def binary_obstacle(column: Column) -> str | None:
+    """Return why the column must travel as text, or None where binary is proven safe."""
+    if column.kind == "e":  # an enum's binary form is its label
+        return None
+    if column.kind != "b":
+        return f"{column.name} is {column.type}, checked by the target only as text"
+    return None if column.leaf in BINARY_SAFE else f"{column.name} is {column.type}, not proven safe in binary"
+
+
+def lacks_equality(column: Column) -> bool:
+    """Tell whether the type has no equality that could identify a row."""
+    return column.leaf in _WITHOUT_EQUALITY
+
+
+def loss(source: Column, target: Column) -> str | None:
+    """Return why values of `source` may not survive in `target`, or None where every value does, through text."""
+    if source.enum and target.enum:
+        lost = [label for label in source.enum[2] if label not in target.enum[2]]
+        return f"{source.name}: the target's {target.type} lacks {', '.join(map(repr, lost))}" if lost else None
+    if source.type == target.type or target.type in ("text", "character varying"):
+        # char(n) would keep its padding in text: the image of the source, so nothing is lost
+        return None
+    from_name, from_modifier, from_array = _parts(source.type)
+    to_name, to_modifier, to_array = _parts(target.type)
+    if from_array == to_array and _widens(from_name, from_modifier, to_name, to_modifier):
+        return None
+    return (
+        f"{source.name} is {source.type} on the source and {target.type} on the target, which may not hold every value"
+    )
+
+
+def _parts(type_: str) -> tuple[str, tuple[int, ...], str]:
+    match = _SPLIT.match(type_)
+    if match is None:
+        return type_, (), ""
+    modifier = match["modifier"]
+    numbers = tuple(int(part) for part in modifier.split(",")) if modifier and re.match(r"^[-\d, ]+$", modifier) else ()
+    return f"{match['name']}{match['rest']}".strip(), numbers, match["array"]
+
+
+def _widens(name: str, modifier: tuple[int, ...], to_name: str, to_modifier: tuple[int, ...]) -> bool:
+    if name in _INTEGERS:
+        if to_name in _INTEGERS:
+            return _INTEGERS[name] <= _INTEGERS[to_name]
+        return to_name == "numeric" and (not to_modifier or _numeric_holds((_INTEGERS[name], 0), to_modifier))
+    if name != to_name:
+        return (name, to_name) in {
+            ("date", "timestamp without time zone"),
+            ("cidr", "inet"),
+            ("macaddr", "macaddr8"),
+            ("json", "text"),
+            ("character varying", "text"),
+        }
+    if name == "numeric":
+        return not to_modifier or (bool(modifier) and _numeric_holds(modifier, to_modifier))
+    if name == "character varying" or name == "bit varying":
+        return not to_modifier or (bool(modifier) and modifier <= to_modifier)
+    if name in _TIMES or name == "interval":
+        return (modifier or (_DEFAULT_PRECISION,)) <= (to_modifier or (_DEFAULT_PRECISION,))
+    return False
+
+
+def _numeric_holds(modifier: tuple[int, ...], to_modifier: tuple[int, ...]) -> bool:
+    precision, scale = (*modifier, 0)[:2]
+    to_precision, to_scale = (*to_modifier, 0)[:2]
+    return scale <= to_scale and precision - scale <= to_precision - to_scale

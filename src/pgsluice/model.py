@@ -1,0 +1,365 @@
+"""What the engine learns and returns, as frozen values."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgsluice.job import TableRef
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as one server's catalog describes it.
+
+    Attributes:
+        name: as the catalog spells it.
+        type: `format_type` with the type modifier, schema-qualified outside pg_catalog; valid SQL.
+        leaf: the element type where `type` is an array, else the type itself, without modifier.
+        kind: typtype of the leaf: ``b`` base, ``e`` enum, ``d`` domain, ``c`` composite, ``r`` range, ``m`` multirange.
+        not_null: NULL is refused by the table (a primary key's columns included).
+        default: the default expression as SQL, or None.
+        default_is_local: the default needs nothing but built-in functions and the column's own type.
+        generated: ``s`` stored, ``v`` virtual, else empty.
+        identity: ``a`` always, ``d`` by default, else empty.
+        collation: (schema, name) where the column's collation is not its type's own, else None.
+        enum: (schema, name, labels in order) of the leaf where it is an enum, else None.
+        equality: (schema, name) of the type's own ``=``.
+    """
+
+    name: str
+    type: str
+    leaf: str
+    kind: str = "b"
+    not_null: bool = False
+    default: str | None = None
+    default_is_local: bool = True
+    generated: str = ""
+    identity: str = ""
+    collation: tuple[str, str] | None = None
+    enum: tuple[str, str, tuple[str, ...]] | None = None
+    equality: tuple[str, str] = ("pg_catalog", "=")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A unique index whose equality is checked at once (not deferred), over plain columns and all rows.
+
+    Attributes:
+        name: of the index.
+        columns: in index order.
+        operators: (schema, name) of each column's equality in the index's operator class.
+        primary: it is the primary key.
+        not_null: no column of it can hold NULL.
+        constraint: it belongs to a UNIQUE or PRIMARY KEY constraint.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    operators: tuple[tuple[str, str], ...]
+    primary: bool
+    not_null: bool
+    constraint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A table, view or query as one server describes it.
+
+    Attributes:
+        ref: schema and name; for a query, empty schema and "(query)".
+        oid: of the relation in its server; 0 for a query.
+        relkind: as in pg_class; ``q`` for a query.
+        columns: in attribute order, dropped ones left out.
+        keys: usable unique indexes, primary key first, then fewest columns.
+        rows: the planner's estimate; -1 where never analysed.
+        bytes: heap and TOAST of the relation and its partitions.
+        privileges: of the connected role: a subset of SELECT, INSERT, UPDATE, DELETE.
+        schema_usage: the role has USAGE on the schema.
+        row_security: policies would apply to the connected role.
+        triggers: names of enabled row and statement triggers of users, foreign keys left out.
+        leaves: oids of the tables that hold the rows (the relation itself, or its partitions).
+        owner: name of the owning role.
+    """
+
+    ref: TableRef
+    oid: int
+    relkind: str
+    columns: tuple[Column, ...]
+    keys: tuple[Key, ...] = ()
+    rows: int = -1
+    bytes: int = 0
+    privileges: frozenset[str] = frozenset({"SELECT"})
+    schema_usage: bool = True
+    row_security: bool = False
+    triggers: tuple[str, ...] = ()
+    leaves: tuple[int, ...] = ()
+    owner: str = ""
+
+    def column(self, name: str) -> Column | None:
+        """Return the column called `name`, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaInfo:
+    """What the connected role may do in a schema.
+
+    Attributes:
+        usage: USAGE.
+        create: CREATE.
+    """
+
+    usage: bool
+    create: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """A server and the session's place in it.
+
+    Attributes:
+        version: server_version_num, for example 160014.
+        system: system identifier, or None where the server hides it.
+        timeline: or None where the server hides it.
+        database: name.
+        database_oid: its oid.
+        in_recovery: a standby.
+        encoding: of the database, for example UTF8.
+        role: the current role.
+        can_create_schema: CREATE on the database.
+        can_use_temporary: TEMPORARY on the database.
+        address: "host:port" or the socket's path, for people.
+        started: start of the postmaster, as text; tells servers apart where `system` is hidden.
+        search_path: the role's own, in force before the session's prelude.
+        time_zone: the role's own, in force before the session's prelude.
+    """
+
+    version: int
+    system: str | None
+    timeline: int | None
+    database: str
+    database_oid: int
+    in_recovery: bool
+    encoding: str
+    role: str
+    can_create_schema: bool
+    can_use_temporary: bool
+    address: str
+    started: str
+    search_path: str
+    time_zone: str
+
+    @property
+    def major(self) -> int:
+        """Return the major version, for example 16."""
+        return self.version // 10000
+
+
+@dataclass(frozen=True, slots=True)
+class StagingTable:
+    """A staging table on the target.
+
+    Attributes:
+        ref: its name; the schema is ``pg_temp`` for a temporary one.
+        target: the table it feeds.
+        columns: in order, with the types they have in it.
+        run_id: the run that owns it.
+    """
+
+    ref: TableRef
+    target: TableRef
+    columns: tuple[Column, ...]
+    run_id: str
+
+    def __str__(self) -> str:
+        """Return the name as ``schema.table``."""
+        return str(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedData:
+    """What a copy put into a staging table.
+
+    Attributes:
+        staging: where.
+        source_count: rows the source sent, by its own count; -1 where it was not counted.
+        staging_count: rows the target took, by its COPY tag.
+        bytes: of the COPY stream.
+        seconds: of the relay.
+        lane: "psql" or "libpq".
+        psql_peak_bytes: peak resident memory of the psql process; 0 where unknown or none ran.
+        where: the condition the rows were read under, or None.
+    """
+
+    staging: StagingTable
+    source_count: int
+    staging_count: int
+    bytes: int
+    seconds: float
+    lane: str
+    psql_peak_bytes: int = 0
+    where: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as plain types."""
+        return _fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """What a merge did to the target, in rows.
+
+    Attributes:
+        staged: rows merged from staging.
+        inserted: rows that were new.
+        updated: rows that differed, by image.
+        unchanged: rows that were the same already, not written.
+        deleted: rows the source no longer has.
+        target_count: rows of the target table afterwards; -1 where it was not counted.
+        seconds: of the whole transaction.
+        created: the target table was created by it.
+    """
+
+    staged: int
+    inserted: int
+    updated: int
+    unchanged: int
+    deleted: int
+    target_count: int
+    seconds: float
+    created: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as plain types."""
+        return _fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """What became of one job.
+
+    Attributes:
+        run_id: the run it belongs to.
+        source: as the user named it.
+        target: ``schema.table``.
+        mode: "full" or "upsert".
+        status: "done", "failed", or "skipped" where the run ended before it.
+        source_count: rows the source sent, by its own count; -1 where it was not counted.
+        staging_count: rows staged.
+        target_count: rows of the target table afterwards; -1 where it was not counted.
+        inserted: rows that were new.
+        updated: rows that differed, by image.
+        unchanged: rows that were the same already, not written.
+        deleted: rows the source no longer had.
+        verified: the counts were compared inside the merge transaction and agreed.
+        created: the target table was created.
+        bytes: of the COPY stream.
+        seconds: wall clock of the job.
+        steps: seconds a step, in order.
+        lane: "psql" or "libpq", and why in `lane_reason`.
+        lane_reason: one sentence.
+        format: "text" or "binary", and why in `format_reason`.
+        format_reason: one sentence.
+        staging: "unlogged" or "temporary".
+        peak_bytes: peak resident memory of this process.
+        psql_peak_bytes: peak resident memory of psql; 0 where none ran or the system does not tell.
+        notes: what the user should know: columns not copied, things not created.
+        error: the message, or None.
+        hint: the way out, or "".
+        step: the step that failed, or None.
+        sqlstate: of the failure, or None.
+        exit_code: what the failure stands for on the command line; 0 where done.
+    """
+
+    run_id: str
+    source: str
+    target: str
+    mode: str
+    status: str = "skipped"
+    source_count: int = -1
+    staging_count: int = 0
+    target_count: int = -1
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    verified: bool = False
+    created: bool = False
+    bytes: int = 0
+    seconds: float = 0.0
+    steps: dict[str, float] = field(default_factory=dict)
+    lane: str = ""
+    lane_reason: str = ""
+    format: str = ""
+    format_reason: str = ""
+    staging: str = ""
+    peak_bytes: int = 0
+    psql_peak_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    hint: str = ""
+    step: str | None = None
+    sqlstate: str | None = None
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as plain types."""
+        return _fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a run.
+
+    Attributes:
+        run_id: sorts by time.
+        tables: one report a job, in the order asked for.
+        seconds: wall clock.
+    """
+
+    run_id: str
+    tables: tuple[TableReport, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[TableReport, ...]:
+        """Return the jobs that were not done."""
+        return tuple(table for table in self.tables if table.status != "done")
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 where all is done, 3 where some is, else what the failures have in common, or 1."""
+        if not self.failed:
+            return 0
+        if len(self.failed) < len(self.tables):
+            return 3
+        codes = {table.exit_code for table in self.failed if table.status == "failed"}
+        return codes.pop() if len(codes) == 1 else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as plain types."""
+        return {
+            "run_id": self.run_id,
+            "status": {0: "done", 3: "partly done"}.get(self.exit_code, "failed"),
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 3),
+            "tables": [table.to_dict() for table in self.tables],
+        }
+
+
+def _fields(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass of this module
+    return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - walks any value of this module
+    if isinstance(value, TableRef):
+        return str(value)
+    if isinstance(value, StagingTable):
+        return str(value.ref)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value

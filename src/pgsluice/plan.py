@@ -1,0 +1,510 @@
+"""Pure: a job and the facts of both servers become one frozen plan, or a list of every reason to refuse it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pgsluice import fidelity
+from pgsluice.errors import PlanError
+from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob
+from pgsluice.model import Column, Key, SchemaInfo, ServerInfo, TableInfo
+
+OLDEST_SOURCE = 14
+OLDEST_TARGET = 15
+NEWEST_TRIED = 18
+
+#: Below this a copy, its checks and its merge go through in one transaction on a temporary table: nothing can be left
+#: behind. Above it, parallel plans over an unlogged table win.
+TEMPORARY_BELOW_BYTES = 8 << 20
+
+#: Below this, starting psql costs more than its cheaper reading saves (see benchmarks/lanes.py).
+PSQL_FROM_BYTES = 32 << 20
+
+_KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+_WRITABLE = frozenset({"r", "p"})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan is made from, all of it read before anything is written.
+
+    Attributes:
+        source: the source's server.
+        target: the target's server.
+        source_table: what is read.
+        target_table: what is written, or None where it does not exist.
+        target_schema: the schema of the target table, or None where it does not exist.
+        control_schema: our schema on the target, or None where it does not exist.
+        missing: types and collations of the source's columns that the target lacks.
+        psql: why psql can't read this source, or None where it can.
+    """
+
+    source: ServerInfo
+    target: ServerInfo
+    source_table: TableInfo
+    target_table: TableInfo | None
+    target_schema: SchemaInfo | None
+    control_schema: SchemaInfo | None
+    missing: frozenset[str] = frozenset()
+    psql: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What is created on the target where the table is missing.
+
+    Attributes:
+        schema: the schema has to be created first.
+        enums: (schema, name, labels) to create first.
+        columns: the table's definition, generated columns included.
+        primary_key: its columns; empty for none.
+        unique: columns of a UNIQUE constraint for a key that is not the primary one; empty for none.
+    """
+
+    schema: bool
+    enums: tuple[tuple[str, str, tuple[str, ...]], ...]
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    unique: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What will be done for one job.
+
+    Attributes:
+        job: as asked for.
+        job_id: the same for the same source, target, columns, condition and mode; names the job's state.
+        facts: what the plan was made from.
+        columns: what is copied, with the target's types: the staging table's definition.
+        key: what identifies a row, and by which equality.
+        key_reason: where the key comes from.
+        key_is_proven: the source enforces it, so staged rows need no look for NULL and duplicate keys.
+        updatable: columns that a merge may change.
+        staging: `UNLOGGED` or `TEMPORARY`.
+        staging_reason: one sentence.
+        lane: `PSQL` or `LIBPQ`.
+        lane_reason: one sentence.
+        format: of the COPY stream.
+        format_reason: one sentence.
+        creation: what is created first, or None where the target exists.
+        options: how it is carried out.
+        notes: what the user should know.
+    """
+
+    job: SyncJob
+    job_id: str
+    facts: Facts
+    columns: tuple[Column, ...]
+    key: Key
+    key_reason: str
+    key_is_proven: bool
+    updatable: tuple[str, ...]
+    staging: StagingKind
+    staging_reason: str
+    lane: Lane
+    lane_reason: str
+    format: CopyFormat
+    format_reason: str
+    creation: Creation | None
+    options: Options
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the copied columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def deletes(self) -> bool:
+        """Tell whether rows gone from the source are deleted."""
+        return self.job.mode is Mode.FULL
+
+
+def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
+    """Decide everything about a job.
+
+    Args:
+        job: what the user asks for.
+        facts: of both servers.
+        options: how.
+
+    Raises:
+        PlanError: it can't be done faithfully; holds every reason at once.
+    """
+    source, target = facts.source_table, facts.target_table
+    columns = _columns(source, target, facts.missing)
+    key, key_reason = _key(job, source, target, columns)
+    refusals = (
+        *_server_refusals(facts),
+        *_table_refusals(facts, job),
+        *_column_refusals(facts, columns),
+        *_key_refusals(job, facts, columns, key),
+        *_lane_refusals(facts, options),
+    )
+    if refusals or key is None:
+        raise PlanError(str(job.target), refusals)
+    staging, staging_reason = _staging(facts, options)
+    lane, lane_reason = _lane(facts, options)
+    format_, format_reason = _format(source, columns)
+    creation = None if target else _creation(facts, columns, key)
+    return SyncPlan(
+        job=job,
+        job_id=_job_id(job, facts.source, columns),
+        facts=facts,
+        columns=columns,
+        key=key,
+        key_reason=key_reason,
+        key_is_proven=_is_proven(key, source, columns),
+        updatable=tuple(column.name for column in columns if column.identity != "a" or target is None),
+        staging=staging,
+        staging_reason=staging_reason,
+        lane=lane,
+        lane_reason=lane_reason,
+        format=format_,
+        format_reason=format_reason,
+        creation=creation,
+        options=options,
+        notes=tuple(_notes(facts, columns, key, creation)),
+    )
+
+
+def _job_id(job: SyncJob, server: ServerInfo, columns: tuple[Column, ...]) -> str:
+    """Name the job by what it means, so that a changed condition or column list is another job."""
+    what = job.source.sql if isinstance(job.source, QuerySource) else str(job.source)
+    names = [column.name for column in columns]
+    identity = [server.system or server.address, server.database, what, str(job.target), names, job.where, job.mode]
+    return hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+def _columns(source: TableInfo, target: TableInfo | None, missing: frozenset[str]) -> tuple[Column, ...]:
+    """Return the columns both sides have, by name, as the target defines them; generated ones compute themselves."""
+    if target is None:
+        return tuple(_staged(column, missing) for column in source.columns if not column.generated)
+    return tuple(column for column in target.columns if not column.generated and source.column(column.name) is not None)
+
+
+def _staged(column: Column, missing: frozenset[str]) -> Column:
+    """Return the column as it is staged: an enum that the merge transaction will create waits there as text."""
+    if column.enum is None or column.leaf not in missing:
+        return column
+    array = "[]" if column.type.endswith("[]") else ""
+    return dataclasses.replace(
+        column, type=f"text{array}", leaf="text", kind="b", enum=None, equality=("pg_catalog", "=")
+    )
+
+
+def _column_refusals(facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]:
+    source, target = facts.source_table, facts.target_table
+    if not columns:
+        yield f"{source.ref} and {target.ref if target else source.ref} have no column in common."
+    if target is None:
+        yield from _creation_refusals(facts)
+        return
+    for column in target.columns:
+        theirs = source.column(column.name)
+        if theirs is None:
+            if column.not_null and not (column.default or column.identity or column.generated):
+                yield (
+                    f"Column {column.name} of {target.ref} is NOT NULL without a default and the source lacks it:"
+                    " give it a default, or drop NOT NULL."
+                )
+        elif not column.generated and (lost := fidelity.loss(theirs, column)):
+            yield f"Column {lost}: alter the target's column to {theirs.type}."
+    for column in source.columns:
+        if target.column(column.name) is None and column.not_null and not _fills_itself(column):
+            yield (
+                f"Column {column.name} of {source.ref} is NOT NULL and the target lacks it:"
+                f" add it ({column.name} {column.type}), or drop NOT NULL on the source."
+            )
+
+
+def _fills_itself(column: Column) -> bool:
+    return bool(column.default or column.identity or column.generated)
+
+
+def _creation_refusals(facts: Facts) -> Iterator[str]:
+    creatable = {column.leaf for column in facts.source_table.columns if column.enum}
+    for name in sorted(facts.missing - creatable):
+        yield f"The target has no type or collation {name}, which {facts.source_table.ref} needs: create it there first."
+    for column in facts.source_table.columns:
+        if column.generated and not column.default_is_local:
+            yield (
+                f"Generated column {column.name} calls functions of the source's own:"
+                " create them and the table on the target first."
+            )
+
+
+# --- key -------------------------------------------------------------------------------------------------------------
+
+
+def _key(
+    job: SyncJob, source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
+) -> tuple[Key | None, str]:
+    """Choose the key: given, the source's primary key, a NOT NULL unique index of it, or one of the target's."""
+    if job.key:
+        return _given_key(job.key, source, target, columns), "as given"
+    names = {column.name for column in columns}
+    for table, side in ((source, "source"), (target, "target")):
+        for key in table.keys if table else ():
+            if key.not_null and names.issuperset(key.columns):
+                what = "primary key" if key.primary else f"unique index {key.name}"
+                return _with_equality_of(target, key), f"{what} of the {side}"
+    return None, ""
+
+
+def _with_equality_of(target: TableInfo | None, key: Key) -> Key:
+    """Return `key` with the equality of the target's own index over the same columns, where it has one."""
+    theirs = _index_over(target, key.columns)
+    if theirs is None:
+        return key
+    operators = dict(zip(theirs.columns, theirs.operators, strict=True))
+    return Key(key.name, key.columns, tuple(operators[name] for name in key.columns), key.primary, key.not_null)
+
+
+def _given_key(
+    names: tuple[str, ...], source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
+) -> Key | None:
+    known = {column.name: column for column in columns}
+    if not known.keys() >= set(names):
+        return None
+    index = _index_over(target, names) or _index_over(source, names)
+    operators = dict(zip(index.columns, index.operators, strict=True)) if index else {}
+    equality = tuple(operators.get(name, known[name].equality) for name in names)
+    return Key(index.name if index else "", names, equality, bool(index and index.primary), not_null=True)
+
+
+def _index_over(table: TableInfo | None, names: tuple[str, ...]) -> Key | None:
+    return next((key for key in table.keys if set(key.columns) == set(names)), None) if table else None
+
+
+def _is_proven(key: Key, source: TableInfo, columns: tuple[Column, ...]) -> bool:
+    """Tell whether the source's index already forbids NULL and duplicates, under the very same types."""
+    index = _index_over(source, key.columns)
+    if index is None or not index.not_null or source.relkind not in _WRITABLE:
+        return False
+    mine = {column.name: column for column in columns}
+    return all(
+        (theirs := source.column(name)) is not None
+        and theirs.type == mine[name].type
+        and theirs.collation == mine[name].collation
+        for name in key.columns
+    )
+
+
+def _key_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key | None) -> Iterator[str]:
+    source, target = facts.source_table, facts.target_table
+    known = {column.name: column for column in columns}
+    if key is None:
+        lacking = [name for name in job.key if name not in known]
+        if lacking:
+            yield f"The key names {', '.join(lacking)}, which is not among the columns: {', '.join(known)}."
+        else:
+            yield (
+                f"{source.ref} has no primary key and no unique index over NOT NULL columns, so its rows can't be"
+                " told apart: name the columns that do with --key a,b."
+            )
+        return
+    for name in key.columns:
+        if fidelity.lacks_equality(known[name]):
+            yield f"Key column {name} is {known[name].type}, which has no equality: choose another key."
+    for column in columns if target else ():
+        if column.identity == "a" and column.name not in key.columns:
+            yield (
+                f"Column {column.name} of {job.target} is GENERATED ALWAYS AS IDENTITY and not in the key, so it can't"
+                f" be updated: ALTER TABLE {job.target} ALTER {column.name} SET GENERATED BY DEFAULT;"
+            )
+
+
+# --- servers, tables, privileges -------------------------------------------------------------------------------------
+
+
+def _server_refusals(facts: Facts) -> Iterator[str]:
+    source, target = facts.source, facts.target
+    if source.major < OLDEST_SOURCE:
+        yield f"The source is PostgreSQL {source.major}; {OLDEST_SOURCE} is the oldest that is read."
+    if target.major < OLDEST_TARGET:
+        yield f"The target is PostgreSQL {target.major}; {OLDEST_TARGET} is the oldest with MERGE."
+    if target.in_recovery:
+        yield f"The target {target.address} is a read-only standby: connect to its primary."
+    for side, server in (("source", source), ("target", target)):
+        if server.encoding == "SQL_ASCII":
+            yield f"The {side}'s database {server.database} is SQL_ASCII: what its bytes mean is not known."
+    if _is_same_database(source, target) and _same_relation(facts):
+        yield (
+            f"Source and target are the same table, {facts.source_table.ref} of database {source.database}:"
+            " change --target, or the name with --to."
+        )
+
+
+def _is_same_database(source: ServerInfo, target: ServerInfo) -> bool:
+    if source.system and target.system:
+        same = source.system == target.system
+    else:
+        same = (source.address, source.started) == (target.address, target.started)
+    return same and source.database_oid == target.database_oid
+
+
+def _same_relation(facts: Facts) -> bool:
+    return facts.target_table is not None and facts.source_table.oid == facts.target_table.oid
+
+
+def _table_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
+    source, target = facts.source_table, facts.target_table
+    role = facts.source.role
+    if source.row_security:
+        yield f"Row-level security of {source.ref} would hide rows from role {role}: use a role with BYPASSRLS."
+    if not source.schema_usage:
+        yield f"Role {role} may not use the source's schema: GRANT USAGE ON SCHEMA {source.ref.schema} TO {role};"
+    if "SELECT" not in source.privileges:
+        yield f"Role {role} may not read the source: GRANT SELECT ON {source.ref} TO {role};"
+    yield from _control_refusals(facts)
+    if target is None:
+        yield from _may_create_refusals(facts, job)
+        return
+    if target.relkind not in _WRITABLE:
+        yield f"{target.ref} is a {_KINDS.get(target.relkind, 'relation')}; only tables are written."
+    role = facts.target.role
+    if target.row_security:
+        yield f"Row-level security of {target.ref} applies to role {role}: use a role with BYPASSRLS."
+    if not target.schema_usage:
+        yield f"Role {role} may not use the target's schema: GRANT USAGE ON SCHEMA {target.ref.schema} TO {role};"
+    needed = ("SELECT", "INSERT", "UPDATE", "DELETE") if job.mode is Mode.FULL else ("SELECT", "INSERT", "UPDATE")
+    lacking = ", ".join(privilege for privilege in needed if privilege not in target.privileges)
+    if lacking:
+        yield f"Role {role} may not write the target: GRANT {lacking} ON {target.ref} TO {role};"
+
+
+def _may_create_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
+    role, database = facts.target.role, facts.target.database
+    if facts.target_schema is None:
+        if not facts.target.can_create_schema:
+            yield (
+                f"The target has no schema {job.target.schema} and role {role} may not create it:"
+                f" GRANT CREATE ON DATABASE {database} TO {role};"
+            )
+    elif not (facts.target_schema.create and facts.target_schema.usage):
+        yield (
+            f"{job.target} does not exist and role {role} may not create it:"
+            f" GRANT USAGE, CREATE ON SCHEMA {job.target.schema} TO {role};"
+        )
+
+
+def _control_refusals(facts: Facts) -> Iterator[str]:
+    role, database, control = facts.target.role, facts.target.database, facts.control_schema
+    if control is None and not facts.target.can_create_schema:
+        yield (
+            f"The target has no control schema and role {role} may not create it:"
+            f" GRANT CREATE ON DATABASE {database} TO {role};"
+        )
+    elif control is not None and not (control.usage and control.create):
+        yield (
+            f"Role {role} may not use the control schema: GRANT USAGE, CREATE ON SCHEMA pgsluice TO {role};"
+            f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgsluice TO {role};"
+        )
+
+
+# --- how it travels --------------------------------------------------------------------------------------------------
+
+
+def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
+    if options.staging is not StagingKind.AUTO:
+        return options.staging, "as asked"
+    if facts.source_table.relkind not in ("r", "p", "m"):
+        return StagingKind.UNLOGGED, "the size of the source is not known"
+    if facts.source_table.bytes >= TEMPORARY_BELOW_BYTES:
+        return StagingKind.UNLOGGED, f"the source has {TEMPORARY_BELOW_BYTES >> 20} MiB or more"
+    if not facts.target.can_use_temporary:
+        return StagingKind.UNLOGGED, f"role {facts.target.role} lacks TEMPORARY on the target"
+    return StagingKind.TEMPORARY, f"the source has less than {TEMPORARY_BELOW_BYTES >> 20} MiB"
+
+
+def _lane_refusals(facts: Facts, options: Options) -> Iterator[str]:
+    if options.lane is Lane.PSQL and facts.psql:
+        yield f"The psql lane was asked for and {facts.psql}: install psql, or choose --lane libpq."
+    if options.staging is StagingKind.TEMPORARY and not facts.target.can_use_temporary:
+        role, database = facts.target.role, facts.target.database
+        yield f"Temporary staging was asked for: GRANT TEMPORARY ON DATABASE {database} TO {role};"
+
+
+def _lane(facts: Facts, options: Options) -> tuple[Lane, str]:
+    if options.lane is not Lane.AUTO:
+        return options.lane, "as asked"
+    if facts.source_table.bytes < PSQL_FROM_BYTES:
+        return Lane.LIBPQ, f"the source has less than {PSQL_FROM_BYTES >> 20} MiB, not worth the start of psql"
+    if facts.psql:
+        return Lane.LIBPQ, facts.psql
+    return Lane.PSQL, f"the source has {PSQL_FROM_BYTES >> 20} MiB or more"
+
+
+def _format(source: TableInfo, columns: tuple[Column, ...]) -> tuple[CopyFormat, str]:
+    for column in columns:
+        theirs = source.column(column.name)
+        if theirs is None or theirs.type != column.type:
+            came = theirs.type if theirs else "nothing"
+            return CopyFormat.TEXT, f"{column.name} is {came} on the source and {column.type} on the target"
+        if obstacle := fidelity.binary_obstacle(theirs):
+            return CopyFormat.TEXT, obstacle
+    return CopyFormat.BINARY, "every column has the same, binary-safe type on both sides"
+
+
+# --- what is created, what is told -----------------------------------------------------------------------------------
+
+
+def _creation(facts: Facts, columns: tuple[Column, ...], key: Key) -> Creation:
+    source = facts.source_table
+    copied = {column.name for column in columns}
+    primary = next((k.columns for k in source.keys if k.primary and copied.issuperset(k.columns)), ())
+    enums = {column.enum for column in source.columns if column.enum and column.leaf in facts.missing}
+    return Creation(
+        schema=facts.target_schema is None,
+        enums=tuple(sorted(enums)),
+        columns=tuple(_created(column, key) for column in source.columns),
+        primary_key=primary,
+        unique=() if set(primary) == set(key.columns) else key.columns,
+    )
+
+
+def _created(column: Column, key: Key) -> Column:
+    """Return the column as the new table gets it: ALWAYS would forbid the next run to update what is no key."""
+    if column.identity == "a" and column.name not in key.columns:
+        return dataclasses.replace(column, identity="d")
+    return column
+
+
+def _notes(facts: Facts, columns: tuple[Column, ...], key: Key, creation: Creation | None) -> Iterator[str]:
+    source, target = facts.source_table, facts.target_table
+    if facts.source.major > NEWEST_TRIED or facts.target.major > NEWEST_TRIED:
+        yield f"PostgreSQL {max(facts.source.major, facts.target.major)} is newer than what this release was tried on"
+    if target is not None:
+        for column in source.columns:
+            if target.column(column.name) is None and not column.generated:
+                yield f"column {column.name} exists on the source only and is not copied"
+        if _index_over(target, key.columns) is None:
+            yield (
+                f"no unique index of {target.ref} covers the key ({', '.join(key.columns)}):"
+                " the merge is slower, and other writers can add duplicates"
+            )
+        if target.triggers:
+            yield f"triggers of {target.ref} will fire: {', '.join(target.triggers)}"
+    if creation is not None:
+        yield from _creation_notes(facts, creation)
+
+
+def _creation_notes(facts: Facts, creation: Creation) -> Iterator[str]:
+    for column in creation.columns:
+        if column.default and not column.generated and not column.default_is_local:
+            yield f"the default of {column.name} leans on other objects and is not created: {column.default}"
+        if column.generated == "v" and facts.target.major < NEWEST_TRIED:
+            yield f"{column.name} is a virtual generated column; on PostgreSQL {facts.target.major} it is stored"
+        if column.identity != (facts.source_table.column(column.name) or column).identity:
+            yield f"{column.name} becomes GENERATED BY DEFAULT, for ALWAYS would forbid the next run to update it"
+    if facts.source_table.relkind in _WRITABLE:
+        yield "the new table gets no indexes beside its keys, no foreign keys, checks, triggers, comments or grants"

@@ -1,0 +1,50 @@
+"""The one answer to "can trying again help?".
+
+Classified by SQLSTATE and step, never by exception class: 57P01 means "again" during a COPY and "unknown" during a
+COMMIT; 25P03 and 25006 arrive as InternalError; a dropped link has no SQLSTATE at all.
+The codes are those of https://www.postgresql.org/docs/current/errcodes-appendix.html.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Answer(enum.Enum):
+    """What a failure asks for."""
+
+    LATER = "trying again later can help"
+    PERSON = "somebody has to mend something first"
+    UNKNOWN = "the commit may have happened"
+
+
+#: Whole SQLSTATEs, then classes, that pass by themselves.
+_TEMPORARY = frozenset({
+    "25006",  # read-only transaction: a failover under way
+    "25P03", "25P04",  # idle-in-transaction and transaction timeouts
+    "40001", "40P01",  # serialization failure, recovery conflict, deadlock
+    "53200", "53300",  # out of memory, too many connections
+    "55006", "55P03",  # object in use, lock not available
+    "57P01", "57P02", "57P03", "57P05",  # shutdown, crash, starting up, idle session timeout
+    "72000",  # snapshot too old
+})  # fmt: skip
+_DEFINITE_AT_COMMIT = frozenset({"40001", "40P01", "25P02"})
+_DEFINITE_CLASSES_AT_COMMIT = frozenset({"23", "44"})
+
+
+def classify(sqlstate: str | None, step: str) -> Answer:
+    """Say what a failure asks for.
+
+    Args:
+        sqlstate: five characters, or None for a connection that broke without a word.
+        step: the step it happened in; "commit" is the one where an outcome can be unknown.
+    """
+    if step == "commit" and not _is_definite(sqlstate):
+        return Answer.UNKNOWN
+    if sqlstate is None or sqlstate.startswith("08") or sqlstate in _TEMPORARY:
+        return Answer.LATER
+    return Answer.PERSON
+
+
+def _is_definite(sqlstate: str | None) -> bool:
+    return sqlstate is not None and (sqlstate in _DEFINITE_AT_COMMIT or sqlstate[:2] in _DEFINITE_CLASSES_AT_COMMIT)

@@ -1,0 +1,510 @@
+"""The only caller of `psycopg.connect`: prelude, timeouts, transactions, and the source's snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import pq, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgsluice import sqltext
+from pgsluice.errors import (
+    CommitUnknownError,
+    ConnectError,
+    LoginError,
+    PgsluiceError,
+    StepError,
+    TemporaryError,
+    UsageError,
+)
+from pgsluice.job import TableRef
+from pgsluice.retry import Answer, classify
+
+Dsn = str | Callable[[], str]
+Query = sql.SQL | sql.Composed
+Params = Sequence[Any] | Mapping[str, Any] | None
+
+#: What both ends must agree on for a value's text to mean one thing. A role's DateStyle=SQL,DMY turned 4 March into
+#: 3 April without an error. https://www.postgresql.org/docs/current/runtime-config-client.html
+PRELUDE: Mapping[str, str] = {
+    "search_path": "",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "array_nulls": "on",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "standard_conforming_strings": "on",
+    "synchronize_seqscans": "off",
+    "row_security": "off",
+    "client_min_messages": "error",  # so that all a server says during COPY IN is an error
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
+_SINCE_17 = {"transaction_timeout": "0"}
+
+#: A peer that vanishes is noticed within a minute, in either direction.
+_TRANSPORT = {
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+_STILL_TEMPORARY = re.compile(r"too many|remaining connection slots|starting up|shutting down|recovery|timeout", re.I)
+_SERVER_17 = 170000
+
+
+class Session:
+    """One connection with the prelude in force, in autocommit outside `transaction`."""
+
+    def __init__(self, connection: psycopg.Connection[Any], search_path: str, time_zone: str) -> None:
+        """Wrap a connection; `Endpoint.open` makes them. `pid` is that of the server's backend.
+
+        Args:
+            connection: in autocommit mode.
+            search_path: of the role, before the prelude.
+            time_zone: of the role, before the prelude.
+        """
+        self._connection = connection
+        self.pgconn = connection.pgconn
+        self.search_path = search_path
+        self.time_zone = time_zone
+        self.pid = connection.pgconn.backend_pid
+
+    @property
+    def version(self) -> int:
+        """Return server_version_num."""
+        return self.pgconn.server_version
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the connection is open, as far as this side knows."""
+        return not self._connection.closed
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether the connection is open and idle, as far as this side knows."""
+        return not self._connection.closed and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """Return the parameters that lead to this very server, whatever a name or a host list gives next time."""
+        info = self._connection.info
+        place = {"host": info.host, "port": str(info.port)}
+        return {**place, "hostaddr": info.hostaddr} if info.hostaddr else place
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return every parameter of the live connection, defaults of the environment included, secrets too."""
+        found = {
+            option.keyword.decode(): option.val.decode()
+            for option in self.pgconn.info
+            if option.val is not None and option.val != b""
+        }
+        return {**found, **self.pinned}
+
+    @property
+    def explicit(self) -> dict[str, str]:
+        """Return `parameters` without those that libpq assumes anyway: an older psql does not know newer ones."""
+        assumed = {"sslcertmode": "allow"}  # filled in by libpq 16+, though not as a compiled default
+        assumed |= {
+            option.keyword.decode(): option.compiled.decode()
+            for option in self.pgconn.info
+            if option.compiled is not None
+        }
+        return {name: value for name, value in self.parameters.items() if assumed.get(name) != value}
+
+    @property
+    def encrypted(self) -> bool:
+        """Tell whether the connection runs over TLS."""
+        return bool(self.pgconn.ssl_in_use)
+
+    def rows(self, query: Query, params: Params = None) -> list[tuple[Any, ...]]:
+        """Run a query and return its rows."""
+        return self._connection.execute(query, params).fetchall()
+
+    def row(self, query: Query, params: Params = None) -> tuple[Any, ...]:
+        """Run a query and return its first row.
+
+        Raises:
+            LookupError: there is none.
+        """
+        found = self._connection.execute(query, params).fetchone()
+        if found is None:
+            raise LookupError("the query returned no row")
+        return tuple(found)
+
+    def execute(self, query: Query, params: Params = None) -> int:
+        """Run a statement and return the number of rows in its command tag."""
+        return self._connection.execute(query, params).rowcount
+
+    def describe(self, query: str) -> list[tuple[str, int, int]]:
+        """Parse one statement by the extended protocol, without running it.
+
+        Returns:
+            (name, type oid, type modifier) of each column it would return.
+
+        Raises:
+            psycopg.Error: the server refuses it; more than one statement is a syntax error here.
+        """
+        for result in (self.pgconn.prepare(b"", query.encode()), self.pgconn.describe_prepared(b"")):
+            if result.status != pq.ExecStatus.COMMAND_OK:
+                raise psycopg.errors.error_from_result(result, encoding="utf-8")
+        return [((result.fname(i) or b"").decode(), result.ftype(i), result.fmod(i)) for i in range(result.nfields)]
+
+    def text(self, query: sql.Composable) -> str:
+        """Return a query as the text this connection would send."""
+        return query.as_string(self._connection)
+
+    def as_role(self, search_path: str, time_zone: str) -> None:
+        """Look up names and read clocks, until the transaction ends, as the role does outside of this tool.
+
+        The user's own SQL and the target's own triggers mean what they mean to their authors. Nothing that we write
+        depends on it: our names and operators are qualified, and ISO output carries its offset.
+        """
+        self.rows(
+            sql.SQL(
+                "SELECT pg_catalog.set_config('search_path', %s, true), pg_catalog.set_config('TimeZone', %s, true)"
+            ),
+            (search_path, time_zone),
+        )
+
+    @contextlib.contextmanager
+    def transaction(self, *, read_only: bool = False) -> Iterator[None]:
+        """Run the block in a READ COMMITTED transaction; commit it, or roll back on any exception.
+
+        Raises:
+            CommitUnknownError: COMMIT was sent and its outcome is not known. Nothing else in the
+                block leads to this error, so whoever gets it may look for what the block wrote.
+        """
+        access = sql.SQL("READ ONLY" if read_only else "READ WRITE")
+        self.execute(sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED {}").format(access))
+        try:
+            yield
+        except BaseException:
+            self.rollback()
+            raise
+        self._commit()
+
+    def _commit(self) -> None:
+        try:
+            tag = self._connection.execute("COMMIT").statusmessage
+        except psycopg.Error as error:
+            if classify(error.sqlstate, "commit") is not Answer.UNKNOWN:
+                raise
+            raise CommitUnknownError(step="commit", sqlstate=error.sqlstate) from error
+        except KeyboardInterrupt as interrupt:
+            raise CommitUnknownError("interrupted during COMMIT", step="commit") from interrupt
+        if tag != "COMMIT":  # a COMMIT in a failed transaction answers ROLLBACK and raises nothing
+            raise StepError("the transaction had failed before COMMIT and was rolled back", step="commit")
+
+    def rollback(self) -> None:
+        """Roll back if the connection still can; a broken one has been rolled back by its server."""
+        with contextlib.suppress(psycopg.Error):
+            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self.abandon()
+            elif not self._connection.closed:
+                self._connection.execute("ROLLBACK")
+
+    def abandon(self) -> None:
+        """Stop what the server is doing for this session, and close, without waiting for either side to drain."""
+        with contextlib.suppress(psycopg.Error):
+            self._connection.cancel_safe(timeout=5)
+        self.close()
+
+    def close(self) -> None:
+        """Close; twice is fine."""
+        self._connection.close()
+
+    def __enter__(self) -> Session:
+        """Return the session."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server as the user gave it, and how sessions on it are opened.
+
+    Attributes:
+        dsn: URI, conninfo string, ``service=`` name, or a callable that returns one, asked at every connect.
+        read_only: every transaction is, unless it says otherwise.
+        connect_timeout: seconds.
+        application_name: shown in pg_stat_activity.
+        pinned: parameters that lead to one server, laid over those of `dsn`.
+    """
+
+    dsn: Dsn
+    read_only: bool
+    connect_timeout: float = 10.0
+    application_name: str = "pgsluice"
+    pinned: Mapping[str, str] | None = None
+
+    @property
+    def side(self) -> str:
+        """Return "source" or "target"."""
+        return "source" if self.read_only else "target"
+
+    def open(self) -> Session:
+        """Connect, run the prelude, and read it back.
+
+        Raises:
+            UsageError: the connection string can't be read.
+            LoginError: the server answered and refused.
+            ConnectError: nobody answered, or not yet.
+        """
+        parameters = self._parameters()
+        try:
+            connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            raise _connect_error(error, self.side, parameters) from None  # its text can hold the whole string
+        try:
+            return _begin(connection, self.read_only)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _parameters(self) -> dict[str, Any]:
+        dsn = self.dsn() if callable(self.dsn) else self.dsn
+        try:
+            given = conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            raise UsageError(
+                f"the connection string of the {self.side} can't be read",
+                hint="Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name.",
+            ) from None
+        ours = {"connect_timeout": str(max(2, round(self.connect_timeout))), **_TRANSPORT}
+        fixed = {"application_name": self.application_name, "client_encoding": "UTF8"}
+        return {**ours, **given, **fixed, **(self.pinned or {})}
+
+    def __repr__(self) -> str:
+        """Return the place without secrets."""
+        return f"Endpoint({self.side})"
+
+
+def _begin(connection: psycopg.Connection[Any], read_only: bool) -> Session:  # noqa: FBT001
+    wanted = dict(PRELUDE) | (_SINCE_17 if connection.pgconn.server_version >= _SERVER_17 else {})
+    wanted["default_transaction_read_only"] = "on" if read_only else "off"
+    # The select list runs left to right: the role's own settings are read before they are replaced.
+    calls: list[Query] = [
+        sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in ("search_path", "TimeZone")
+    ]
+    calls += [
+        sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+        for name, value in wanted.items()
+    ]
+    calls.append(
+        sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
+            "pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')"
+            " WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
+        )
+    )
+    role_settings = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))).fetchone()
+    readers = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
+    now = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(readers))).fetchone()
+    if role_settings is None or now is None:  # a SELECT without FROM has one row
+        raise StepError("the server did not answer the session's first query", step="connect")
+    lost = [name for name, value in zip(wanted, now, strict=True) if not _same_setting(wanted[name], str(value))]
+    if lost:
+        raise StepError(
+            f"settings of the session do not hold: {', '.join(lost)}",
+            hint="A pooler in transaction mode stands in between; connect to the server's own port.",
+            step="connect",
+        )
+    return Session(connection, str(role_settings[0]), str(role_settings[1]))
+
+
+def _same_setting(wanted: str, shown: str) -> bool:
+    return shown.strip('"') == wanted or shown.startswith(f"{wanted},")  # DateStyle shows as "ISO, MDY"
+
+
+def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mapping[str, Any]) -> ConnectError:
+    reason = " ".join(str(error).split())
+    password = parameters.get("password")
+    if password:
+        reason = reason.replace(str(password), "***")
+    place = f"{side} {_place(parameters)}"
+    if not _STILL_TEMPORARY.search(reason) and _answers(parameters):
+        return LoginError(
+            f"the {place} refused the connection: {reason}",
+            hint="Check user, password, database and pg_hba.conf; try the same with psql.",
+            step="connect",
+        )
+    return ConnectError(
+        f"the {place} can't be reached: {reason}",
+        hint="Check that the server runs and that host and port are right; trying again later can help.",
+        step="connect",
+    )
+
+
+def _place(parameters: Mapping[str, Any]) -> str:
+    host = parameters.get("host") or parameters.get("service") or "(local socket)"
+    return f"{host}:{parameters['port']}" if parameters.get("port") else str(host)
+
+
+def _answers(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a server listens there; its refusals carry no SQLSTATE, and their text follows its language."""
+    known = {name: value for name, value in parameters.items() if name != "password"}
+    return pq.PGconn.ping(make_conninfo("", **known).encode()) == pq.Ping.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An exported snapshot of the source, alive while its session is.
+
+    Attributes:
+        session: holds it, and can be queried in it.
+        id: for SET TRANSACTION SNAPSHOT.
+        xmin: the oldest transaction it could not be sure of, as text of an xid8.
+    """
+
+    BEGIN: ClassVar = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    session: Session
+    id: str
+    xmin: str
+
+    @property
+    def join(self) -> sql.Composed:
+        """Return the statement that lets a transaction just begun see what this snapshot sees."""
+        return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id))
+
+    @contextlib.contextmanager
+    def joined(self, session: Session, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
+        """Let `session` see what this snapshot sees while the block runs, under the given settings."""
+        session.execute(self.BEGIN)
+        try:
+            session.execute(self.join)
+            session.as_role(search_path, time_zone)
+            yield
+        finally:
+            session.rollback()
+
+
+@contextlib.contextmanager
+def snapshot(session: Session, tables: Sequence[TableRef], lock_timeout: float) -> Iterator[Snapshot]:
+    """Lock the tables, then take and export one snapshot: in that order.
+
+    The other way round, a source that does ``BEGIN; TRUNCATE; INSERT; COMMIT`` is read as empty: TRUNCATE is not
+    MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html). LOCK TABLE itself takes no snapshot.
+
+    Args:
+        session: on the source, idle.
+        tables: what can be locked (tables and views).
+        lock_timeout: seconds to wait for all of the locks.
+    """
+    session.execute(Snapshot.BEGIN)
+    try:
+        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(lock_timeout * 1000))))
+        if tables:
+            listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
+            session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
+        session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
+        exported, xmin = session.row(
+            sql.SQL(
+                "SELECT pg_catalog.pg_export_snapshot(),"
+                " pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text"
+            )
+        )
+        yield Snapshot(session, str(exported), str(xmin))
+    finally:
+        session.rollback()
+
+
+def lock_table(session: Session, lock: sql.Composed, ref: TableRef, seconds: float) -> None:
+    """Lock a table inside the open transaction, in short tries so that others queue behind us for 2 s at most.
+
+    Args:
+        session: in a transaction.
+        lock: the LOCK TABLE.
+        ref: the table it names.
+        seconds: to keep trying.
+
+    Raises:
+        TemporaryError: somebody kept it; names the sessions that did.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        patience = max(0.05, min(2.0, deadline - time.monotonic()))
+        session.execute(sql.SQL("SAVEPOINT before_lock"))
+        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(patience * 1000))))
+        try:
+            session.execute(lock)
+        except psycopg.errors.LockNotAvailable as error:
+            session.execute(sql.SQL("ROLLBACK TO SAVEPOINT before_lock"))
+            if time.monotonic() >= deadline:
+                raise TemporaryError(
+                    f"the lock on {ref} was not to be had within {seconds:g} s; held by {_holders(session, ref)}",
+                    hint="Try later, end those sessions, or give --lock-timeout more seconds.",
+                    table=str(ref),
+                    sqlstate=error.sqlstate,
+                ) from None
+            time.sleep(0.2)  # lets those who queued behind us through
+            continue
+        session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
+        return
+
+
+def _holders(session: Session, ref: TableRef) -> str:
+    found = session.rows(
+        sql.SQL(
+            "SELECT l.pid, coalesce(a.usename, '?'), coalesce(nullif(a.application_name, ''), '?'), l.mode"
+            " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
+            " WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid()"
+            " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+            " AND l.relation = pg_catalog.to_regclass({}) ORDER BY 1 LIMIT 5"
+        ).format(sql.Literal(session.text(sqltext.table(ref))))
+    )
+    return "; ".join(f"pid {pid} ({user}, {app}, {mode})" for pid, user, app, mode in found) or "nobody any more"
+
+
+_LINE_AND_COLUMN = re.compile(r"COPY [^,]*, line \d+(?:, column [^:\n]+)?")
+
+
+def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceError:
+    """Return `error` as one of ours: without row data, with what can help.
+
+    Args:
+        error: as psycopg raised it.
+        step: where it happened.
+        table: the target, ``schema.table``.
+    """
+    reason = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    place = _LINE_AND_COLUMN.search(error.diag.context or "")
+    if place:  # the rest of the context repeats the row's values
+        reason = f"{reason} ({place.group(0)})"
+    if classify(error.sqlstate, step) is Answer.LATER:
+        return TemporaryError(
+            reason,
+            hint="Nothing of it was kept; trying again can help.",
+            step=step,
+            table=table,
+            sqlstate=error.sqlstate,
+        )
+    return StepError(reason, hint=_HINTS.get(error.sqlstate or "", ""), step=step, table=table, sqlstate=error.sqlstate)
+
+
+_HINTS = {
+    "42501": "Grant the privilege that the message names, or run as a role that has it.",
+    "53100": "The disk of the target is full; what was staged has been dropped. Make room, then run again.",
+    "53400": "The target's temp_file_limit is too low for this merge; raise it for this role.",
+    "23505": "Another unique constraint of the target refused a row; compare its unique indexes with the source's.",
+    "23503": "A foreign key of the target refused a row; copy the referenced table first.",
+    "23514": "A check constraint or a missing partition of the target refused a row.",
+    "23502": "A column of the target does not take NULL.",
+    "57014": "A timeout or a person cancelled the statement.",
+}

@@ -1,0 +1,159 @@
+"""Shows a run to a person: a live line a table on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from pgsluice.events import Event, RelayProgress, RunStarted, StepStarted, TableFinished, Warned
+
+_PLAIN_SECONDS = 5.0
+_KIB = 1024
+
+
+def size(bytes_: float) -> str:
+    """Return a number of bytes as a person reads it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if bytes_ < _KIB:
+            return f"{bytes_:.0f} {unit}" if unit == "B" else f"{bytes_:.1f} {unit}"
+        bytes_ /= _KIB
+    return f"{bytes_:.1f} TiB"
+
+
+class _Line:
+    """What is known of one table."""
+
+    def __init__(self) -> None:
+        self.step = "waiting"
+        self.rows = 0
+        self.bytes = 0
+        self.expected = -1
+        self.since = time.monotonic()
+
+    def take(self, event: StepStarted | RelayProgress) -> None:
+        if isinstance(event, StepStarted):
+            self.step = event.step
+            if event.step == "relay":
+                self.since, self.expected = time.monotonic(), event.rows_expected
+        else:
+            self.rows, self.bytes = event.rows, event.bytes
+
+    def __str__(self) -> str:
+        """Return step, rows, bytes, rate, and the time left where there is an estimate to tell it from."""
+        if not self.bytes:
+            return self.step
+        text = f"{self.step}, {self.rows:,} rows, {size(self.bytes)}"
+        seconds = time.monotonic() - self.since
+        if self.step != "relay" or not self.rows or seconds <= 0:
+            return text
+        rate = self.rows / seconds
+        text += f", {rate:,.0f} rows/s"
+        left = (self.expected - self.rows) / rate
+        return f"{text}, about {left:,.0f} s left" if left > 0 else text
+
+
+class PlainProgress:
+    """A sink for pipes and logs: the table at work, every few seconds."""
+
+    def __init__(self, stream: TextIO, every: float = _PLAIN_SECONDS) -> None:
+        """Write to `stream` every `every` seconds."""
+        self._stream = stream
+        self._every = every
+        self._current: tuple[str, _Line] | None = None
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="pgsluice progress", daemon=True)
+
+    def __enter__(self) -> PlainProgress:
+        """Start the clock."""
+        self._ticker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it."""
+        self._ended.set()
+        self._ticker.join()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of `event`; warnings are written at once."""
+        if isinstance(event, StepStarted | RelayProgress):
+            if self._current is None or self._current[0] != event.table:
+                self._current = (event.table, _Line())
+            self._current[1].take(event)
+        elif isinstance(event, TableFinished):
+            self._current = None
+        elif isinstance(event, Warned):
+            self._write(f"warning: {f'{event.table}: ' if event.table else ''}{event.message}")
+
+    def _tick(self) -> None:
+        while not self._ended.wait(self._every):
+            if current := self._current:
+                self._write(f"{current[0]}: {current[1]}")
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class LiveProgress:
+    """A sink for terminals: a line a table, its bar against the planner's estimate."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on `console`."""
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            _State(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, tuple[TaskID, _Line]] = {}
+
+    def __enter__(self) -> LiveProgress:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last picture standing."""
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Draw what `event` changes."""
+        if isinstance(event, RunStarted):
+            for table in event.tables:
+                line = _Line()
+                self._tasks[table] = (self._progress.add_task(table, total=None, start=False, line=line), line)
+        elif isinstance(event, StepStarted | RelayProgress):
+            task, line = self._tasks[event.table]
+            line.take(event)
+            if not self._progress.tasks[task].started:
+                self._progress.start_task(task)
+            total = line.expected if line.expected > 0 else None
+            self._progress.update(task, total=total, completed=min(line.rows, total or line.rows))
+        elif isinstance(event, TableFinished):
+            task, line = self._tasks[event.report.target]
+            line.step, line.rows, line.bytes = event.report.status, event.report.staging_count, event.report.bytes
+            self._progress.update(task, total=1, completed=1 if event.report.status == "done" else 0)
+            self._progress.stop_task(task)
+        elif isinstance(event, Warned):
+            message = f"warning: {f'{event.table}: ' if event.table else ''}{event.message}"
+            self._progress.console.print(message, markup=False, highlight=False)
+
+
+class _State(ProgressColumn):
+    """The words behind the bar."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields["line"]))

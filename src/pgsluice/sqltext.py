@@ -1,0 +1,83 @@
+"""SQL fragments that several steps share, and the loader of `.sql` files.
+
+Names reach SQL as `psycopg.sql.Identifier` only. The texts that enter as they stand are the catalog's own (types,
+expressions: PostgreSQL printed them) and the user's condition or query, which is code by intent.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+
+from psycopg import sql
+
+from pgsluice.job import QuerySource, TableRef
+from pgsluice.model import Column
+
+
+@functools.cache
+def load(name: str) -> sql.SQL:
+    """Return the query kept in ``steps/queries/<name>.sql``."""
+    return verbatim(files("pgsluice.steps").joinpath("queries", f"{name}.sql").read_text("utf-8"))
+
+
+def verbatim(text: str) -> sql.SQL:
+    """Return `text` as SQL: only for what the catalog printed, our own files hold, or the user wrote as code."""
+    return sql.SQL(text)
+
+
+def table(ref: TableRef) -> sql.Composed:
+    """Return a quoted, qualified name."""
+    return sql.Composed([sql.Identifier(ref.schema, ref.name)])
+
+
+def relation(source: TableRef | QuerySource, relkind: str) -> sql.SQL | sql.Composed:
+    """Return what stands behind FROM to read a source: a plain table without its inheritance children."""
+    if isinstance(source, QuerySource):
+        return sql.SQL("(\n{}\n) AS query").format(verbatim(source.sql))
+    return sql.SQL("ONLY {}").format(table(source)) if relkind == "r" else table(source)
+
+
+def names(columns: Iterable[str], prefix: str | None = None) -> sql.Composed:
+    """Return a comma-separated list of quoted columns, each behind `prefix` where one is given."""
+    return sql.SQL(", ").join(sql.Identifier(prefix, name) if prefix else sql.Identifier(name) for name in columns)
+
+
+def condition(where: str | None) -> sql.SQL | sql.Composed:
+    """Return the user's condition in brackets, or TRUE; the line breaks keep a trailing comment from eating ours."""
+    return sql.SQL("(\n{}\n)").format(verbatim(where)) if where else sql.SQL("TRUE")
+
+
+def key_match(columns: Sequence[str], operators: Sequence[tuple[str, str]], left: str, right: str) -> sql.Composed:
+    """Return ``left.k = right.k AND ..`` with the equality of the key index's operator class.
+
+    With an empty search_path a bare ``=`` would pick another operator for types such as citext.
+    """
+    pairs = (
+        sql.SQL("{} OPERATOR({}.{}) {}").format(
+            sql.Identifier(left, column), sql.Identifier(schema), verbatim(operator), sql.Identifier(right, column)
+        )
+        for column, (schema, operator) in zip(columns, operators, strict=True)
+    )
+    return sql.SQL(" AND ").join(pairs)
+
+
+def column_definition(column: Column) -> sql.Composed:
+    """Return name, type and collation of a column."""
+    definition = sql.SQL("{} {}").format(sql.Identifier(column.name), verbatim(column.type))
+    if column.collation:
+        definition += sql.SQL(" COLLATE {}").format(sql.Identifier(*column.collation))
+    return definition
+
+
+def advisory_key(purpose: str, subject: str) -> int:
+    """Return the 64-bit key of an advisory lock.
+
+    Args:
+        purpose: "run" (session level, owns staging tables) or "fence" (transaction level, in the merge).
+        subject: what is locked, stable between runs.
+    """
+    digest = hashlib.blake2b(f"pgsluice {purpose} {subject}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

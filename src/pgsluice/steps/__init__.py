@@ -1,0 +1,1 @@
+"""The steps of the data's way: catalog, staging, relay, merge, audit, state, watch. None imports another."""

@@ -1,0 +1,257 @@
+"""Reads servers, tables, keys, types and privileges into values. A run asks once, for all of its tables."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pgsluice import sqltext
+from pgsluice.errors import UnknownTableError, UserSqlError
+from pgsluice.job import TableRef
+from pgsluice.model import Column, Key, SchemaInfo, ServerInfo, TableInfo
+from pgsluice.session import Session
+
+#: What a pattern stands for; views and foreign tables are copied when they are named.
+_PATTERN_KINDS = frozenset({"r", "p"})
+
+
+def server(session: Session) -> ServerInfo:
+    """Describe the server and the role in it. One round trip, two where the server shows its identity."""
+    version, database, oid, recovery, encoding, role, create, temporary, started, shows_identity = session.row(
+        sqltext.load("server")
+    )
+    system, timeline = session.row(sqltext.load("identity")) if shows_identity else (None, None)
+    return ServerInfo(
+        version=version,
+        system=system,
+        timeline=timeline,
+        database=database,
+        database_oid=oid,
+        in_recovery=recovery,
+        encoding=encoding,
+        role=role,
+        can_create_schema=create,
+        can_use_temporary=temporary,
+        address=":".join(session.pinned[part] for part in ("host", "port")),
+        started=started,
+        search_path=session.search_path,
+        time_zone=session.time_zone,
+    )
+
+
+def find(session: Session, patterns: Sequence[str], hidden_schema: str) -> tuple[TableRef, ...]:
+    """Resolve what a user named to relations of this server, in the order asked for, each once.
+
+    Args:
+        session: on the server.
+        patterns: ``schema.table``, or a glob such as ``sales.*`` (tables only; partitions by their parent).
+        hidden_schema: never matched by a glob: the control schema.
+
+    Raises:
+        UnknownTableError: a name or pattern that matches nothing; gives the nearest names.
+    """
+    known = {TableRef(schema, name): kind for schema, name, kind in session.rows(sqltext.load("relations"))}
+    found: dict[TableRef, None] = {}
+    for pattern in patterns:
+        wanted = TableRef.parse(pattern)
+        if wanted in known or not _is_glob(wanted):
+            found[wanted] = None
+            continue
+        matches = [
+            ref
+            for ref, kind in known.items()
+            if kind in _PATTERN_KINDS
+            and ref.schema != hidden_schema
+            and fnmatch.fnmatchcase(ref.schema, wanted.schema)
+            and fnmatch.fnmatchcase(ref.name, wanted.name)
+        ]
+        if not matches:
+            raise UnknownTableError(f"the pattern {pattern!r} matches no table", hint=_nearest(wanted, known))
+        found.update(dict.fromkeys(matches))
+    return tuple(found)
+
+
+def require(
+    session: Session, refs: Sequence[TableRef], found: Iterable[TableInfo], side: str
+) -> dict[TableRef, TableInfo]:
+    """Return `found` by name.
+
+    Raises:
+        UnknownTableError: one of `refs` is not among them; gives the nearest names.
+    """
+    infos = {info.ref: info for info in found}
+    for ref in refs:
+        if ref not in infos:
+            known = [TableRef(schema, name) for schema, name, _ in session.rows(sqltext.load("relations"))]
+            raise UnknownTableError(f"there is no table {ref} on the {side}", hint=_nearest(ref, known))
+    return infos
+
+
+def _is_glob(ref: TableRef) -> bool:
+    return any(sign in part for part in (ref.schema, ref.name) for sign in "*?[")
+
+
+def _nearest(wanted: TableRef, known: Iterable[TableRef]) -> str:
+    """Suggest names: same spelling in another case or schema first, then by likeness."""
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for ref in known:
+        by_name[str(ref).lower()].append(str(ref))
+        by_name[ref.name.lower()].append(str(ref))
+    close = [str(wanted).lower(), wanted.name.lower(), *difflib.get_close_matches(str(wanted).lower(), by_name, 5)]
+    close += difflib.get_close_matches(wanted.name.lower(), by_name, 5)
+    suggestions = list(dict.fromkeys(name for spelling in close for name in by_name.get(spelling, ())))[:5]
+    return f"Did you mean {', '.join(suggestions)}?" if suggestions else "The database has no table of a like name."
+
+
+def tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
+    """Describe the relations that exist among `refs`, in order. Three round trips, however many tables."""
+    wanted = {"schemas": [ref.schema for ref in refs], "names": [ref.name for ref in refs]}
+    heads = session.rows(sqltext.load("tables"), wanted)
+    oids = {"oids": [head[0] for head in heads]}
+    columns: defaultdict[int, list[Column]] = defaultdict(list)
+    for oid, *rest in session.rows(sqltext.load("columns"), oids):
+        columns[oid].append(_column(*rest))
+    keys: defaultdict[int, list[Key]] = defaultdict(list)
+    for oid, name, primary, constraint, not_null, names, schemas, operators in session.rows(sqltext.load("keys"), oids):
+        equality = tuple(zip(schemas, operators, strict=True))
+        keys[oid].append(Key(name, tuple(names), equality, primary, not_null, constraint))
+    return tuple(_table(head, tuple(columns[head[0]]), tuple(keys[head[0]])) for head in heads)
+
+
+def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, ...]) -> TableInfo:
+    oid, schema, name, kind, rows, size, usage, select, insert, update, delete, policies, triggers, leaves, owner = head
+    granted = {"SELECT": select, "INSERT": insert, "UPDATE": update, "DELETE": delete}
+    return TableInfo(
+        ref=TableRef(schema, name),
+        oid=oid,
+        relkind=kind,
+        columns=columns,
+        keys=keys,
+        rows=rows,
+        bytes=size,
+        privileges=frozenset(privilege for privilege, held in granted.items() if held),
+        schema_usage=usage,
+        row_security=policies,
+        triggers=tuple(triggers),
+        leaves=tuple(leaves),
+        owner=owner,
+    )
+
+
+def _column(  # noqa: PLR0913 - the fields of one row of columns.sql, in order
+    name: str,
+    type_: str,
+    leaf: str,
+    kind: str,
+    not_null: bool,  # noqa: FBT001
+    default: str | None,
+    local: bool,  # noqa: FBT001
+    generated: str,
+    identity: str,
+    collation_schema: str | None,
+    collation: str | None,
+    leaf_schema: str,
+    enum: str | None,
+    labels: list[str],
+    equality_schema: str,
+) -> Column:
+    return Column(
+        name=name,
+        type=type_,
+        leaf=leaf,
+        kind=kind,
+        not_null=not_null,
+        default=default,
+        default_is_local=local,
+        generated=generated,
+        identity=identity,
+        collation=(collation_schema, collation) if collation_schema and collation else None,
+        enum=(leaf_schema, enum, tuple(labels)) if enum else None,
+        equality=(equality_schema, "="),
+    )
+
+
+def schemas(session: Session, names: Sequence[str]) -> dict[str, SchemaInfo]:
+    """Describe those of the schemas that exist."""
+    found = session.rows(sqltext.load("schemas"), {"schemas": list(names)})
+    return {name: SchemaInfo(usage=usage, create=create) for name, usage, create in found}
+
+
+def needs(session: Session, columns: Iterable[Column]) -> frozenset[str]:
+    """Return the types and collations that `columns` need, as SQL names."""
+    columns = tuple(columns)
+    collations = {session.text(sql.Identifier(*column.collation)) for column in columns if column.collation}
+    return frozenset(column.leaf for column in columns) | collations
+
+
+def missing(session: Session, wanted: Iterable[str]) -> frozenset[str]:
+    """Return those of the types and collations that this server lacks."""
+    return frozenset(name for (name,) in session.rows(sqltext.load("missing"), {"names": sorted(wanted)}))
+
+
+def query_columns(session: Session, query: str) -> tuple[Column, ...]:
+    """Describe the columns a query returns, without running it. Three round trips.
+
+    The server parses it alone and by the extended protocol, which takes one statement only.
+
+    Raises:
+        UserSqlError: not one valid SELECT; repeats the server's words.
+    """
+    try:
+        with session.transaction(read_only=True):
+            session.as_role(session.search_path, session.time_zone)
+            shape = session.describe(query)
+    except psycopg.Error as error:
+        raise UserSqlError(
+            f"the query is not valid: {error.diag.message_primary or error}", hint="Give one SELECT.", step="plan"
+        ) from None
+    if not shape:
+        raise UserSqlError("the query returns no columns", hint="Give one SELECT.", step="plan")
+    names = [name for name, _, _ in shape]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserSqlError(
+            f"the query returns more than one column called {', '.join(twice)}", hint="Name them apart with AS."
+        )
+    types = {"types": [oid for _, oid, _ in shape], "modifiers": [modifier for _, _, modifier in shape]}
+    described = session.rows(sqltext.load("query_columns"), types)
+    return tuple(
+        Column(name=name, type=type_, leaf=leaf, kind=kind, equality=(schema, "="))
+        for name, (type_, leaf, kind, schema) in zip(names, described, strict=True)
+    )
+
+
+def check_condition(session: Session, relation: sql.SQL | sql.Composed, where: str) -> None:
+    """See that `where` is one condition on `relation`, without running it. Five round trips.
+
+    It must be valid inside brackets and outside of any: what closes a bracket of ours early is neither.
+    The extended protocol refuses a second statement.
+
+    Args:
+        session: on the server that will run it, idle.
+        relation: what stands behind FROM.
+        where: the user's condition.
+
+    Raises:
+        UserSqlError: repeats the server's words.
+    """
+    probe = sql.SQL("SELECT CASE WHEN\n{bare}\nTHEN 1 END FROM {relation} WHERE {bracketed}").format(
+        bare=sqltext.verbatim(where), relation=relation, bracketed=sqltext.condition(where)
+    )
+    try:
+        with session.transaction(read_only=True):
+            session.as_role(session.search_path, session.time_zone)
+            session.describe(session.text(probe))
+    except psycopg.Error as error:
+        raise UserSqlError(
+            f"the condition is not valid: {error.diag.message_primary or error}",
+            hint="Give what stands behind WHERE: one condition on the table's own columns.",
+            step="plan",
+            sqlstate=error.sqlstate,
+        ) from None

@@ -1,0 +1,37 @@
+-- What are the columns of these relations? %(oids)s: oid[].
+-- A default is local where it leans on nothing but its own table, types and what PostgreSQL brings along
+-- (built-in objects are pinned and leave no row in pg_depend).
+SELECT a.attrelid,
+       a.attname,
+       format_type(a.atttypid, a.atttypmod),
+       format_type(leaf.oid, NULL),
+       leaf.typtype::text,
+       a.attnotnull,
+       pg_get_expr(d.adbin, d.adrelid),
+       NOT EXISTS (SELECT FROM pg_depend x
+                    WHERE x.classid = 'pg_attrdef'::regclass
+                      AND x.objid = d.oid
+                      AND x.refclassid NOT IN ('pg_type'::regclass, 'pg_collation'::regclass)
+                      AND NOT (x.refclassid = 'pg_class'::regclass AND x.refobjid = a.attrelid)),
+       a.attgenerated::text,
+       a.attidentity::text,
+       cn.nspname,
+       c.collname,
+       en.nspname,
+       CASE WHEN leaf.typtype = 'e' THEN leaf.typname END,
+       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = leaf.oid ORDER BY e.enumsortorder),
+       coalesce((SELECT opn.nspname FROM pg_operator o JOIN pg_namespace opn ON opn.oid = o.oprnamespace
+                  WHERE o.oprname = '=' AND o.oprleft = a.atttypid AND o.oprright = a.atttypid
+                  ORDER BY opn.nspname = 'pg_catalog' DESC LIMIT 1), 'pg_catalog')
+  FROM pg_attribute a
+  JOIN pg_type t ON t.oid = a.atttypid
+  JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0
+                                       THEN t.typelem ELSE t.oid END
+  JOIN pg_namespace en ON en.oid = leaf.typnamespace
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  LEFT JOIN pg_collation c ON c.oid = a.attcollation AND a.attcollation <> t.typcollation
+  LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace
+ WHERE a.attrelid = ANY (%(oids)s::oid[])
+   AND a.attnum > 0
+   AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum

@@ -1,0 +1,43 @@
+-- The control schema: where jobs stand, and what runs did. {schema} is its name.
+CREATE SCHEMA IF NOT EXISTS {schema};
+REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
+COMMENT ON SCHEMA {schema} IS 'pgsluice control schema, version 1';
+
+CREATE TABLE IF NOT EXISTS {schema}.job_state (
+  job_id text PRIMARY KEY,
+  seq bigint NOT NULL,
+  run_id text NOT NULL,
+  source text NOT NULL,
+  target text NOT NULL,
+  watermark text,
+  snapshot_xmin text NOT NULL,
+  source_system text,
+  source_timeline integer,
+  updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE {schema}.job_state IS 'One row a job, written in the transaction that merged its rows';
+
+CREATE TABLE IF NOT EXISTS {schema}.run (
+  run_id text PRIMARY KEY,
+  started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  finished_at timestamptz,
+  status text NOT NULL DEFAULT 'running',
+  exit_code integer,
+  tables integer NOT NULL,
+  backend_pid integer NOT NULL DEFAULT pg_backend_pid(),
+  version text NOT NULL
+);
+COMMENT ON TABLE {schema}.run IS 'One row a run';
+
+CREATE TABLE IF NOT EXISTS {schema}.run_table (
+  run_id text NOT NULL,
+  job_id text NOT NULL,
+  attempt integer NOT NULL DEFAULT 1,
+  source text NOT NULL,
+  target text NOT NULL,
+  status text NOT NULL,
+  report jsonb NOT NULL,
+  recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (run_id, job_id, attempt)
+);
+COMMENT ON TABLE {schema}.run_table IS 'One row a job of a run, never overwritten; a done one was written by the commit it reports';

@@ -1,0 +1,8 @@
+-- Which staging tables are there, and whose are they? %(schema)s: the control schema.
+SELECT c.relname, obj_description(c.oid, 'pg_class')
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(schema)s
+   AND c.relkind = 'r'
+   AND c.relname LIKE 'stg\_%%'
+ ORDER BY 1

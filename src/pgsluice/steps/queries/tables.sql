@@ -1,0 +1,31 @@
+-- What are these relations, how large, and what may the connected role do with them?
+-- %(schemas)s and %(names)s: text[] of equal length.
+SELECT c.oid,
+       n.nspname,
+       c.relname,
+       c.relkind::text,
+       (SELECT CASE WHEN bool_or(l.reltuples >= 0) THEN sum(greatest(l.reltuples, 0))::bigint ELSE -1 END
+          FROM pg_class l WHERE l.oid = ANY (leaf.oids)),
+       (SELECT coalesce(sum(pg_table_size(l.oid)), 0)::bigint
+          FROM pg_class l WHERE l.oid = ANY (leaf.oids) AND l.relkind IN ('r', 'm')),
+       has_schema_privilege(n.oid, 'USAGE'),
+       has_any_column_privilege(c.oid, 'SELECT')
+         AND (SELECT coalesce(bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')), true)
+                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       has_table_privilege(c.oid, 'INSERT'),
+       has_table_privilege(c.oid, 'UPDATE'),
+       has_table_privilege(c.oid, 'DELETE'),
+       row_security_active(c.oid),
+       ARRAY(SELECT t.tgname::text FROM pg_trigger t
+              WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1),
+       leaf.oids,
+       pg_get_userbyid(c.relowner)::text
+  FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS wanted (schema, name, position)
+  JOIN pg_namespace n ON n.nspname = wanted.schema
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN c.relkind = 'p'
+                   THEN ARRAY(SELECT p.relid::oid FROM pg_partition_tree(c.oid) p WHERE p.isleaf)
+                   ELSE ARRAY[c.oid] END AS oids) leaf
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+ ORDER BY wanted.position

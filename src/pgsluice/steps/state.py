@@ -1,0 +1,189 @@
+"""Job state and run history in the target's control schema, and the advisory locks that guard them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from pgsluice import sqltext
+from pgsluice.errors import BusyError
+from pgsluice.job import TableRef
+from pgsluice.model import Report, TableReport
+from pgsluice.plan import SyncPlan
+from pgsluice.session import Session
+
+_DDL_LOCK = sqltext.advisory_key("control", "schema")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the control schema remembers it.
+
+    Attributes:
+        run_id: of the run.
+        status: "running", "done", "partly done", "failed", "interrupted", or "died" where nobody finished it.
+        started: time with offset, as text.
+        finished: the same, or None.
+        tables: a report a job, as plain types.
+    """
+
+    run_id: str
+    status: str
+    started: str
+    finished: str | None
+    tables: tuple[dict[str, Any], ...]
+
+
+# --- locks -----------------------------------------------------------------------------------------------------------
+
+
+def run_key(target: TableRef) -> int:
+    """Return the key of the lock that a run holds on a target for as long as it lives."""
+    return sqltext.advisory_key("run", str(target))
+
+
+def hold(session: Session, target: TableRef) -> None:
+    """Take the run lock of a target, held until the session ends.
+
+    By name, not by oid: it serves tables that do not exist yet, and one table has one name.
+
+    Raises:
+        BusyError: another run holds it; says which session.
+    """
+    key = run_key(target)
+    if session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (key,))[0]:
+        return
+    holder = session.rows(sqltext.load("lock_holder"), {"key": key})
+    who = "; ".join(f"{app}, pid {pid} of the target, since {since}" for app, pid, since in holder) or "just ended"
+    raise BusyError(f"another run holds {target} ({who})", hint="Wait for it, or end that session.", table=str(target))
+
+
+def release(session: Session, target: TableRef) -> None:
+    """Give the run lock back."""
+    session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (run_key(target),))
+
+
+def fence(session: Session, target: TableRef, seconds: float) -> None:
+    """Take the fence of a target until the transaction ends: whoever has it knows that no earlier merge is pending."""
+    key = sqltext.advisory_key("fence", str(target))
+    session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(seconds * 1000))))
+    session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (key,))
+    session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
+
+
+# --- state -----------------------------------------------------------------------------------------------------------
+
+
+def ensure(session: Session, schema: str) -> None:
+    """Create the control schema where it is missing. One round trip where it is there."""
+    here = sql.SQL("SELECT pg_catalog.to_regclass({}) IS NOT NULL").format(
+        sql.Literal(session.text(sql.Identifier(schema, "run_table")))
+    )
+    if session.row(here)[0]:
+        return
+    with session.transaction():
+        session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (_DDL_LOCK,))
+        session.execute(sqltext.load("control").format(schema=sql.Identifier(schema)))
+
+
+def sequence(session: Session, schema: str, job_id: str) -> int:
+    """Return the job's sequence number, 0 before its first commit."""
+    found = session.rows(
+        sql.SQL("SELECT seq FROM {} WHERE job_id = %s").format(sql.Identifier(schema, "job_state")), (job_id,)
+    )
+    return int(found[0][0]) if found else 0
+
+
+def advance(  # noqa: PLR0913 - one row's worth
+    session: Session, schema: str, plan: SyncPlan, run_id: str, snapshot_xmin: str, seen: int
+) -> None:
+    """Write the job's state in the open transaction, if nobody has since `seen` was read.
+
+    Raises:
+        BusyError: somebody has.
+    """
+    values = {
+        "job_id": plan.job_id,
+        "seen": seen,
+        "run_id": run_id,
+        "source": str(plan.job.source),
+        "target": str(plan.job.target),
+        "xmin": snapshot_xmin,
+        "system": plan.facts.source.system,
+        "timeline": plan.facts.source.timeline,
+    }
+    written = session.execute(sqltext.load("advance").format(state=sql.Identifier(schema, "job_state")), values)
+    if written != 1:
+        raise BusyError(
+            f"another run has finished {plan.job.target} since this one began; everything was rolled back",
+            hint="Its rows are there; run again if newer ones are wanted.",
+            table=str(plan.job.target),
+        )
+
+
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+def start_run(session: Session, schema: str, run_id: str, tables: int, version: str) -> None:
+    """Note that a run began."""
+    session.execute(
+        sql.SQL("INSERT INTO {} (run_id, tables, version) VALUES (%s, %s, %s)").format(sql.Identifier(schema, "run")),
+        (run_id, tables, version),
+    )
+
+
+def finish_run(session: Session, schema: str, run_id: str, status: str, exit_code: int) -> None:
+    """Note that a run ended."""
+    session.execute(
+        sql.SQL("UPDATE {} SET finished_at = clock_timestamp(), status = %s, exit_code = %s WHERE run_id = %s").format(
+            sql.Identifier(schema, "run")
+        ),
+        (status, exit_code, run_id),
+    )
+
+
+def record(session: Session, schema: str, job_id: str, report: TableReport) -> None:
+    """Write a job's outcome; for one that is done, in the transaction that merged it."""
+    session.execute(
+        sql.SQL(
+            "INSERT INTO {} (run_id, job_id, source, target, status, report) VALUES (%s, %s, %s, %s, %s, %s)"
+        ).format(sql.Identifier(schema, "run_table")),
+        (report.run_id, job_id, report.source, report.target, report.status, Jsonb(report.to_dict())),
+    )
+
+
+def committed(session: Session, schema: str, run_id: str, job_id: str, target: TableRef, seconds: float) -> bool:
+    """Tell whether this run's merge of this job was committed, when COMMIT itself got no answer.
+
+    Getting the fence proves that the old backend is gone; before that, a reader that looks decides wrong.
+    """
+    with session.transaction():
+        fence(session, target, seconds)
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE run_id = %s AND job_id = %s AND status = 'done')")
+        return bool(session.row(query.format(sql.Identifier(schema, "run_table")), (run_id, job_id))[0])
+
+
+def last_runs(session: Session, schema: str, limit: int) -> tuple[RunRow, ...]:
+    """Return the last runs, newest first; none where there is no control schema."""
+    try:
+        found = session.rows(
+            sqltext.load("last_runs").format(
+                run=sql.Identifier(schema, "run"), run_table=sql.Identifier(schema, "run_table")
+            ),
+            {"limit": limit},
+        )
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return ()
+    return tuple(
+        RunRow(run_id, status, started, finished, tuple(_report(entry) for entry in tables or ()))
+        for run_id, status, started, finished, tables in found
+    )
+
+
+def _report(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - jsonb
+    return dict(entry) if isinstance(entry, dict) else dict(json.loads(entry))
