@@ -1,1 +1,25 @@
 """pgsluice copies tables between PostgreSQL servers: staged, counted, checked, passed on in one transaction."""
+
+from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
+from pgsluice.errors import PgsluiceError
+from pgsluice.job import Lane, MaxDelete, Mode, Options, StagingKind
+from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
+from pgsluice.version import VERSION as __version__
+
+__all__ = [
+    "DataCopyEngine",
+    "DatabaseOperations",
+    "Lane",
+    "MaxDelete",
+    "MergeResult",
+    "Mode",
+    "Options",
+    "PgsluiceError",
+    "Report",
+    "StagedData",
+    "StagingKind",
+    "StagingTable",
+    "TableReport",
+    "__version__",
+    "sync",
+]

@@ -184,6 +184,7 @@ class StagedData:
 
     Attributes:
         staging: where.
+        source: what was read, as it was named.
         source_count: rows the source sent, by its own count; -1 where it was not counted.
         staging_count: rows the target took, by its COPY tag.
         bytes: of the COPY stream.
@@ -194,6 +195,7 @@ class StagedData:
     """
 
     staging: StagingTable
+    source: str
     source_count: int
     staging_count: int
     bytes: int

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pgsluice import fidelity
 from pgsluice.errors import PlanError
-from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob
+from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 from pgsluice.model import Column, Key, SchemaInfo, ServerInfo, TableInfo
 
 OLDEST_SOURCE = 14
@@ -73,6 +73,44 @@ class Creation:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """How a job's rows travel into staging.
+
+    Attributes:
+        source: what is read.
+        relkind: of the source, as in `TableInfo`.
+        where: condition the rows are read under, or None.
+        columns: what is copied, with the target's types: the staging table's definition.
+        lane: `PSQL` or `LIBPQ`.
+        lane_reason: one sentence.
+        format: of the COPY stream.
+        format_reason: one sentence.
+        search_path: that names in the user's SQL are looked up under; empty where there is none of it.
+        time_zone: that the user's SQL means; UTC where there is none of it.
+        rows_expected: the planner's estimate; -1 where unknown.
+        psql: path of the psql asked for, or None to look for one.
+    """
+
+    source: TableRef | QuerySource
+    relkind: str
+    where: str | None
+    columns: tuple[Column, ...]
+    lane: Lane
+    lane_reason: str
+    format: CopyFormat
+    format_reason: str
+    search_path: str
+    time_zone: str
+    rows_expected: int
+    psql: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the copied columns."""
+        return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
 class SyncPlan:
     """What will be done for one job.
 
@@ -80,17 +118,13 @@ class SyncPlan:
         job: as asked for.
         job_id: the same for the same source, target, columns, condition and mode; names the job's state.
         facts: what the plan was made from.
-        columns: what is copied, with the target's types: the staging table's definition.
+        copy: how its rows travel into staging.
         key: what identifies a row, and by which equality.
         key_reason: where the key comes from.
         key_is_proven: the source enforces it, so staged rows need no look for NULL and duplicate keys.
         updatable: columns that a merge may change.
         staging: `UNLOGGED` or `TEMPORARY`.
         staging_reason: one sentence.
-        lane: `PSQL` or `LIBPQ`.
-        lane_reason: one sentence.
-        format: of the COPY stream.
-        format_reason: one sentence.
         creation: what is created first, or None where the target exists.
         options: how it is carried out.
         notes: what the user should know.
@@ -99,25 +133,26 @@ class SyncPlan:
     job: SyncJob
     job_id: str
     facts: Facts
-    columns: tuple[Column, ...]
+    copy: CopyPlan
     key: Key
     key_reason: str
     key_is_proven: bool
     updatable: tuple[str, ...]
     staging: StagingKind
     staging_reason: str
-    lane: Lane
-    lane_reason: str
-    format: CopyFormat
-    format_reason: str
     creation: Creation | None
     options: Options
     notes: tuple[str, ...]
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return what is copied."""
+        return self.copy.columns
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Return the names of the copied columns."""
-        return tuple(column.name for column in self.columns)
+        return self.copy.names
 
     @property
     def deletes(self) -> bool:
@@ -144,32 +179,57 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         *_table_refusals(facts, job),
         *_column_refusals(facts, columns),
         *_key_refusals(job, facts, columns, key),
-        *_lane_refusals(facts, options),
+        *_travel_refusals(facts, options),
     )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     staging, staging_reason = _staging(facts, options)
-    lane, lane_reason = _lane(facts, options)
-    format_, format_reason = _format(source, columns)
     creation = None if target else _creation(facts, columns, key)
     return SyncPlan(
         job=job,
         job_id=_job_id(job, facts.source, columns),
         facts=facts,
-        columns=columns,
+        copy=make_copy(job.source, job.where, facts, columns, options),
         key=key,
         key_reason=key_reason,
         key_is_proven=_is_proven(key, source, columns),
         updatable=tuple(column.name for column in columns if column.identity != "a" or target is None),
         staging=staging,
         staging_reason=staging_reason,
+        creation=creation,
+        options=options,
+        notes=tuple(_notes(facts, columns, key, creation)),
+    )
+
+
+def make_copy(
+    source: TableRef | QuerySource, where: str | None, facts: Facts, columns: tuple[Column, ...], options: Options
+) -> CopyPlan:
+    """Decide how rows travel into a staging table that holds `columns`.
+
+    Args:
+        source: what is read.
+        where: condition the rows are read under, or None.
+        facts: of which the source's side and psql are looked at.
+        columns: of the staging table.
+        options: how.
+    """
+    lane, lane_reason = _lane(facts, options)
+    format_, format_reason = _format(facts.source_table, columns)
+    has_user_sql = where is not None or isinstance(source, QuerySource)
+    return CopyPlan(
+        source=source,
+        relkind=facts.source_table.relkind,
+        where=where,
+        columns=columns,
         lane=lane,
         lane_reason=lane_reason,
         format=format_,
         format_reason=format_reason,
-        creation=creation,
-        options=options,
-        notes=tuple(_notes(facts, columns, key, creation)),
+        search_path=facts.source.search_path if has_user_sql else "",
+        time_zone=facts.source.time_zone if has_user_sql else "UTC",
+        rows_expected=facts.source_table.rows,
+        psql=options.psql,
     )
 
 
@@ -426,7 +486,7 @@ def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
     return StagingKind.TEMPORARY, f"the source has less than {TEMPORARY_BELOW_BYTES >> 20} MiB"
 
 
-def _lane_refusals(facts: Facts, options: Options) -> Iterator[str]:
+def _travel_refusals(facts: Facts, options: Options) -> Iterator[str]:
     if options.lane is Lane.PSQL and facts.psql:
         yield f"The psql lane was asked for and {facts.psql}: install psql, or choose --lane libpq."
     if options.staging is StagingKind.TEMPORARY and not facts.target.can_use_temporary:

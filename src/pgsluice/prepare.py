@@ -33,13 +33,7 @@ class Servers:
         self._open: dict[str, Session] = {}
 
     def __enter__(self) -> Servers:
-        """Open the two sessions that stay."""
-        try:
-            self._session("source", "source")
-            self._session("control", "target")
-        except BaseException:
-            self.close()
-            raise
+        """Return them; a session is opened when it is first asked for."""
         return self
 
     def __exit__(
@@ -57,7 +51,7 @@ class Servers:
     @property
     def source(self) -> Session:
         """Return the session that holds the source's snapshot."""
-        return self._open["source"]
+        return self._session("source", "source")
 
     @property
     def control(self) -> Session:

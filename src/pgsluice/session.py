@@ -291,9 +291,21 @@ class Endpoint:
         fixed = {"application_name": self.application_name, "client_encoding": "UTF8"}
         return {**ours, **given, **fixed, **(self.pinned or {})}
 
+    @property
+    def place(self) -> str:
+        """Return host, port and database, without secrets; a callable is not asked for it."""
+        if callable(self.dsn):
+            return "(callable)"
+        try:
+            parameters = conninfo_to_dict(self.dsn)
+        except psycopg.ProgrammingError:
+            return "(unreadable)"
+        database = parameters.get("dbname")
+        return f"{_place(parameters)}/{database}" if database else _place(parameters)
+
     def __repr__(self) -> str:
         """Return the place without secrets."""
-        return f"Endpoint({self.side})"
+        return f"Endpoint({self.side} {self.place})"
 
 
 def _begin(connection: psycopg.Connection[Any], read_only: bool) -> Session:  # noqa: FBT001

@@ -7,9 +7,9 @@ import json
 import click
 
 from pgsluice.cli.options import target_only
-from pgsluice.run import CONTROL_SCHEMA
 from pgsluice.session import Endpoint
 from pgsluice.steps import staging
+from pgsluice.steps.state import CONTROL_SCHEMA
 
 
 @click.command()

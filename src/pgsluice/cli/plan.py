@@ -52,10 +52,10 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> dict[str, Any]:
         "key_reason": outcome.key_reason,
         "staging": outcome.staging.value,
         "staging_reason": outcome.staging_reason,
-        "lane": outcome.lane.value,
-        "lane_reason": outcome.lane_reason,
-        "format": outcome.format.value,
-        "format_reason": outcome.format_reason,
+        "lane": outcome.copy.lane.value,
+        "lane_reason": outcome.copy.lane_reason,
+        "format": outcome.copy.format.value,
+        "format_reason": outcome.copy.format_reason,
         "creates": outcome.creation is not None,
         "max_delete": str(outcome.options.max_delete) if outcome.deletes else None,
         "notes": outcome.notes,
@@ -83,8 +83,8 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> Iterator[str]:
     yield f"  target   PostgreSQL {outcome.facts.target.major}, table {'is created' if outcome.creation else 'exists'}"
     yield f"  key      {', '.join(outcome.key.columns)} ({outcome.key_reason})"
     yield f"  staging  {outcome.staging}: {outcome.staging_reason}"
-    yield f"  lane     {outcome.lane}: {outcome.lane_reason}"
-    yield f"  format   {outcome.format}: {outcome.format_reason}"
+    yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"
+    yield f"  format   {outcome.copy.format}: {outcome.copy.format_reason}"
     for note in outcome.notes:
         yield f"  note     {note}"
     for step, text in statements(outcome):

@@ -8,9 +8,9 @@ import json
 import click
 
 from pgsluice.cli.options import option, target_only
-from pgsluice.run import CONTROL_SCHEMA
 from pgsluice.session import Endpoint
 from pgsluice.steps import state
+from pgsluice.steps.state import CONTROL_SCHEMA
 
 
 @click.command()

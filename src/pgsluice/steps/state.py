@@ -13,10 +13,11 @@ from psycopg.types.json import Jsonb
 from pgsluice import sqltext
 from pgsluice.errors import BusyError
 from pgsluice.job import TableRef
-from pgsluice.model import Report, TableReport
+from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.session import Session
 
+CONTROL_SCHEMA = "pgsluice"
 _DDL_LOCK = sqltext.advisory_key("control", "schema")
 
 

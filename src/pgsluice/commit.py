@@ -1,0 +1,70 @@
+"""The transaction that changes the target, and the proof of its outcome where COMMIT got no answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import psycopg
+
+from pgsluice.errors import CommitUnknownError, PgsluiceError
+from pgsluice.plan import SyncPlan
+from pgsluice.prepare import Servers
+from pgsluice.steps import state
+from pgsluice.steps.state import CONTROL_SCHEMA
+
+
+@contextlib.contextmanager
+def provable(servers: Servers, plan: SyncPlan, run_id: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """Run the block in a transaction of the writer that also records the run's job, and commit it.
+
+    A connection that breaks before COMMIT and one that breaks after it look alike to us. So the outcome is asked of
+    the target: the record that the block wrote is there, or it is not.
+
+    Args:
+        servers: of the run.
+        plan: of the job.
+        run_id: under which the block records it (`state.record`).
+        warn: told where a commit had to be proven.
+
+    Raises:
+        CommitUnknownError: not committed, or not known; says which.
+        KeyboardInterrupt: it came during COMMIT; the target is whole, old or new.
+    """
+    try:
+        with servers.writer.transaction():
+            yield
+    except CommitUnknownError as error:
+        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+        with contextlib.suppress(CommitUnknownError) if interrupted else contextlib.nullcontext():
+            _prove(servers, plan, run_id, error)
+            warn("the connection broke during COMMIT; the target proves that it was committed")
+        if interrupted:
+            raise KeyboardInterrupt from None
+
+
+def _prove(servers: Servers, plan: SyncPlan, run_id: str, unknown: CommitUnknownError) -> None:
+    """Return where the commit is proven, raise where it is not."""
+    target = plan.job.target
+    servers.abandon_writer()
+    try:
+        proven = state.committed(
+            servers.revive_control(), CONTROL_SCHEMA, run_id, plan.job_id, target, plan.options.lock_timeout
+        )
+    except (psycopg.Error, PgsluiceError):
+        raise CommitUnknownError(
+            "the connection broke during COMMIT and the target can't be asked what became of it",
+            hint=f"Run `pgsluice status` when it is back: run {run_id} is listed as done if it was committed."
+            " Running again is safe either way.",
+            step="commit",
+            table=str(target),
+            sqlstate=unknown.sqlstate,
+        ) from unknown
+    if not proven:
+        raise CommitUnknownError(
+            "the connection broke during COMMIT; the target proves that it was rolled back",
+            hint="Nothing was changed; run again.",
+            step="commit",
+            table=str(target),
+            sqlstate=unknown.sqlstate,
+        ) from unknown

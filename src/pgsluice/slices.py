@@ -1,0 +1,85 @@
+"""One slice: a part of a job's source relayed into its staging table, and counted at its source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from psycopg import sql
+
+from pgsluice import sqltext
+from pgsluice.job import Lane
+from pgsluice.model import StagedData, StagingTable
+from pgsluice.plan import CopyPlan
+from pgsluice.prepare import Servers
+from pgsluice.session import Snapshot
+from pgsluice.steps import audit, relay, watch
+
+OnProgress = Callable[[int, int], None]
+
+
+def copy_out(plan: CopyPlan) -> sql.Composed:
+    """Return the COPY that reads the source."""
+    return relay.copy_out(plan.names, _relation(plan), plan.where, plan.format)
+
+
+def copy_in(plan: CopyPlan, staging: StagingTable) -> sql.Composed:
+    """Return the COPY that writes the staging table."""
+    return relay.copy_in(staging, plan.columns, plan.format)
+
+
+def _relation(plan: CopyPlan) -> sql.SQL | sql.Composed:
+    return sqltext.relation(plan.source, plan.relkind)
+
+
+def relay_slice(
+    servers: Servers, plan: CopyPlan, staging: StagingTable, snapshot: Snapshot, on_progress: OnProgress
+) -> StagedData:
+    """Copy the source's rows, as the snapshot shows them, into a staging table.
+
+    Args:
+        servers: whose reader and writer are used; the writer may be inside a transaction.
+        plan: how.
+        staging: where to.
+        snapshot: of the source.
+        on_progress: called with bytes and rows so far, at most twice a second.
+
+    Raises:
+        psycopg.Error: either server failed.
+        StepError: psql did.
+    """
+    started = time.monotonic()
+    writer = relay.Writer(
+        servers.writer,
+        servers.writer.text(copy_in(plan, staging)),
+        watch.RelayWatch(servers.control, servers.writer.pid, on_progress),
+    )
+    statement = snapshot.session.text(copy_out(plan))
+    psql = relay.find_psql(plan.psql) if plan.lane is Lane.PSQL else None
+    if psql and len(statement.encode()) <= relay.PSQL_STATEMENT_BYTES:
+        settings = {"search_path": plan.search_path, "TimeZone": plan.time_zone}
+        relayed, lane = relay.by_psql(psql, snapshot, statement, settings, writer), Lane.PSQL
+    else:
+        with snapshot.joined(servers.reader, plan.search_path, plan.time_zone):
+            relayed, lane = relay.by_libpq(servers.reader, statement, writer), Lane.LIBPQ
+    return StagedData(
+        staging=staging,
+        source=str(plan.source),
+        source_count=relayed.source_rows,
+        staging_count=relayed.rows,
+        bytes=relayed.bytes,
+        seconds=time.monotonic() - started,
+        lane=lane.value,
+        psql_peak_bytes=relayed.psql_peak_bytes,
+        where=plan.where,
+    )
+
+
+def count_source(plan: CopyPlan, snapshot: Snapshot, staged: StagedData) -> int:
+    """Return the source's own count: its COPY tag where libpq showed it, else one more scan in the same snapshot."""
+    if staged.source_count >= 0:
+        return staged.source_count
+    snapshot.session.as_role(plan.search_path, plan.time_zone)
+    counted = audit.rows(snapshot.session, _relation(plan), plan.where)
+    snapshot.session.as_role("", "UTC")
+    return counted

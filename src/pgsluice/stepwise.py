@@ -1,0 +1,248 @@
+"""The steps of a job one at a time, for programs that drive them: each call opens the sessions that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+
+import psycopg
+
+from pgsluice import sqltext
+from pgsluice.commit import provable
+from pgsluice.errors import UnknownTableError, UsageError
+from pgsluice.events import Emitter, Warned
+from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
+from pgsluice.model import Column, MergeResult, StagedData, StagingTable, TableInfo, TableReport
+from pgsluice.plan import Facts, SyncPlan, make_copy, make_plan
+from pgsluice.prepare import Servers
+from pgsluice.session import Endpoint, Session, snapshot, step_error
+from pgsluice.slices import count_source, relay_slice
+from pgsluice.steps import audit, catalog, merge, relay, staging, state, watermark
+from pgsluice.steps.state import CONTROL_SCHEMA
+
+
+class Stepwise:
+    """Staging tables of one program, held until they are dropped: its control session keeps their run locks."""
+
+    def __init__(self, source: Endpoint, target: Endpoint, options: Options, emit: Emitter, run_id: str) -> None:
+        """Keep what is needed; nothing is opened yet."""
+        name = f"pgsluice {run_id}"
+        self._source = dataclasses.replace(source, application_name=name)
+        self._target = dataclasses.replace(target, application_name=name)
+        self._options = options
+        self._emit = emit
+        self._run_id = run_id
+        self._numbers = itertools.count(1)
+        self._owner: Session | None = None
+        self._held: dict[TableRef, TableRef] = {}
+
+    def close(self) -> None:
+        """Give up what is still held; staging tables left behind are orphans, swept by the next run."""
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+
+    @contextlib.contextmanager
+    def _servers(self, step: str, table: object = None) -> Iterator[Servers]:
+        with Servers(self._source, self._target) as servers:
+            try:
+                yield servers
+            except psycopg.Error as error:
+                raise step_error(error, step, str(table) if table else None) from error
+
+    # --- staging -----------------------------------------------------------------------------------------------------
+
+    def create(self, target: TableRef, like: TableInfo | None) -> StagingTable:
+        """Create an UNLOGGED staging table for `target`, with the columns of `like` as the target has them."""
+        with self._servers("staging", target) as servers:
+            control = self._own(target)
+            state.ensure(control, CONTROL_SCHEMA)
+            columns = self._staging_columns(servers, target, like)
+            table = staging.named(CONTROL_SCHEMA, self._run_id, next(self._numbers), target, columns)
+            staging.create(control, table, state.run_key(target))
+        self._held[table.ref] = target
+        return table
+
+    def _staging_columns(self, servers: Servers, target: TableRef, like: TableInfo | None) -> tuple[Column, ...]:
+        existing = self.describe(servers.control, target)
+        if like is None:
+            like = existing or self.describe(servers.source, target)
+        if like is None:
+            raise UnknownTableError(
+                f"there is no table {target}, neither on the target nor on the source",
+                hint="Pass source_schema, or create the table first.",
+            )
+        columns = like.columns if existing is None else existing.columns
+        return tuple(column for column in columns if not column.generated and like.column(column.name))
+
+    def drop(self, name: TableRef) -> None:
+        """Drop a staging table; twice is fine."""
+        with self._servers("cleanup", name) as servers:
+            staging.drop(servers.control, name)
+        target = self._held.pop(name, None)
+        if self._owner is not None and target is not None and target not in self._held.values():
+            state.release(self._owner, target)
+        if not self._held:
+            self.close()
+
+    def find(self, name: TableRef) -> StagingTable:
+        """Return one of our staging tables by name."""
+        with self._servers("staging", name) as servers:
+            found = self.describe(servers.control, name)
+            return staging.find(servers.control, name, found.columns if found else ())
+
+    def _own(self, target: TableRef) -> Session:
+        """Hold the run lock of `target` on a session that stays open."""
+        if self._owner is None or not self._owner.usable:
+            self.close()
+            self._owner = self._target.open()
+        state.hold(self._owner, target)
+        return self._owner
+
+    # --- copy --------------------------------------------------------------------------------------------------------
+
+    def copy(self, source: TableRef, table: StagingTable, where: str | None) -> StagedData:
+        """Relay rows into a staging table and count them on both sides."""
+        with self._servers("relay", table.target) as servers:
+            early = self.require(servers.source, source, "source")
+            relation = sqltext.relation(source, early.relkind)
+            if where:
+                catalog.check_condition(servers.source, relation, where)
+            with snapshot(
+                servers.source, [source] if early.relkind in "rpv" else [], self._options.lock_timeout
+            ) as shared:
+                info = self.require(servers.source, source, "source")
+                facts = self._facts(servers, info, None)
+                columns = tuple(column for column in table.columns if info.column(column.name))
+                if not columns:
+                    raise UsageError(f"{source} and {table} have no column in common")
+                plan = make_copy(source, where, facts, columns, self._options)
+                staged = relay_slice(servers, plan, table, shared, lambda _bytes, _rows: None)
+                staged = dataclasses.replace(staged, source_count=count_source(plan, shared, staged))
+        audit.sent(staged.source_count, staged.staging_count)
+        return staged
+
+    def _facts(self, servers: Servers, info: TableInfo, target: TableInfo | None) -> Facts:
+        return Facts(
+            source=catalog.server(servers.source),
+            target=catalog.server(servers.control),
+            source_table=info,
+            target_table=target,
+            target_schema=None,
+            control_schema=catalog.schemas(servers.control, [CONTROL_SCHEMA]).get(CONTROL_SCHEMA),
+            psql=relay.psql_obstacle(servers.source, self._options.psql),
+        )
+
+    # --- merge -------------------------------------------------------------------------------------------------------
+
+    def merge(
+        self, target: TableRef, table: StagingTable, key: tuple[str, ...], staged: StagedData | None
+    ) -> MergeResult:
+        """Merge a staging table into an existing target: gate, merge and state in one transaction."""
+        started = time.monotonic()
+        with self._servers("merge", target) as servers:
+            plan = self._merge_plan(servers, target, table, key, staged)
+            rows = staged.staging_count if staged else staging.count(servers.control, table)
+            seen = state.sequence(servers.control, CONTROL_SCHEMA, plan.job_id)
+            with provable(servers, plan, self._run_id, self._warn):
+                writer = servers.writer
+                state.fence(writer, target, self._options.lock_timeout)
+                merged = merge.apply(writer, plan, table, rows)
+                arrived = audit.arrived(writer, plan, table, rows)
+                merged = dataclasses.replace(merged, target_count=arrived, seconds=time.monotonic() - started)
+                state.advance(writer, CONTROL_SCHEMA, plan, self._run_id, "0", seen)
+                state.record(writer, CONTROL_SCHEMA, plan.job_id, self._report(plan, staged, merged))
+        return merged
+
+    def _merge_plan(
+        self, servers: Servers, target: TableRef, table: StagingTable, key: tuple[str, ...], staged: StagedData | None
+    ) -> SyncPlan:
+        """Plan as if the staging table were the source: its rows are what is left to carry."""
+        existing = self.require(servers.control, target, "target")
+        server = catalog.server(servers.control)
+        facts = Facts(
+            source=server,
+            target=server,
+            source_table=self.require(servers.control, table.ref, "target"),
+            target_table=existing,
+            target_schema=None,
+            control_schema=catalog.schemas(servers.control, [CONTROL_SCHEMA]).get(CONTROL_SCHEMA),
+        )
+        source = TableRef.parse(staged.source) if staged else table.target
+        options = dataclasses.replace(self._options, staging=StagingKind.UNLOGGED)
+        return make_plan(SyncJob(source, target, Mode.UPSERT, staged.where if staged else None, key), facts, options)
+
+    def _report(self, plan: SyncPlan, staged: StagedData | None, merged: MergeResult) -> TableReport:
+        return TableReport(
+            run_id=self._run_id,
+            source=str(plan.job.source),
+            target=str(plan.job.target),
+            mode=plan.job.mode.value,
+            status="done",
+            source_count=staged.source_count if staged else -1,
+            staging_count=merged.staged,
+            target_count=merged.target_count,
+            inserted=merged.inserted,
+            updated=merged.updated,
+            unchanged=merged.unchanged,
+            verified=True,
+            seconds=merged.seconds,
+        )
+
+    def _warn(self, message: str) -> None:
+        self._emit(Warned(run_id=self._run_id, message=message))
+
+    # --- looks -------------------------------------------------------------------------------------------------------
+
+    def count(self, side: str, table: TableRef, where: str | None = None) -> int:
+        """Return the rows of a table on the "source" or the "target", under a condition that means what it says."""
+        with self._servers("count", table) as servers:
+            session = servers.source if side == "source" else servers.control
+            info = self.require(session, table, side)
+            relation = sqltext.relation(table, info.relkind)
+            if where:
+                catalog.check_condition(session, relation, where)
+            with session.transaction(read_only=True):
+                session.as_role(session.search_path, session.time_zone)
+                return audit.rows(session, relation, where)
+
+    def exists(self, table: TableRef) -> bool:
+        """Tell whether the target has the table."""
+        with self._servers("plan", table) as servers:
+            return self.describe(servers.control, table) is not None
+
+    def latest(self, table: TableRef, field: str) -> str | None:
+        """Return the target's highest value of a column as text, or None."""
+        with self._servers("watermark", table) as servers:
+            info = self.describe(servers.control, table)
+            if info is None:
+                return None
+            column, _ = watermark.cursor_type(info, field, None)
+            return watermark.latest(servers.control, table, info.relkind, column)
+
+    def condition(self, table: TableRef, field: str, named: str | None) -> str:
+        """Return the condition that reads from the target's highest value on, or ''."""
+        with self._servers("watermark", table) as servers:
+            info = self.describe(servers.control, table)
+            if info is None:
+                return ""
+            column, kind = watermark.cursor_type(info, field, named)
+            value = watermark.latest(servers.control, table, info.relkind, column)
+            return "" if value is None else servers.control.text(watermark.condition(column, kind, value))
+
+    @staticmethod
+    def describe(session: Session, table: TableRef) -> TableInfo | None:
+        """Return what the catalog says of a table, or None where there is none."""
+        return next(iter(catalog.tables(session, [table])), None)
+
+    @staticmethod
+    def require(session: Session, table: TableRef, side: str) -> TableInfo:
+        """Return what the catalog says of a table.
+
+        Raises:
+            UnknownTableError: there is none; gives the nearest names.
+        """
+        return catalog.require(session, [table], catalog.tables(session, [table]), side)[table]
