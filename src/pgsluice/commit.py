@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import psycopg
 
@@ -15,7 +16,13 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 
 
 @contextlib.contextmanager
-def provable(servers: Servers, plan: SyncPlan, run_id: str, warn: Callable[[str], None]) -> Iterator[None]:
+def provable(
+    servers: Servers,
+    plan: SyncPlan,
+    run_id: str,
+    warn: Callable[[str], None],
+    committing: AbstractContextManager[None] | None = None,
+) -> Iterator[None]:
     """Run the block in a transaction of the writer that also records the run's job, and commit it.
 
     A connection that breaks before COMMIT and one that breaks after it look alike to us. So the outcome is asked of
@@ -26,13 +33,14 @@ def provable(servers: Servers, plan: SyncPlan, run_id: str, warn: Callable[[str]
         plan: of the job.
         run_id: under which the block records it (`state.record`).
         warn: told where a commit had to be proven.
+        committing: entered around COMMIT alone.
 
     Raises:
         CommitUnknownError: not committed, or not known; says which.
         KeyboardInterrupt: it came during COMMIT; the target is whole, old or new.
     """
     try:
-        with servers.writer.transaction():
+        with servers.writer.transaction(committing=committing):
             yield
     except CommitUnknownError as error:
         interrupted = isinstance(error.__cause__, KeyboardInterrupt)

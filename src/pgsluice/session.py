@@ -6,6 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -181,8 +182,14 @@ class Session:
         )
 
     @contextlib.contextmanager
-    def transaction(self, *, read_only: bool = False) -> Iterator[None]:
+    def transaction(
+        self, *, read_only: bool = False, committing: AbstractContextManager[None] | None = None
+    ) -> Iterator[None]:
         """Run the block in a READ COMMITTED transaction; commit it, or roll back on any exception.
+
+        Args:
+            read_only: as in BEGIN READ ONLY.
+            committing: entered around COMMIT alone.
 
         Raises:
             CommitUnknownError: COMMIT was sent and its outcome is not known. Nothing else in the
@@ -195,7 +202,8 @@ class Session:
         except BaseException:
             self.rollback()
             raise
-        self._commit()
+        with committing or contextlib.nullcontext():
+            self._commit()
 
     def _commit(self) -> None:
         try:

@@ -79,9 +79,10 @@ class Stepwise:
         return tuple(column for column in columns if not column.generated and like.column(column.name))
 
     def drop(self, name: TableRef) -> None:
-        """Drop a staging table; twice is fine."""
+        """Drop a staging table of ours; twice is fine."""
         with self._servers("cleanup", name) as servers:
-            staging.drop(servers.control, name)
+            if found := self.describe(servers.control, name):
+                staging.drop(servers.control, staging.find(servers.control, name, found.columns).ref)
         target = self._held.pop(name, None)
         if self._owner is not None and target is not None and target not in self._held.values():
             state.release(self._owner, target)

@@ -68,7 +68,7 @@ class Work:
             state.hold(self._servers.control, self._job.target)  # again: a control session opened anew has lost it
             seen = state.sequence(self._servers.control, CONTROL_SCHEMA, plan.job_id)
         if plan.staging is StagingKind.TEMPORARY:
-            with provable(self._servers, plan, self._run_id, self._warn):
+            with provable(self._servers, plan, self._run_id, self._warn, self._step("commit")):
                 table = self._stage_in(staging.TEMPORARY_SCHEMA, plan)
                 with self._step("staging"):
                     staging.create(self._servers.writer, table, state.run_key(self._job.target))
@@ -76,7 +76,7 @@ class Work:
         else:
             with self._unlogged(self._stage_in(CONTROL_SCHEMA, plan)) as table:
                 staged = self._relay(plan, table, snapshot)
-                with provable(self._servers, plan, self._run_id, self._warn):
+                with provable(self._servers, plan, self._run_id, self._warn, self._step("commit")):
                     self._merge(plan, staged, snapshot, seen)
 
     def _stage_in(self, schema: str, plan: SyncPlan) -> StagingTable:

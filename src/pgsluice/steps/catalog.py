@@ -13,7 +13,7 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import UnknownTableError, UserSqlError
-from pgsluice.job import TableRef
+from pgsluice.job import QuerySource, TableRef
 from pgsluice.model import Column, Key, SchemaInfo, ServerInfo, TableInfo
 from pgsluice.session import Session
 
@@ -195,10 +195,15 @@ def missing(session: Session, wanted: Iterable[str]) -> frozenset[str]:
     return frozenset(name for (name,) in session.rows(sqltext.load("missing"), {"names": sorted(wanted)}))
 
 
-def query_columns(session: Session, query: str) -> tuple[Column, ...]:
-    """Describe the columns a query returns, without running it. Three round trips.
+def _all_of(query: str) -> sql.Composed:
+    return sql.SQL("SELECT * FROM {}").format(sqltext.relation(QuerySource(query), "q"))
 
-    The server parses it alone and by the extended protocol, which takes one statement only.
+
+def query_columns(session: Session, query: str) -> tuple[Column, ...]:
+    """Describe the columns a query returns, without running it. Six round trips.
+
+    The server parses it alone, by the extended protocol, which takes one statement only; then where it will stand,
+    which a statement that writes can't.
 
     Raises:
         UserSqlError: not one valid SELECT; repeats the server's words.
@@ -206,7 +211,8 @@ def query_columns(session: Session, query: str) -> tuple[Column, ...]:
     try:
         with session.transaction(read_only=True):
             session.as_role(session.search_path, session.time_zone)
-            shape = session.describe(query)
+            session.describe(query)
+            shape = session.describe(session.text(_all_of(query)))
     except psycopg.Error as error:
         raise UserSqlError(
             f"the query is not valid: {error.diag.message_primary or error}", hint="Give one SELECT.", step="plan"

@@ -1,0 +1,307 @@
+"""What a run leaves behind when something dies under it: the old state or the new one, and nothing to mend by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from conftest import Database, Pair, database, start_cli
+from pgsluice import DatabaseOperations, DataCopyEngine, Options, StagingKind
+from pgsluice.embedded import Cluster
+from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError
+from pgsluice.events import Event, StepStarted
+
+ROWS = 60_000
+
+
+@pytest.fixture(scope="module")
+def own_target() -> Iterator[Cluster]:
+    """A target of this module's own: one kill -9 takes every session of a server down."""
+    with Cluster(major=18) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
+    with database(source_cluster) as source, database(own_target) as target:
+        source.execute(
+            f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int NOT NULL, filler text);
+            INSERT INTO s.t SELECT i, 1, repeat('x', 200) FROM generate_series(1, {ROWS}) i; ANALYZE s.t;"""
+        )
+        yield Pair(source, target)
+
+
+def await_that(holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for: {what}"
+        time.sleep(0.01)
+
+
+def versions(target: Database) -> list[tuple[int, int]]:
+    return target.rows("SELECT version, count(*)::int FROM s.t GROUP BY 1 ORDER BY 1")
+
+
+def arguments(pair: Pair, *more: str) -> list[str]:
+    return ["sync", "--source", pair.source.dsn, "--target", pair.target.dsn, "--table", "s.t", "--quiet", *more]
+
+
+@pytest.mark.parametrize("staging", ["unlogged", "temporary"])
+def test_killed_at_a_random_moment_the_target_is_old_or_new_and_the_next_sync_needs_no_hand_work(
+    shop: Pair, staging: str
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    started = time.monotonic()
+    assert shop.pgsluice("sync", "--table", "s.t", "--staging", staging).code == 0
+    whole = time.monotonic() - started
+    for version in range(2, 7):
+        shop.source.execute(f"UPDATE s.t SET version = {version}")
+        process = start_cli(*arguments(shop, "--staging", staging))
+        time.sleep(chance.uniform(0.2, whole))
+        process.kill()
+        process.communicate()
+        assert versions(shop.target) in ([(version - 1, ROWS)], [(version, ROWS)]), f"seed {seed}, version {version}"
+        after = shop.pgsluice("sync", "--table", "s.t", "--staging", staging)
+        assert after.code == 0, after.err
+        assert versions(shop.target) == [(version, ROWS)]
+        assert shop.target.staging_tables() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", ["staging", "relay", "merge"])
+def test_a_signal_at_any_step_rolls_back_cleans_up_and_exits_with_its_code(
+    shop: Pair, number: signal.Signals, step: str
+) -> None:
+    shop.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int, filler text)")
+    blocker = psycopg.connect(shop.target.dsn)
+    if step == "merge":
+        blocker.execute("LOCK TABLE s.t IN ACCESS SHARE MODE; LOCK TABLE s.t IN ROW EXCLUSIVE MODE")
+    process = start_cli(
+        "sync", "--source", shop.source.dsn, "--target", shop.target.dsn, "--table", "s.t",
+        "--staging", "unlogged", "--log-format", "json",
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f'"step_started"' in line and f'"step": "{step}"' in line:
+            break
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    blocker.close()
+    assert process.returncode == 128 + number, errors
+    assert "rolled back" in errors
+    assert "Traceback" not in errors
+    assert shop.target.value("SELECT count(*) FROM s.t") == 0
+    assert shop.target.staging_tables() == []
+    assert "interrupted" in shop.pgsluice("status").out
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %'"
+    await_that(lambda: shop.source.value(ours) == 0, "our sessions on the source to be gone")
+    await_that(lambda: shop.target.value(ours) == 0, "our sessions on the target to be gone")
+
+
+class At:
+    """A sink that does something when a step begins."""
+
+    def __init__(self, step: str, action: Callable[[], None]) -> None:
+        self.step, self.action, self.done = step, action, False
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == self.step and not self.done:
+            self.done = True
+            self.action()
+
+
+def crash(target: Database) -> None:
+    """Kill -9 a backend that has nothing to do with us, and wait until the server has recovered."""
+    bystander = psycopg.connect(target.dsn, autocommit=True)
+    os.kill(bystander.info.backend_pid, signal.SIGKILL)
+
+    def recovered() -> bool:
+        try:
+            return bool(target.value("SELECT true"))
+        except psycopg.OperationalError:
+            return False
+
+    await_that(lambda: not bystander_lives(bystander), "the bystander to notice")
+    await_that(recovered, "the server to recover")
+
+
+def bystander_lives(connection: psycopg.Connection[object]) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def test_staging_emptied_by_a_crash_of_the_target_is_refused_at_the_gate(shop: Pair) -> None:
+    shop.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int, filler text)")
+    shop.target.execute("INSERT INTO s.t SELECT i, 0, 'old' FROM generate_series(1, 500) i")
+    with DataCopyEngine(DatabaseOperations(shop.source.dsn, shop.target.dsn)) as engine:
+        staging = engine.create_staging_table("s.t")
+        staged = engine.copy_data_to_staging("s.t", staging)
+        crash(shop.target)
+        assert shop.target.staging_tables() == [staging.ref.name], "the table outlives the crash, its rows do not"
+        with pytest.raises(StagingLostError, match=f"holds 0 rows and {ROWS} were committed"):
+            engine.merge_from_staging("s.t", staged, ["id"])
+    assert versions(shop.target) == [(0, 500)]
+
+
+def test_a_crash_of_the_target_between_relay_and_merge_deletes_nothing_and_says_what_to_do(shop: Pair) -> None:
+    engine = DataCopyEngine(
+        DatabaseOperations(shop.source.dsn, shop.target.dsn),
+        options=Options(staging=StagingKind.UNLOGGED),
+        sinks=[At("merge", lambda: crash(shop.target))],
+    )
+    shop.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int, filler text)")
+    shop.target.execute("INSERT INTO s.t SELECT i, 0, 'old' FROM generate_series(1, 500) i")
+    with pytest.raises(PgsluiceError) as raised:
+        engine.copy_with_staging_table("s.t", "s.t", ["id"], delete_missing=True)
+    assert raised.value.exit_code == 5
+    assert "trying again can help" in raised.value.hint
+    assert versions(shop.target) == [(0, 500)]
+    assert shop.target.staging_tables() == []
+    assert shop.pgsluice("sync", "--table", "s.t").code == 0
+    assert versions(shop.target) == [(1, ROWS)]
+
+
+def test_a_source_that_dies_midway_leaves_no_part_of_a_table(shop: Pair) -> None:
+    def terminate_readers() -> None:
+        shop.source.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'pgsluice %%' AND query LIKE 'COPY%%'"
+        )
+
+    for lane in ("psql", "libpq"):
+        shop.source.execute("UPDATE s.t SET filler = repeat('y', 4000)")
+        process = start_cli(*arguments(shop, "--lane", lane, "--staging", "unlogged"))
+        reading = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %' AND query LIKE 'COPY%'"
+        )
+        await_that(lambda: shop.source.value(reading) > 0, "the copy to begin")
+        terminate_readers()
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 5, out + errors
+        assert shop.target.value("SELECT to_regclass('s.t') IS NULL")
+        assert shop.target.staging_tables() == []
+
+
+@pytest.mark.parametrize("lane", ["psql", "libpq"])
+def test_a_source_replaced_by_truncate_and_insert_while_a_sync_starts_is_copied_old_or_new(
+    shop: Pair, lane: str
+) -> None:
+    assert shop.pgsluice("sync", "--table", "s.t").code == 0
+    for version in range(2, 6):
+        replacing = psycopg.connect(shop.source.dsn)
+        replacing.execute("TRUNCATE s.t")
+        replacing.execute(f"INSERT INTO s.t SELECT i, {version}, 'new' FROM generate_series(1, {ROWS}) i")
+        process = start_cli(*arguments(shop, "--lane", lane))
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass"
+        await_that(lambda: shop.source.value(waiting) > 0, "the sync to queue behind the writer")
+        replacing.commit()
+        replacing.close()
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, out + errors
+        assert versions(shop.target) == [(version, ROWS)]
+
+
+def test_a_commit_that_got_no_answer_is_proven_and_reported_as_done(shop: Pair) -> None:
+    """COMMIT waits for a standby that does not exist: committed locally, and then the connection is cut."""
+    assert shop.pgsluice("sync", "--table", "s.t").code == 0
+    shop.source.execute("UPDATE s.t SET version = 2")
+    cutter = threading.Thread(target=cut_a_waiting_commit, args=(shop.target,))
+
+    def arm() -> None:
+        await_a_standby(shop.target)
+        cutter.start()
+
+    engine = DataCopyEngine(DatabaseOperations(shop.source.dsn, shop.target.dsn), sinks=[At("commit", arm)])
+    try:
+        result = engine.copy_with_staging_table("s.t", "s.t", ["id"])
+    finally:
+        stop_awaiting_a_standby(shop.target)
+    cutter.join()
+    assert (result.status, result.updated) == ("done", ROWS)
+    assert versions(shop.target) == [(2, ROWS)]
+
+
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name LIKE %s"
+
+
+def await_a_standby(target: Database) -> None:
+    """Let every commit wait for a standby that never comes, and see one do so."""
+    target.execute("ALTER SYSTEM SET synchronous_standby_names = 'nosuch'")
+    target.execute("SELECT pg_reload_conf()")
+
+    def probe() -> None:
+        with contextlib.suppress(psycopg.Error):
+            psycopg.connect(target.dsn, autocommit=True, application_name="probe").execute("CREATE TABLE probe ()")
+
+    while not target.rows(WAITING, ("probe",)):
+        threading.Thread(target=probe, daemon=True).start()
+        time.sleep(0.1)
+    target.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'probe'")
+
+
+def stop_awaiting_a_standby(target: Database) -> None:
+    target.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    target.execute("SELECT pg_reload_conf()")
+
+
+def cut_a_waiting_commit(target: Database) -> None:
+    await_that(lambda: bool(target.rows(WAITING, ("pgsluice %",))), "the commit to wait for a standby")
+    target.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s",
+        target.rows(WAITING, ("pgsluice %",))[0],
+    )
+    stop_awaiting_a_standby(target)  # what proves the commit must not wait as well
+
+
+def test_a_commit_cut_before_it_happened_is_reported_as_rolled_back(shop: Pair) -> None:
+    assert shop.pgsluice("sync", "--table", "s.t").code == 0
+    shop.source.execute("UPDATE s.t SET version = 2")
+    engine = DataCopyEngine(
+        DatabaseOperations(shop.source.dsn, shop.target.dsn),
+        sinks=[At("commit", lambda: terminate_writer(shop.target))],
+    )
+    with pytest.raises(CommitUnknownError, match="proves that it was rolled back"):
+        engine.copy_with_staging_table("s.t", "s.t", ["id"])
+    assert versions(shop.target) == [(1, ROWS)]
+    assert engine.copy_with_staging_table("s.t", "s.t", ["id"]).updated == ROWS
+
+
+def terminate_writer(target: Database) -> None:
+    target.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'pgsluice %' AND state = 'idle in transaction'"
+    )
+
+
+def test_clean_drops_what_a_killed_run_left_and_nothing_of_a_live_one(shop: Pair) -> None:
+    with DataCopyEngine(DatabaseOperations(shop.source.dsn, shop.target.dsn)) as engine:
+        live = engine.create_staging_table("s.t")
+        with psycopg.connect(shop.target.dsn, autocommit=True) as connection:
+            dead = live.ref.name.replace("_1", "_dead")
+            connection.execute(f"CREATE UNLOGGED TABLE pgsluice.{dead} ()")  # noqa: S608
+            tag = '{"pgsluice": 1, "run": "gone", "target": "s.other", "lock": 42}'
+            connection.execute(f"COMMENT ON TABLE pgsluice.{dead} IS '{tag}'")
+            connection.execute("CREATE TABLE pgsluice.stg_mine (a int)")
+        assert shop.pgsluice("clean").out == f"dropped pgsluice.{dead}\n"
+        assert shop.target.staging_tables() == sorted([live.ref.name, "stg_mine"])
+
+
+def test_a_second_run_on_a_held_target_exits_with_11(shop: Pair) -> None:
+    with DataCopyEngine(DatabaseOperations(shop.source.dsn, shop.target.dsn)) as engine:
+        engine.create_staging_table("s.t")
+        second = shop.pgsluice("sync", "--table", "s.t")
+    assert second.code == 11
+    assert "another run holds s.t" in second.out
