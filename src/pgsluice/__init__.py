@@ -4,7 +4,7 @@ from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
 from pgsluice.errors import PgsluiceError
 from pgsluice.job import Lane, MaxDelete, Mode, Options, StagingKind
 from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
-from pgsluice.version import VERSION as __version__
+from pgsluice.version import __version__
 
 __all__ = [
     "DataCopyEngine",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Self
 
 from pgsluice.errors import UsageError
 from pgsluice.events import Emitter, Sink
@@ -65,7 +66,7 @@ class DataCopyEngine:
         self._sinks = tuple(sinks)
         self._steps = self._stepwise(self._options)
 
-    def __enter__(self) -> DataCopyEngine:
+    def __enter__(self) -> Self:
         """Return the engine."""
         return self
 
@@ -327,7 +328,7 @@ class DataCopyEngine:
         return Stepwise(self._db_ops.source, self._db_ops.target, options, Emitter(self._sinks), new_run_id())
 
 
-def sync(
+def sync(  # noqa: PLR0913 - the options of the command
     source: Dsn,
     target: Dsn,
     *tables: str,

@@ -122,5 +122,5 @@ class Emitter:
         for sink in self._sinks:
             try:
                 sink(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a listener does wrong is its own
                 _log.exception("a sink failed on %s", type(event).__name__)

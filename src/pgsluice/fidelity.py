@@ -78,7 +78,7 @@ def _widens(name: str, modifier: tuple[int, ...], to_name: str, to_modifier: tup
         }
     if name == "numeric":
         return not to_modifier or (bool(modifier) and _numeric_holds(modifier, to_modifier))
-    if name == "character varying" or name == "bit varying":
+    if name in ("character varying", "bit varying"):
         return not to_modifier or (bool(modifier) and modifier <= to_modifier)
     if name in _TIMES or name == "interval":
         return (modifier or (_DEFAULT_PRECISION,)) <= (to_modifier or (_DEFAULT_PRECISION,))

@@ -10,16 +10,19 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 import psycopg
 
-from pgsluice import sqltext
+from pgsluice import locks, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, UserSqlError
 from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
 from pgsluice.model import SchemaInfo, ServerInfo, TableInfo
 from pgsluice.plan import Facts, SyncPlan, make_plan
-from pgsluice.session import Endpoint, Session, Snapshot, snapshot, step_error
-from pgsluice.steps import catalog, merge, relay, state
+from pgsluice.retry import step_error
+from pgsluice.session import Endpoint, Session
+from pgsluice.snapshot import Snapshot, snapshot
+from pgsluice.steps import catalog, merge, relay
 
 _LOCKABLE = frozenset({"r", "p", "v"})
 
@@ -32,7 +35,7 @@ class Servers:
         self._endpoints = {"source": source, "target": target}
         self._open: dict[str, Session] = {}
 
-    def __enter__(self) -> Servers:
+    def __enter__(self) -> Self:
         """Return them; a session is opened when it is first asked for."""
         return self
 
@@ -144,7 +147,7 @@ def prepared(
     for job in jobs:
         with _refusing(refused, job):
             if hold:
-                state.hold(control, job.target)
+                locks.hold(control, job.target)
             _check_condition(source, job, early)
     place = (catalog.server(source), catalog.server(control))
     with snapshot(source, _lockable(early), options.lock_timeout) as shared:

@@ -1,4 +1,4 @@
-"""The one answer to "can trying again help?".
+"""The one answer to "can trying again help?", and a server's error in our words.
 
 Classified by SQLSTATE and step, never by exception class: 57P01 means "again" during a COPY and "unknown" during a
 COMMIT; 25P03 and 25006 arrive as InternalError; a dropped link has no SQLSTATE at all.
@@ -8,6 +8,11 @@ The codes are those of https://www.postgresql.org/docs/current/errcodes-appendix
 from __future__ import annotations
 
 import enum
+import re
+
+import psycopg
+
+from pgsluice.errors import PgsluiceError, StepError, TemporaryError
 
 
 class Answer(enum.Enum):
@@ -48,3 +53,41 @@ def classify(sqlstate: str | None, step: str) -> Answer:
 
 def _is_definite(sqlstate: str | None) -> bool:
     return sqlstate is not None and (sqlstate in _DEFINITE_AT_COMMIT or sqlstate[:2] in _DEFINITE_CLASSES_AT_COMMIT)
+
+
+_LINE_AND_COLUMN = re.compile(r"COPY [^,]*, line \d+(?:, column [^:\n]+)?")
+
+
+def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceError:
+    """Return `error` as one of ours: without row data, with what can help.
+
+    Args:
+        error: as psycopg raised it.
+        step: where it happened.
+        table: the target, ``schema.table``.
+    """
+    reason = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    place = _LINE_AND_COLUMN.search(error.diag.context or "")
+    if place:  # the rest of the context repeats the row's values
+        reason = f"{reason} ({place.group(0)})"
+    if classify(error.sqlstate, step) is Answer.LATER:
+        return TemporaryError(
+            reason,
+            hint="Nothing of it was kept; trying again can help.",
+            step=step,
+            table=table,
+            sqlstate=error.sqlstate,
+        )
+    return StepError(reason, hint=_HINTS.get(error.sqlstate or "", ""), step=step, table=table, sqlstate=error.sqlstate)
+
+
+_HINTS = {
+    "42501": "Grant the privilege that the message names, or run as a role that has it.",
+    "53100": "The disk of the target is full; what was staged has been dropped. Make room, then run again.",
+    "53400": "The target's temp_file_limit is too low for this merge; raise it for this role.",
+    "23505": "Another unique constraint of the target refused a row; compare its unique indexes with the source's.",
+    "23503": "A foreign key of the target refused a row; copy the referenced table first.",
+    "23514": "A check constraint or a missing partition of the target refused a row.",
+    "23502": "A column of the target does not take NULL.",
+    "57014": "A timeout or a person cancelled the statement.",
+}

@@ -22,7 +22,7 @@ from pgsluice.session import Endpoint
 from pgsluice.slices import copy_in, copy_out
 from pgsluice.steps import merge, staging, state
 from pgsluice.steps.state import CONTROL_SCHEMA
-from pgsluice.version import VERSION
+from pgsluice.version import __version__
 from pgsluice.work import Work
 
 
@@ -104,7 +104,7 @@ class Run:
         state.ensure(control, CONTROL_SCHEMA)
         for name in staging.sweep(control, CONTROL_SCHEMA, self.run_id):
             self._emit(Warned(run_id=self.run_id, message=f"dropped {name}, which a dead run had left"))
-        state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, VERSION)
+        state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__)
 
     def _finished(self, report: TableReport) -> TableReport:
         self._emit(TableFinished(run_id=self.run_id, report=report))

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import psycopg
 from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgsluice import sqltext
 from pgsluice.errors import (
     CommitUnknownError,
     ConnectError,
     LoginError,
-    PgsluiceError,
     StepError,
-    TemporaryError,
     UsageError,
 )
-from pgsluice.job import TableRef
 from pgsluice.retry import Answer, classify
 
 Dsn = str | Callable[[], str]
@@ -62,7 +57,9 @@ _TRANSPORT = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-_STILL_TEMPORARY = re.compile(r"too many|remaining connection slots|starting up|shutting down|recovery|timeout", re.I)
+_STILL_TEMPORARY = re.compile(
+    r"too many|remaining connection slots|starting up|shutting down|recovery|timeout", re.IGNORECASE
+)
 _SERVER_17 = 170000
 
 
@@ -235,7 +232,7 @@ class Session:
         """Close; twice is fine."""
         self._connection.close()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         """Return the session."""
         return self
 
@@ -380,151 +377,3 @@ def _answers(parameters: Mapping[str, Any]) -> bool:
     """Tell whether a server listens there; its refusals carry no SQLSTATE, and their text follows its language."""
     known = {name: value for name, value in parameters.items() if name != "password"}
     return pq.PGconn.ping(make_conninfo("", **known).encode()) == pq.Ping.OK
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An exported snapshot of the source, alive while its session is.
-
-    Attributes:
-        session: holds it, and can be queried in it.
-        id: for SET TRANSACTION SNAPSHOT.
-        xmin: the oldest transaction it could not be sure of, as text of an xid8.
-    """
-
-    BEGIN: ClassVar = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-
-    session: Session
-    id: str
-    xmin: str
-
-    @property
-    def join(self) -> sql.Composed:
-        """Return the statement that lets a transaction just begun see what this snapshot sees."""
-        return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id))
-
-    @contextlib.contextmanager
-    def joined(self, session: Session, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
-        """Let `session` see what this snapshot sees while the block runs, under the given settings."""
-        session.execute(self.BEGIN)
-        try:
-            session.execute(self.join)
-            session.as_role(search_path, time_zone)
-            yield
-        finally:
-            session.rollback()
-
-
-@contextlib.contextmanager
-def snapshot(session: Session, tables: Sequence[TableRef], lock_timeout: float) -> Iterator[Snapshot]:
-    """Lock the tables, then take and export one snapshot: in that order.
-
-    The other way round, a source that does ``BEGIN; TRUNCATE; INSERT; COMMIT`` is read as empty: TRUNCATE is not
-    MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html). LOCK TABLE itself takes no snapshot.
-
-    Args:
-        session: on the source, idle.
-        tables: what can be locked (tables and views).
-        lock_timeout: seconds to wait for all of the locks.
-    """
-    session.execute(Snapshot.BEGIN)
-    try:
-        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(lock_timeout * 1000))))
-        if tables:
-            listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
-            session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
-        session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
-        exported, xmin = session.row(
-            sql.SQL(
-                "SELECT pg_catalog.pg_export_snapshot(),"
-                " pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text"
-            )
-        )
-        yield Snapshot(session, str(exported), str(xmin))
-    finally:
-        session.rollback()
-
-
-def lock_table(session: Session, lock: sql.Composed, ref: TableRef, seconds: float) -> None:
-    """Lock a table inside the open transaction, in short tries so that others queue behind us for 2 s at most.
-
-    Args:
-        session: in a transaction.
-        lock: the LOCK TABLE.
-        ref: the table it names.
-        seconds: to keep trying.
-
-    Raises:
-        TemporaryError: somebody kept it; names the sessions that did.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        patience = max(0.05, min(2.0, deadline - time.monotonic()))
-        session.execute(sql.SQL("SAVEPOINT before_lock"))
-        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(patience * 1000))))
-        try:
-            session.execute(lock)
-        except psycopg.errors.LockNotAvailable as error:
-            session.execute(sql.SQL("ROLLBACK TO SAVEPOINT before_lock"))
-            if time.monotonic() >= deadline:
-                raise TemporaryError(
-                    f"the lock on {ref} was not to be had within {seconds:g} s; held by {_holders(session, ref)}",
-                    hint="Try later, end those sessions, or give --lock-timeout more seconds.",
-                    table=str(ref),
-                    sqlstate=error.sqlstate,
-                ) from None
-            time.sleep(0.2)  # lets those who queued behind us through
-            continue
-        session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
-        return
-
-
-def _holders(session: Session, ref: TableRef) -> str:
-    found = session.rows(
-        sql.SQL(
-            "SELECT l.pid, coalesce(a.usename, '?'), coalesce(nullif(a.application_name, ''), '?'), l.mode"
-            " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
-            " WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid()"
-            " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
-            " AND l.relation = pg_catalog.to_regclass({}) ORDER BY 1 LIMIT 5"
-        ).format(sql.Literal(session.text(sqltext.table(ref))))
-    )
-    return "; ".join(f"pid {pid} ({user}, {app}, {mode})" for pid, user, app, mode in found) or "nobody any more"
-
-
-_LINE_AND_COLUMN = re.compile(r"COPY [^,]*, line \d+(?:, column [^:\n]+)?")
-
-
-def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceError:
-    """Return `error` as one of ours: without row data, with what can help.
-
-    Args:
-        error: as psycopg raised it.
-        step: where it happened.
-        table: the target, ``schema.table``.
-    """
-    reason = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-    place = _LINE_AND_COLUMN.search(error.diag.context or "")
-    if place:  # the rest of the context repeats the row's values
-        reason = f"{reason} ({place.group(0)})"
-    if classify(error.sqlstate, step) is Answer.LATER:
-        return TemporaryError(
-            reason,
-            hint="Nothing of it was kept; trying again can help.",
-            step=step,
-            table=table,
-            sqlstate=error.sqlstate,
-        )
-    return StepError(reason, hint=_HINTS.get(error.sqlstate or "", ""), step=step, table=table, sqlstate=error.sqlstate)
-
-
-_HINTS = {
-    "42501": "Grant the privilege that the message names, or run as a role that has it.",
-    "53100": "The disk of the target is full; what was staged has been dropped. Make room, then run again.",
-    "53400": "The target's temp_file_limit is too low for this merge; raise it for this role.",
-    "23505": "Another unique constraint of the target refused a row; compare its unique indexes with the source's.",
-    "23503": "A foreign key of the target refused a row; copy the referenced table first.",
-    "23514": "A check constraint or a missing partition of the target refused a row.",
-    "23502": "A column of the target does not take NULL.",
-    "57014": "A timeout or a person cancelled the statement.",
-}

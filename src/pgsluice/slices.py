@@ -12,7 +12,7 @@ from pgsluice.job import Lane
 from pgsluice.model import StagedData, StagingTable
 from pgsluice.plan import CopyPlan
 from pgsluice.prepare import Servers
-from pgsluice.session import Snapshot
+from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, relay, watch
 
 OnProgress = Callable[[int, int], None]

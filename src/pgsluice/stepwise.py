@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from pgsluice import sqltext
+from pgsluice import locks, sqltext
 from pgsluice.commit import provable
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
@@ -18,8 +18,10 @@ from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
 from pgsluice.model import Column, MergeResult, StagedData, StagingTable, TableInfo, TableReport
 from pgsluice.plan import Facts, SyncPlan, make_copy, make_plan
 from pgsluice.prepare import Servers
-from pgsluice.session import Endpoint, Session, snapshot, step_error
+from pgsluice.retry import step_error
+from pgsluice.session import Endpoint, Session
 from pgsluice.slices import count_source, relay_slice
+from pgsluice.snapshot import snapshot
 from pgsluice.steps import audit, catalog, merge, relay, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
@@ -62,7 +64,7 @@ class Stepwise:
             state.ensure(control, CONTROL_SCHEMA)
             columns = self._staging_columns(servers, target, like)
             table = staging.named(CONTROL_SCHEMA, self._run_id, next(self._numbers), target, columns)
-            staging.create(control, table, state.run_key(target))
+            staging.create(control, table, locks.run_key(target))
         self._held[table.ref] = target
         return table
 
@@ -85,7 +87,7 @@ class Stepwise:
                 staging.drop(servers.control, staging.find(servers.control, name, found.columns).ref)
         target = self._held.pop(name, None)
         if self._owner is not None and target is not None and target not in self._held.values():
-            state.release(self._owner, target)
+            locks.release(self._owner, target)
         if not self._held:
             self.close()
 
@@ -100,7 +102,7 @@ class Stepwise:
         if self._owner is None or not self._owner.usable:
             self.close()
             self._owner = self._target.open()
-        state.hold(self._owner, target)
+        locks.hold(self._owner, target)
         return self._owner
 
     # --- copy --------------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ class Stepwise:
             seen = state.sequence(servers.control, CONTROL_SCHEMA, plan.job_id)
             with provable(servers, plan, self._run_id, self._warn):
                 writer = servers.writer
-                state.fence(writer, target, self._options.lock_timeout)
+                locks.fence(writer, target, self._options.lock_timeout)
                 merged = merge.apply(writer, plan, table, rows)
                 arrived = audit.arrived(writer, plan, table, rows)
                 merged = dataclasses.replace(merged, target_count=arrived, seconds=time.monotonic() - started)

@@ -2,4 +2,4 @@
 
 from importlib.metadata import version
 
-VERSION = version("pgsluice")
+__version__ = version("pgsluice")

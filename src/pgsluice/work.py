@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
+from pgsluice import locks
 from pgsluice.commit import provable
 from pgsluice.errors import PgsluiceError
 from pgsluice.events import Emitter, RelayProgress, StepFinished, StepStarted, Warned
@@ -16,8 +17,9 @@ from pgsluice.job import StagingKind, SyncJob
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.prepare import Servers
-from pgsluice.session import Snapshot, step_error
+from pgsluice.retry import step_error
 from pgsluice.slices import count_source, relay_slice
+from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, merge, staging, state, watch
 from pgsluice.steps.state import CONTROL_SCHEMA
 
@@ -28,6 +30,7 @@ class Work:
     def __init__(  # noqa: PLR0913, PLR0917 - what one job needs of its run
         self, run_id: str, servers: Servers, emit: Emitter, job: SyncJob, number: int, release: Callable[[], None]
     ) -> None:
+        """Keep what is needed; `error` says why the job failed, if it did. `release` lets the snapshot go."""
         self._run_id = run_id
         self._servers = servers
         self._emit = emit
@@ -65,13 +68,13 @@ class Work:
             notes=plan.notes,
         )
         with self._step("staging"):
-            state.hold(self._servers.control, self._job.target)  # again: a control session opened anew has lost it
+            locks.hold(self._servers.control, self._job.target)  # again: a control session opened anew has lost it
             seen = state.sequence(self._servers.control, CONTROL_SCHEMA, plan.job_id)
         if plan.staging is StagingKind.TEMPORARY:
             with provable(self._servers, plan, self._run_id, self._warn, self._step("commit")):
                 table = self._stage_in(staging.TEMPORARY_SCHEMA, plan)
                 with self._step("staging"):
-                    staging.create(self._servers.writer, table, state.run_key(self._job.target))
+                    staging.create(self._servers.writer, table, locks.run_key(self._job.target))
                 self._merge(plan, self._relay(plan, table, snapshot), snapshot, seen)
         else:
             with self._unlogged(self._stage_in(CONTROL_SCHEMA, plan)) as table:
@@ -87,7 +90,7 @@ class Work:
         """Own a staging table while the block runs; it is dropped whatever happens."""
         try:
             with self._step("staging"):
-                staging.create(self._servers.control, table, state.run_key(self._job.target))
+                staging.create(self._servers.control, table, locks.run_key(self._job.target))
             yield table
         finally:
             with self._step("cleanup"):
@@ -121,7 +124,7 @@ class Work:
     def _merge(self, plan: SyncPlan, staged: StagedData, snapshot: Snapshot, seen: int) -> None:
         writer, job = self._servers.writer, self._job
         with self._step("merge"):
-            state.fence(writer, job.target, plan.options.lock_timeout)
+            locks.fence(writer, job.target, plan.options.lock_timeout)
             merged = merge.apply(writer, plan, staged.staging, staged.staging_count)
         if plan.options.verify:
             with self._step("verify"):

@@ -16,13 +16,13 @@ from pgsluice.cli.plan import plan
 from pgsluice.cli.status import status
 from pgsluice.cli.sync import sync
 from pgsluice.errors import PgsluiceError
-from pgsluice.version import VERSION
+from pgsluice.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(VERSION, prog_name="pgsluice")
+@click.version_option(__version__, prog_name="pgsluice")
 def cli() -> None:
-    """Copy tables between PostgreSQL servers.
+    r"""Copy tables between PostgreSQL servers.
 
     Rows stream into a staging table on the target, are counted and checked there, and pass into the final table in
     one transaction.

@@ -15,7 +15,7 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 @click.command()
 @target_only
 def clean(target: str, as_json: bool) -> int:
-    """Drop the staging tables that dead runs have left, and only those.
+    r"""Drop the staging tables that dead runs have left, and only those.
 
     \b
     pgsluice clean --target service=lake

@@ -20,7 +20,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def option(*names: str, **settings: Any) -> Callable[[_F], _F]:  # noqa: ANN401 - click's own settings
     """Return a click option that also reads ``PGSLUICE_<NAME>``."""
-    variable = "PGSLUICE_" + names[-1].lstrip("-").split("/")[0].replace("-", "_").upper()
+    long = next(name for name in names if name.startswith("--"))
+    variable = "PGSLUICE_" + long.strip("-").split("/")[0].replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 

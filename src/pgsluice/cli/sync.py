@@ -30,7 +30,7 @@ from pgsluice.sinks.progress import LiveProgress, PlainProgress
     help="On stderr: progress for people, or one JSON object an event.",
 )
 @option("--quiet", "-q", "quiet", is_flag=True, help="No progress on stderr.")
-def sync(  # noqa: D417 - click documents them
+def sync(
     source: Endpoint,
     target: Endpoint,
     chosen: Selection,
@@ -39,7 +39,7 @@ def sync(  # noqa: D417 - click documents them
     log_format: str,
     quiet: bool,
 ) -> int:
-    """Make tables of the target equal to those of the source.
+    r"""Make tables of the target equal to those of the source.
 
     \b
     pgsluice sync --source service=shop --target service=lake --table 'sales.*' --to 'raw.{table}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
@@ -69,7 +69,7 @@ class PlainProgress:
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="pgsluice progress", daemon=True)
 
-    def __enter__(self) -> PlainProgress:
+    def __enter__(self) -> Self:
         """Start the clock."""
         self._ticker.start()
         return self
@@ -116,7 +116,7 @@ class LiveProgress:
         )
         self._tasks: dict[str, tuple[TaskID, _Line]] = {}
 
-    def __enter__(self) -> LiveProgress:
+    def __enter__(self) -> Self:
         """Start drawing."""
         self._progress.start()
         return self

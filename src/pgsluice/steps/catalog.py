@@ -144,7 +144,7 @@ def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, 
     )
 
 
-def _column(  # noqa: PLR0913 - the fields of one row of columns.sql, in order
+def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, in order
     name: str,
     type_: str,
     leaf: str,

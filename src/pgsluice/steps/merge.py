@@ -9,9 +9,10 @@ from psycopg import sql
 from pgsluice import sqltext
 from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
 from pgsluice.job import Mode, QuerySource
+from pgsluice.locks import lock_table
 from pgsluice.model import Column, MergeResult, StagingTable, TableInfo
 from pgsluice.plan import Creation, SyncPlan
-from pgsluice.session import Session, lock_table
+from pgsluice.session import Session
 
 #: The staging table's alias: a user's condition can't mean it by accident.
 _STAGED = "pgsluice_staged"

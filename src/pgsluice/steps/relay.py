@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psycopg
 from psycopg import pq, sql
@@ -28,12 +29,14 @@ from pgsluice import sqltext
 from pgsluice.errors import StepError, TemporaryError
 from pgsluice.job import CopyFormat
 from pgsluice.model import Column, StagingTable
-from pgsluice.session import PRELUDE, Session, Snapshot
+from pgsluice.session import PRELUDE, Session
+from pgsluice.snapshot import Snapshot
 
 BLOCK_BYTES = 128 << 10
 #: A longer statement does not fit into one argument of a process (Linux: 128 KiB).
 PSQL_STATEMENT_BYTES = 100_000
 _PIPE_BYTES = 1 << 20
+_PSQL_LOST_CONNECTION = 2  # psql(1), exit status
 _POLL_MS = 1000
 _GRACE_SECONDS = 5.0
 _UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
@@ -232,11 +235,11 @@ class _PsqlReader:
         self._parameters = parameters
         self.peak_bytes = 0
 
-    def __enter__(self) -> _PsqlReader:
+    def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="pgsluice-")  # 0700
         try:
             self._errors = Path(self._folder.name, "stderr").open("w+b")
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - psql itself, its arguments a list
                 self._command,
                 env=_psql_environment(Path(self._folder.name), self._parameters),
                 stdin=subprocess.DEVNULL,
@@ -288,7 +291,7 @@ class _PsqlReader:
             return
         self._errors.seek(0)
         words = " ".join(self._errors.read(4096).decode("utf-8", "replace").split())
-        lost = status == 2 or status < 0  # psql(1): 2 is a broken connection; negative is a signal
+        lost = status == _PSQL_LOST_CONNECTION or status < 0  # negative: ended by a signal
         kind = TemporaryError if lost else StepError
         raise kind(f"psql ended with {status} while it read the source: {words}", step="relay")
 

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from pgsluice import sqltext
 from pgsluice.errors import BusyError
 from pgsluice.job import TableRef
+from pgsluice.locks import fence
 from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.session import Session
@@ -40,43 +41,6 @@ class RunRow:
     tables: tuple[dict[str, Any], ...]
 
 
-# --- locks -----------------------------------------------------------------------------------------------------------
-
-
-def run_key(target: TableRef) -> int:
-    """Return the key of the lock that a run holds on a target for as long as it lives."""
-    return sqltext.advisory_key("run", str(target))
-
-
-def hold(session: Session, target: TableRef) -> None:
-    """Take the run lock of a target, held until the session ends.
-
-    By name, not by oid: it serves tables that do not exist yet, and one table has one name.
-
-    Raises:
-        BusyError: another run holds it; says which session.
-    """
-    key = run_key(target)
-    if session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (key,))[0]:
-        return
-    holder = session.rows(sqltext.load("lock_holder"), {"key": key})
-    who = "; ".join(f"{app}, pid {pid} of the target, since {since}" for app, pid, since in holder) or "just ended"
-    raise BusyError(f"another run holds {target} ({who})", hint="Wait for it, or end that session.", table=str(target))
-
-
-def release(session: Session, target: TableRef) -> None:
-    """Give the run lock back."""
-    session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (run_key(target),))
-
-
-def fence(session: Session, target: TableRef, seconds: float) -> None:
-    """Take the fence of a target until the transaction ends: whoever has it knows that no earlier merge is pending."""
-    key = sqltext.advisory_key("fence", str(target))
-    session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(seconds * 1000))))
-    session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (key,))
-    session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
-
-
 # --- state -----------------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +64,7 @@ def sequence(session: Session, schema: str, job_id: str) -> int:
     return int(found[0][0]) if found else 0
 
 
-def advance(  # noqa: PLR0913 - one row's worth
+def advance(  # noqa: PLR0913, PLR0917 - one row's worth
     session: Session, schema: str, plan: SyncPlan, run_id: str, snapshot_xmin: str, seen: int
 ) -> None:
     """Write the job's state in the open transaction, if nobody has since `seen` was read.
@@ -158,7 +122,9 @@ def record(session: Session, schema: str, job_id: str, report: TableReport) -> N
     )
 
 
-def committed(session: Session, schema: str, run_id: str, job_id: str, target: TableRef, seconds: float) -> bool:
+def committed(  # noqa: PLR0913, PLR0917 - what names one job of one run
+    session: Session, schema: str, run_id: str, job_id: str, target: TableRef, seconds: float
+) -> bool:
     """Tell whether this run's merge of this job was committed, when COMMIT itself got no answer.
 
     Getting the fence proves that the old backend is gone; before that, a reader that looks decides wrong.

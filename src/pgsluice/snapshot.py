@@ -1,0 +1,77 @@
+"""One exported snapshot of the source, taken behind its locks, that every reader of a run shares."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from psycopg import sql
+
+from pgsluice import sqltext
+from pgsluice.job import TableRef
+from pgsluice.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An exported snapshot of the source, alive while its session is.
+
+    Attributes:
+        session: holds it, and can be queried in it.
+        id: for SET TRANSACTION SNAPSHOT.
+        xmin: the oldest transaction it could not be sure of, as text of an xid8.
+    """
+
+    BEGIN: ClassVar = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    session: Session
+    id: str
+    xmin: str
+
+    @property
+    def join(self) -> sql.Composed:
+        """Return the statement that lets a transaction just begun see what this snapshot sees."""
+        return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id))
+
+    @contextlib.contextmanager
+    def joined(self, session: Session, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
+        """Let `session` see what this snapshot sees while the block runs, under the given settings."""
+        session.execute(self.BEGIN)
+        try:
+            session.execute(self.join)
+            session.as_role(search_path, time_zone)
+            yield
+        finally:
+            session.rollback()
+
+
+@contextlib.contextmanager
+def snapshot(session: Session, tables: Sequence[TableRef], lock_timeout: float) -> Iterator[Snapshot]:
+    """Lock the tables, then take and export one snapshot: in that order.
+
+    The other way round, a source that does ``BEGIN; TRUNCATE; INSERT; COMMIT`` is read as empty: TRUNCATE is not
+    MVCC-safe (https://www.postgresql.org/docs/current/mvcc-caveats.html). LOCK TABLE itself takes no snapshot.
+
+    Args:
+        session: on the source, idle.
+        tables: what can be locked (tables and views).
+        lock_timeout: seconds to wait for all of the locks.
+    """
+    session.execute(Snapshot.BEGIN)
+    try:
+        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(lock_timeout * 1000))))
+        if tables:
+            listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
+            session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
+        session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
+        exported, xmin = session.row(
+            sql.SQL(
+                "SELECT pg_catalog.pg_export_snapshot(),"
+                " pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text"
+            )
+        )
+        yield Snapshot(session, str(exported), str(xmin))
+    finally:
+        session.rollback()
