@@ -12,8 +12,9 @@ from typing import Self
 
 from pgsluice.errors import UsageError
 from pgsluice.events import Emitter, Sink
+from pgsluice.facts import TableInfo
 from pgsluice.job import Lane, Mode, Options, QuerySource, Selection, SyncJob, TableRef
-from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableInfo, TableReport
+from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
 from pgsluice.run import Run, new_run_id
 from pgsluice.session import Dsn, Endpoint
 from pgsluice.steps import relay, staging

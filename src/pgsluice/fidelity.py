@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from pgsluice.model import Column
+from pgsluice.facts import Column
 
 #: Core types whose binary form means the same on every server from 14 on. Not here: reg* and oid (numbers of one
-#: server), money (its scale is the locale's), interval (17's infinity is finite nonsense before), and what is unknown.
+#: server), money (its scale is the locale's), interval (17's infinity is finite nonsense before), and the unknown.
 BINARY_SAFE = frozenset({
     "bigint", "bit", "bit varying", "boolean", "bytea", "character", "character varying", "cidr", "date",
     "double precision", "inet", "integer", "json", "jsonb", "macaddr", "macaddr8", "name", "numeric", "real", "smallint",
@@ -19,7 +19,10 @@ _INTEGERS = {"smallint": 5, "integer": 10, "bigint": 19}
 _SPLIT = re.compile(r"^(?P<name>[^(\[]+?)(?:\((?P<modifier>[^)]*)\))?(?P<rest>[^(\[]*)(?P<array>(?:\[\])*)$")
 _TIMES = frozenset({
     "timestamp without time zone", "timestamp with time zone", "time without time zone", "time with time zone",
+    "interval",
 })  # fmt: skip
+_SIZED = frozenset({"numeric", "character varying", "bit varying"})
+_WIDER = frozenset({("date", "timestamp without time zone"), ("cidr", "inet")})
 _DEFAULT_PRECISION = 6
 
 
@@ -64,25 +67,21 @@ def _parts(type_: str) -> tuple[str, tuple[int, ...], str]:
 
 
 def _widens(name: str, modifier: tuple[int, ...], to_name: str, to_modifier: tuple[int, ...]) -> bool:
-    if name in _INTEGERS:
-        if to_name in _INTEGERS:
-            return _INTEGERS[name] <= _INTEGERS[to_name]
-        return to_name == "numeric" and (not to_modifier or _numeric_holds((_INTEGERS[name], 0), to_modifier))
+    if name in _INTEGERS and to_name in _INTEGERS:
+        return _INTEGERS[name] <= _INTEGERS[to_name]
+    if name in _INTEGERS and to_name == "numeric":
+        return not to_modifier or _numeric_holds((_INTEGERS[name], 0), to_modifier)
     if name != to_name:
-        return (name, to_name) in {
-            ("date", "timestamp without time zone"),
-            ("cidr", "inet"),
-            ("macaddr", "macaddr8"),
-            ("json", "text"),
-            ("character varying", "text"),
-        }
-    if name == "numeric":
-        return not to_modifier or (bool(modifier) and _numeric_holds(modifier, to_modifier))
-    if name in ("character varying", "bit varying"):
-        return not to_modifier or (bool(modifier) and modifier <= to_modifier)
-    if name in _TIMES or name == "interval":
+        return (name, to_name) in _WIDER
+    if name in _TIMES:
         return (modifier or (_DEFAULT_PRECISION,)) <= (to_modifier or (_DEFAULT_PRECISION,))
-    return False
+    if not to_modifier:
+        return name in _SIZED
+    return (
+        name in _SIZED
+        and bool(modifier)
+        and (_numeric_holds(modifier, to_modifier) if name == "numeric" else modifier <= to_modifier)
+    )
 
 
 def _numeric_holds(modifier: tuple[int, ...], to_modifier: tuple[int, ...]) -> bool:

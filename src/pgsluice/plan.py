@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from pgsluice import fidelity
 from pgsluice.errors import PlanError
+from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
-from pgsluice.model import Column, Key, SchemaInfo, ServerInfo, TableInfo
+from pgsluice.refusals import every_refusal
 
-OLDEST_SOURCE = 14
-OLDEST_TARGET = 15
 NEWEST_TRIED = 18
 
 #: Below this a copy, its checks and its merge go through in one transaction on a temporary table: nothing can be left
@@ -23,34 +22,6 @@ TEMPORARY_BELOW_BYTES = 8 << 20
 
 #: Below this, starting psql costs more than its cheaper reading saves (see benchmarks/lanes.py).
 PSQL_FROM_BYTES = 32 << 20
-
-_KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
-_WRITABLE = frozenset({"r", "p"})
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a plan is made from, all of it read before anything is written.
-
-    Attributes:
-        source: the source's server.
-        target: the target's server.
-        source_table: what is read.
-        target_table: what is written, or None where it does not exist.
-        target_schema: the schema of the target table, or None where it does not exist.
-        control_schema: our schema on the target, or None where it does not exist.
-        missing: types and collations of the source's columns that the target lacks.
-        psql: why psql can't read this source, or None where it can.
-    """
-
-    source: ServerInfo
-    target: ServerInfo
-    source_table: TableInfo
-    target_table: TableInfo | None
-    target_schema: SchemaInfo | None
-    control_schema: SchemaInfo | None
-    missing: frozenset[str] = frozenset()
-    psql: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +145,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     source, target = facts.source_table, facts.target_table
     columns = _columns(source, target, facts.missing)
     key, key_reason = _key(job, source, target, columns)
-    refusals = (
-        *_server_refusals(facts),
-        *_table_refusals(facts, job),
-        *_column_refusals(facts, columns),
-        *_key_refusals(job, facts, columns, key),
-        *_travel_refusals(facts, options),
-    )
+    refusals = tuple(every_refusal(job, facts, options, columns, key))
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     staging, staging_reason = _staging(facts, options)
@@ -198,7 +163,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         staging_reason=staging_reason,
         creation=creation,
         options=options,
-        notes=tuple(_notes(facts, columns, key, creation)),
+        notes=tuple(_notes(facts, key, creation)),
     )
 
 
@@ -261,47 +226,6 @@ def _staged(column: Column, missing: frozenset[str]) -> Column:
     )
 
 
-def _column_refusals(facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]:
-    source, target = facts.source_table, facts.target_table
-    if not columns:
-        yield f"{source.ref} and {target.ref if target else source.ref} have no column in common."
-    if target is None:
-        yield from _creation_refusals(facts)
-        return
-    for column in target.columns:
-        theirs = source.column(column.name)
-        if theirs is None:
-            if column.not_null and not (column.default or column.identity or column.generated):
-                yield (
-                    f"Column {column.name} of {target.ref} is NOT NULL without a default and the source lacks it:"
-                    " give it a default, or drop NOT NULL."
-                )
-        elif not column.generated and (lost := fidelity.loss(theirs, column)):
-            yield f"Column {lost}: alter the target's column to {theirs.type}."
-    for column in source.columns:
-        if target.column(column.name) is None and column.not_null and not _fills_itself(column):
-            yield (
-                f"Column {column.name} of {source.ref} is NOT NULL and the target lacks it:"
-                f" add it ({column.name} {column.type}), or drop NOT NULL on the source."
-            )
-
-
-def _fills_itself(column: Column) -> bool:
-    return bool(column.default or column.identity or column.generated)
-
-
-def _creation_refusals(facts: Facts) -> Iterator[str]:
-    creatable = {column.leaf for column in facts.source_table.columns if column.enum}
-    for name in sorted(facts.missing - creatable):
-        yield f"The target has no type or collation {name}, which {facts.source_table.ref} needs: create it there first."
-    for column in facts.source_table.columns:
-        if column.generated and not column.default_is_local:
-            yield (
-                f"Generated column {column.name} calls functions of the source's own:"
-                " create them and the table on the target first."
-            )
-
-
 # --- key -------------------------------------------------------------------------------------------------------------
 
 
@@ -348,7 +272,7 @@ def _index_over(table: TableInfo | None, names: tuple[str, ...]) -> Key | None:
 def _is_proven(key: Key, source: TableInfo, columns: tuple[Column, ...]) -> bool:
     """Tell whether the source's index already forbids NULL and duplicates, under the very same types."""
     index = _index_over(source, key.columns)
-    if index is None or not index.not_null or source.relkind not in _WRITABLE:
+    if index is None or not index.not_null or source.relkind not in TABLES:
         return False
     mine = {column.name: column for column in columns}
     return all(
@@ -357,118 +281,6 @@ def _is_proven(key: Key, source: TableInfo, columns: tuple[Column, ...]) -> bool
         and theirs.collation == mine[name].collation
         for name in key.columns
     )
-
-
-def _key_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key | None) -> Iterator[str]:
-    source, target = facts.source_table, facts.target_table
-    known = {column.name: column for column in columns}
-    if key is None:
-        lacking = [name for name in job.key if name not in known]
-        if lacking:
-            yield f"The key names {', '.join(lacking)}, which is not among the columns: {', '.join(known)}."
-        else:
-            yield (
-                f"{source.ref} has no primary key and no unique index over NOT NULL columns, so its rows can't be"
-                " told apart: name the columns that do with --key a,b."
-            )
-        return
-    for name in key.columns:
-        if fidelity.lacks_equality(known[name]):
-            yield f"Key column {name} is {known[name].type}, which has no equality: choose another key."
-    for column in columns if target else ():
-        if column.identity == "a" and column.name not in key.columns:
-            yield (
-                f"Column {column.name} of {job.target} is GENERATED ALWAYS AS IDENTITY and not in the key, so it can't"
-                f" be updated: ALTER TABLE {job.target} ALTER {column.name} SET GENERATED BY DEFAULT;"
-            )
-
-
-# --- servers, tables, privileges -------------------------------------------------------------------------------------
-
-
-def _server_refusals(facts: Facts) -> Iterator[str]:
-    source, target = facts.source, facts.target
-    if source.major < OLDEST_SOURCE:
-        yield f"The source is PostgreSQL {source.major}; {OLDEST_SOURCE} is the oldest that is read."
-    if target.major < OLDEST_TARGET:
-        yield f"The target is PostgreSQL {target.major}; {OLDEST_TARGET} is the oldest with MERGE."
-    if target.in_recovery:
-        yield f"The target {target.address} is a read-only standby: connect to its primary."
-    for side, server in (("source", source), ("target", target)):
-        if server.encoding == "SQL_ASCII":
-            yield f"The {side}'s database {server.database} is SQL_ASCII: what its bytes mean is not known."
-    if _is_same_database(source, target) and _same_relation(facts):
-        yield (
-            f"Source and target are the same table, {facts.source_table.ref} of database {source.database}:"
-            " change --target, or the name with --to."
-        )
-
-
-def _is_same_database(source: ServerInfo, target: ServerInfo) -> bool:
-    if source.system and target.system:
-        same = source.system == target.system
-    else:
-        same = (source.address, source.started) == (target.address, target.started)
-    return same and source.database_oid == target.database_oid
-
-
-def _same_relation(facts: Facts) -> bool:
-    return facts.target_table is not None and facts.source_table.oid == facts.target_table.oid
-
-
-def _table_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
-    source, target = facts.source_table, facts.target_table
-    role = facts.source.role
-    if source.row_security:
-        yield f"Row-level security of {source.ref} would hide rows from role {role}: use a role with BYPASSRLS."
-    if not source.schema_usage:
-        yield f"Role {role} may not use the source's schema: GRANT USAGE ON SCHEMA {source.ref.schema} TO {role};"
-    if "SELECT" not in source.privileges:
-        yield f"Role {role} may not read the source: GRANT SELECT ON {source.ref} TO {role};"
-    yield from _control_refusals(facts)
-    if target is None:
-        yield from _may_create_refusals(facts, job)
-        return
-    if target.relkind not in _WRITABLE:
-        yield f"{target.ref} is a {_KINDS.get(target.relkind, 'relation')}; only tables are written."
-    role = facts.target.role
-    if target.row_security:
-        yield f"Row-level security of {target.ref} applies to role {role}: use a role with BYPASSRLS."
-    if not target.schema_usage:
-        yield f"Role {role} may not use the target's schema: GRANT USAGE ON SCHEMA {target.ref.schema} TO {role};"
-    needed = ("SELECT", "INSERT", "UPDATE", "DELETE") if job.mode is Mode.FULL else ("SELECT", "INSERT", "UPDATE")
-    lacking = ", ".join(privilege for privilege in needed if privilege not in target.privileges)
-    if lacking:
-        yield f"Role {role} may not write the target: GRANT {lacking} ON {target.ref} TO {role};"
-
-
-def _may_create_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
-    role, database = facts.target.role, facts.target.database
-    if facts.target_schema is None:
-        if not facts.target.can_create_schema:
-            yield (
-                f"The target has no schema {job.target.schema} and role {role} may not create it:"
-                f" GRANT CREATE ON DATABASE {database} TO {role};"
-            )
-    elif not (facts.target_schema.create and facts.target_schema.usage):
-        yield (
-            f"{job.target} does not exist and role {role} may not create it:"
-            f" GRANT USAGE, CREATE ON SCHEMA {job.target.schema} TO {role};"
-        )
-
-
-def _control_refusals(facts: Facts) -> Iterator[str]:
-    role, database, control = facts.target.role, facts.target.database, facts.control_schema
-    if control is None and not facts.target.can_create_schema:
-        yield (
-            f"The target has no control schema and role {role} may not create it:"
-            f" GRANT CREATE ON DATABASE {database} TO {role};"
-        )
-    elif control is not None and not (control.usage and control.create):
-        yield (
-            f"Role {role} may not use the control schema: GRANT USAGE, CREATE ON SCHEMA pgsluice TO {role};"
-            f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgsluice TO {role};"
-        )
 
 
 # --- how it travels --------------------------------------------------------------------------------------------------
@@ -484,14 +296,6 @@ def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
     if not facts.target.can_use_temporary:
         return StagingKind.UNLOGGED, f"role {facts.target.role} lacks TEMPORARY on the target"
     return StagingKind.TEMPORARY, f"the source has less than {TEMPORARY_BELOW_BYTES >> 20} MiB"
-
-
-def _travel_refusals(facts: Facts, options: Options) -> Iterator[str]:
-    if options.lane is Lane.PSQL and facts.psql:
-        yield f"The psql lane was asked for and {facts.psql}: install psql, or choose --lane libpq."
-    if options.staging is StagingKind.TEMPORARY and not facts.target.can_use_temporary:
-        role, database = facts.target.role, facts.target.database
-        yield f"Temporary staging was asked for: GRANT TEMPORARY ON DATABASE {database} TO {role};"
 
 
 def _lane(facts: Facts, options: Options) -> tuple[Lane, str]:
@@ -539,7 +343,7 @@ def _created(column: Column, key: Key) -> Column:
     return column
 
 
-def _notes(facts: Facts, columns: tuple[Column, ...], key: Key, creation: Creation | None) -> Iterator[str]:
+def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
     source, target = facts.source_table, facts.target_table
     if facts.source.major > NEWEST_TRIED or facts.target.major > NEWEST_TRIED:
         yield f"PostgreSQL {max(facts.source.major, facts.target.major)} is newer than what this release was tried on"
@@ -566,5 +370,5 @@ def _creation_notes(facts: Facts, creation: Creation) -> Iterator[str]:
             yield f"{column.name} is a virtual generated column; on PostgreSQL {facts.target.major} it is stored"
         if column.identity != (facts.source_table.column(column.name) or column).identity:
             yield f"{column.name} becomes GENERATED BY DEFAULT, for ALWAYS would forbid the next run to update it"
-    if facts.source_table.relkind in _WRITABLE:
+    if facts.source_table.relkind in TABLES:
         yield "the new table gets no indexes beside its keys, no foreign keys, checks, triggers, comments or grants"

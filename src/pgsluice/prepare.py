@@ -16,9 +16,9 @@ import psycopg
 
 from pgsluice import locks, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, UserSqlError
+from pgsluice.facts import Facts, SchemaInfo, ServerInfo, TableInfo
 from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
-from pgsluice.model import SchemaInfo, ServerInfo, TableInfo
-from pgsluice.plan import Facts, SyncPlan, make_plan
+from pgsluice.plan import SyncPlan, make_plan
 from pgsluice.retry import step_error
 from pgsluice.session import Endpoint, Session
 from pgsluice.snapshot import Snapshot, snapshot

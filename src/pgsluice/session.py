@@ -45,9 +45,8 @@ PRELUDE: Mapping[str, str] = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
 }
-_SINCE_17 = {"transaction_timeout": "0"}
+_SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
 
 #: A peer that vanishes is noticed within a minute, in either direction.
 _TRANSPORT = {
@@ -60,7 +59,6 @@ _TRANSPORT = {
 _STILL_TEMPORARY = re.compile(
     r"too many|remaining connection slots|starting up|shutting down|recovery|timeout", re.IGNORECASE
 )
-_SERVER_17 = 170000
 
 
 class Session:
@@ -314,7 +312,8 @@ class Endpoint:
 
 
 def _begin(connection: psycopg.Connection[Any], read_only: bool) -> Session:  # noqa: FBT001
-    wanted = dict(PRELUDE) | (_SINCE_17 if connection.pgconn.server_version >= _SERVER_17 else {})
+    version = connection.pgconn.server_version
+    wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if version >= since}
     wanted["default_transaction_read_only"] = "on" if read_only else "off"
     # The select list runs left to right: the role's own settings are read before they are replaced.
     calls: list[Query] = [

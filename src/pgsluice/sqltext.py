@@ -13,8 +13,8 @@ from importlib.resources import files
 
 from psycopg import sql
 
+from pgsluice.facts import Column
 from pgsluice.job import QuerySource, TableRef
-from pgsluice.model import Column
 
 
 @functools.cache

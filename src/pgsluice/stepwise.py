@@ -14,9 +14,10 @@ from pgsluice import locks, sqltext
 from pgsluice.commit import provable
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
+from pgsluice.facts import Column, Facts, TableInfo
 from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
-from pgsluice.model import Column, MergeResult, StagedData, StagingTable, TableInfo, TableReport
-from pgsluice.plan import Facts, SyncPlan, make_copy, make_plan
+from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
+from pgsluice.plan import SyncPlan, make_copy, make_plan
 from pgsluice.prepare import Servers
 from pgsluice.retry import step_error
 from pgsluice.session import Endpoint, Session

@@ -24,8 +24,9 @@ from pgsluice.cli.render import run_summary, table_report
 from pgsluice.cli.sync import listening
 from pgsluice.job import Selection, TableRef
 from pgsluice.model import Report
+from pgsluice.retry import step_error
 from pgsluice.run import Run
-from pgsluice.session import Endpoint, Session, step_error
+from pgsluice.session import Endpoint, Session
 
 if TYPE_CHECKING:
     from pgsluice.embedded import Cluster
@@ -142,15 +143,14 @@ def _sync(title: str, source: Endpoint, target: Endpoint) -> Report:
 
 
 def _outcome(report: Report) -> str:
-    columns = ("relayed", "inserted", "updated", "unchanged", "deleted", "seconds")
     done = [table for table in report.tables if table.status == "done"]
-    counts = [
-        (table.staging_count, table.inserted, table.updated, table.unchanged, table.deleted, table.seconds)
-        for table in done
+    counts = [(table.staging_count, table.inserted, table.updated, table.unchanged, table.deleted) for table in done]
+    lines = [
+        (table.target, *map(_number, row), f"{table.seconds:.2f}") for table, row in zip(done, counts, strict=True)
     ]
-    lines = [(table.target, *map(_number, row)) for table, row in zip(done, counts, strict=True)]
-    total = ("together", *(_number(sum(column)) for column in zip(*counts, strict=True)))
-    return _aligned(("table", *columns), [*lines, total])
+    total = map(_number, map(sum, zip(*counts, strict=True)))
+    lines += [("together", *total, f"{sum(table.seconds for table in done):.2f}")] if done else []
+    return _aligned(("table", "relayed", "inserted", "updated", "unchanged", "deleted", "seconds"), lines)
 
 
 def _change(shop: Session) -> int:
@@ -226,8 +226,8 @@ def _script(name: str) -> sql.SQL:
     return sqltext.verbatim(files("pgsluice.cli").joinpath(f"{name}.sql").read_text("utf-8"))
 
 
-def _number(value: float) -> str:
-    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+def _number(value: int) -> str:
+    return f"{value:,}"
 
 
 def _aligned(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -48,7 +48,8 @@ def run_summary(report: Report) -> str:
     done = sum(table.status == "done" for table in report.tables)
     rows = sum(table.staging_count for table in report.tables)
     failed = f", {len(report.failed)} failed" if report.failed else ""
-    return f"run {report.run_id}: {done} of {len(report.tables)} done{failed}, {rows:,} rows relayed, {report.seconds:.1f} s"
+    total = f"{done} of {len(report.tables)} done{failed}"
+    return f"run {report.run_id}: {total}, {rows:,} rows relayed, {report.seconds:.1f} s"
 
 
 def _indented(text: str) -> str:

@@ -53,7 +53,7 @@ def arrived(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows
     if found != staged_rows:
         raise VerifyError(
             f"{staged_rows} rows were staged and {found} of them are in the target after the merge",
-            hint="Everything was rolled back. A trigger or rule of the target holds rows back, or its key is not unique.",
+            hint="All was rolled back. A trigger or rule of the target holds rows back, or its key is not unique.",
             step="verify",
         )
     return int(total)

@@ -13,8 +13,8 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import UnknownTableError, UserSqlError
+from pgsluice.facts import Column, Key, SchemaInfo, ServerInfo, TableInfo
 from pgsluice.job import QuerySource, TableRef
-from pgsluice.model import Column, Key, SchemaInfo, ServerInfo, TableInfo
 from pgsluice.session import Session
 
 #: What a pattern stands for; views and foreign tables are copied when they are named.

@@ -8,9 +8,10 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
+from pgsluice.facts import Column, TableInfo
 from pgsluice.job import Mode, QuerySource
 from pgsluice.locks import lock_table
-from pgsluice.model import Column, MergeResult, StagingTable, TableInfo
+from pgsluice.model import MergeResult, StagingTable
 from pgsluice.plan import Creation, SyncPlan
 from pgsluice.session import Session
 

@@ -27,8 +27,9 @@ from psycopg import pq, sql
 
 from pgsluice import sqltext
 from pgsluice.errors import StepError, TemporaryError
+from pgsluice.facts import Column
 from pgsluice.job import CopyFormat
-from pgsluice.model import Column, StagingTable
+from pgsluice.model import StagingTable
 from pgsluice.session import PRELUDE, Session
 from pgsluice.snapshot import Snapshot
 

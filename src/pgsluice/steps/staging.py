@@ -11,8 +11,9 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import UsageError
+from pgsluice.facts import Column
 from pgsluice.job import TableRef
-from pgsluice.model import Column, StagingTable
+from pgsluice.model import StagingTable
 from pgsluice.session import Session
 
 TEMPORARY_SCHEMA = "pg_temp"

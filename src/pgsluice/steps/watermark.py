@@ -13,8 +13,8 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import UsageError
+from pgsluice.facts import Column, TableInfo
 from pgsluice.job import TableRef
-from pgsluice.model import Column, TableInfo
 from pgsluice.session import Session
 
 _TEXTS = frozenset({"text", "character varying", "character"})
