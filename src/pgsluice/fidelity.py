@@ -10,8 +10,8 @@ from pgsluice.facts import Column
 #: server), money (its scale is the locale's), interval (17's infinity is finite nonsense before), and the unknown.
 BINARY_SAFE = frozenset({
     "bigint", "bit", "bit varying", "boolean", "bytea", "character", "character varying", "cidr", "date",
-    "double precision", "inet", "integer", "json", "jsonb", "macaddr", "macaddr8", "name", "numeric", "real", "smallint",
-    "text", "time with time zone", "time without time zone", "timestamp with time zone",
+    "double precision", "inet", "integer", "json", "jsonb", "macaddr", "macaddr8", "name", "numeric", "real",
+    "smallint", "text", "time with time zone", "time without time zone", "timestamp with time zone",
     "timestamp without time zone", "uuid", '"char"',
 })  # fmt: skip
 _WITHOUT_EQUALITY = frozenset({"json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle"})

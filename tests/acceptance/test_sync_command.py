@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from servers import Database, Pair, run_cli, start_cli
 
-from conftest import Database, Pair, run_cli, start_cli
 from pgsluice.embedded import Cluster
 
 SHOP = """

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from servers import Database, Pair, database, start_cli
 
-from conftest import Database, Pair, database, start_cli
 from pgsluice import DatabaseOperations, DataCopyEngine, Options, StagingKind
 from pgsluice.embedded import Cluster
 from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError
@@ -92,7 +92,7 @@ def test_a_signal_at_any_step_rolls_back_cleans_up_and_exits_with_its_code(
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:
-        if f'"step_started"' in line and f'"step": "{step}"' in line:
+        if '"step_started"' in line and f'"step": "{step}"' in line:
             break
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
@@ -181,12 +181,10 @@ def test_a_source_that_dies_midway_leaves_no_part_of_a_table(shop: Pair) -> None
             " WHERE application_name LIKE 'pgsluice %%' AND query LIKE 'COPY%%'"
         )
 
+    reading = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %' AND query LIKE 'COPY%'"
     for lane in ("psql", "libpq"):
         shop.source.execute("UPDATE s.t SET filler = repeat('y', 4000)")
         process = start_cli(*arguments(shop, "--lane", lane, "--staging", "unlogged"))
-        reading = (
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %' AND query LIKE 'COPY%'"
-        )
         await_that(lambda: shop.source.value(reading) > 0, "the copy to begin")
         terminate_readers()
         out, errors = process.communicate(timeout=60)
@@ -200,12 +198,12 @@ def test_a_source_replaced_by_truncate_and_insert_while_a_sync_starts_is_copied_
     shop: Pair, lane: str
 ) -> None:
     assert shop.pgsluice("sync", "--table", "s.t").code == 0
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass"
     for version in range(2, 6):
         replacing = psycopg.connect(shop.source.dsn)
         replacing.execute("TRUNCATE s.t")
         replacing.execute(f"INSERT INTO s.t SELECT i, {version}, 'new' FROM generate_series(1, {ROWS}) i")
         process = start_cli(*arguments(shop, "--lane", lane))
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass"
         await_that(lambda: shop.source.value(waiting) > 0, "the sync to queue behind the writer")
         replacing.commit()
         replacing.close()
@@ -291,7 +289,7 @@ def test_clean_drops_what_a_killed_run_left_and_nothing_of_a_live_one(shop: Pair
         live = engine.create_staging_table("s.t")
         with psycopg.connect(shop.target.dsn, autocommit=True) as connection:
             dead = live.ref.name.replace("_1", "_dead")
-            connection.execute(f"CREATE UNLOGGED TABLE pgsluice.{dead} ()")  # noqa: S608
+            connection.execute(f"CREATE UNLOGGED TABLE pgsluice.{dead} ()")
             tag = '{"pgsluice": 1, "run": "gone", "target": "s.other", "lock": 42}'
             connection.execute(f"COMMENT ON TABLE pgsluice.{dead} IS '{tag}'")
             connection.execute("CREATE TABLE pgsluice.stg_mine (a int)")

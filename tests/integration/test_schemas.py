@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from servers import Pair, database
 
-from conftest import Pair, database
 from pgsluice import Options, Report, StagingKind, sync
 from pgsluice.embedded import Cluster
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from servers import Pair
 
-from conftest import Pair
 from pgsluice import DatabaseOperations, DataCopyEngine, Lane, MaxDelete, Options
 from pgsluice.embedded import Cluster
 from pgsluice.errors import (
@@ -22,6 +22,10 @@ from pgsluice.errors import (
     UsageError,
     UserSqlError,
 )
+from pgsluice.facts import TableInfo
+from pgsluice.job import TableRef
+from pgsluice.session import Endpoint
+from pgsluice.steps import catalog
 
 ORDERS = """
 CREATE SCHEMA sales;
@@ -221,11 +225,7 @@ def test_a_staging_table_can_be_made_from_a_catalog_entry_before_the_target_exis
     engine.cleanup_staging_table(staging)
 
 
-def _described(shop: Pair):  # type: ignore[no-untyped-def]
-    from pgsluice.job import TableRef
-    from pgsluice.session import Endpoint
-    from pgsluice.steps import catalog
-
+def _described(shop: Pair) -> TableInfo:
     with Endpoint(shop.source.dsn, read_only=True).open() as session:
         return catalog.tables(session, [TableRef("sales", "orders")])[0]
 

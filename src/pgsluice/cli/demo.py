@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _PATTERNS = ("shop.*", "매장.*")
 _LINES = 160_000
 _FEWEST_LINES, _MOST_LINES = 1_000, 100_000_000
-_FETCH = 10_000
+_FETCH = 2_000
 _EXIT_DIFFERENT = 4
 
 
@@ -212,10 +212,10 @@ def _difference(left: Session, right: Session, ref: TableRef) -> tuple[int, bool
 @contextlib.contextmanager
 def _images(session: Session, ref: TableRef) -> Iterator[Iterator[list[tuple[str]]]]:
     """Stream the rows of a table as text, in an order that both servers share, in blocks; empty ones at the end."""
-    query = sql.SQL("DECLARE shop NO SCROLL CURSOR FOR SELECT t::text FROM {} AS t ORDER BY t::text COLLATE {}")
+    query = sql.SQL("DECLARE shop NO SCROLL CURSOR FOR SELECT t::text COLLATE {} FROM {} AS t ORDER BY 1")
     fetch = sql.SQL("FETCH {} FROM shop").format(sql.Literal(_FETCH))
     with session.transaction(read_only=True):
-        session.execute(query.format(sqltext.table(ref), sql.Identifier("pg_catalog", "C")))
+        session.execute(query.format(sql.Identifier("pg_catalog", "C"), sqltext.table(ref)))
         yield (session.rows(fetch) for _ in itertools.repeat(None))
 
 
