@@ -38,7 +38,7 @@ for command in (sync, plan, status, clean, demo):
 
 
 class _Signals:
-    """Turns the first SIGINT or SIGTERM into KeyboardInterrupt; later ones find the clean-up under way."""
+    """Turns the first signal to end into KeyboardInterrupt; later ones find the clean-up under way."""
 
     def __init__(self) -> None:
         self.caught: int | None = None
@@ -46,6 +46,8 @@ class _Signals:
     def install(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed terminal; `nohup` keeps its meaning
+            signal.signal(signal.SIGHUP, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.caught is None:

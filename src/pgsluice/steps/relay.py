@@ -40,6 +40,7 @@ _PIPE_BYTES = 1 << 20
 _PSQL_LOST_CONNECTION = 2  # psql(1), exit status
 _POLL_MS = 1000
 _GRACE_SECONDS = 5.0
+_SAMPLE_SECONDS = 0.5
 _UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
 
 OnBytes = Callable[[int], None]
@@ -271,12 +272,15 @@ class _PsqlReader:
         pipe = self._process.stdout.fileno()
         with contextlib.suppress(OSError, AttributeError):  # Linux only; fewer wake-ups
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        block = os.read(pipe, BLOCK_BYTES)
+        self._folder.cleanup()  # psql has connected: killed from now on, we leave no secret on disk
         sampled = time.monotonic()
-        while block := os.read(pipe, BLOCK_BYTES):
+        while block:
             yield block
-            if time.monotonic() - sampled > 0.5:  # noqa: PLR2004 - seconds between two samples
+            if time.monotonic() - sampled > _SAMPLE_SECONDS:
                 self._sample()
                 sampled = time.monotonic()
+            block = os.read(pipe, BLOCK_BYTES)
         self._check_exit()
 
     def _sample(self) -> None:
