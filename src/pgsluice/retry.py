@@ -7,8 +7,10 @@ The codes are those of https://www.postgresql.org/docs/current/errcodes-appendix
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import re
+from collections.abc import Iterator
 
 import psycopg
 
@@ -55,6 +57,20 @@ def _is_definite(sqlstate: str | None) -> bool:
     return sqlstate is not None and (sqlstate in _DEFINITE_AT_COMMIT or sqlstate[:2] in _DEFINITE_CLASSES_AT_COMMIT)
 
 
+@contextlib.contextmanager
+def translated(step: str, table: str | None = None) -> Iterator[None]:
+    """Turn what psycopg raises in the block into our errors.
+
+    Args:
+        step: the step that the block is, or is part of.
+        table: the target, ``schema.table``, or None.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise step_error(error, step, table) from error
+
+
 _LINE_AND_COLUMN = re.compile(r"COPY [^,]*, line \d+(?:, column [^:\n]+)?")
 
 
@@ -73,7 +89,7 @@ def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceEr
     if classify(error.sqlstate, step) is Answer.LATER:
         return TemporaryError(
             reason,
-            hint="Nothing of it was kept; trying again can help.",
+            hint=_HINTS.get(error.sqlstate or "", "Nothing of it was kept; trying again can help."),
             step=step,
             table=table,
             sqlstate=error.sqlstate,
@@ -89,5 +105,6 @@ _HINTS = {
     "23503": "A foreign key of the target refused a row; copy the referenced table first.",
     "23514": "A check constraint or a missing partition of the target refused a row.",
     "23502": "A column of the target does not take NULL.",
+    "55P03": "Another session holds a lock on it: wait for it, or give --lock-timeout more seconds.",
     "57014": "A timeout or a person cancelled the statement.",
 }

@@ -18,6 +18,7 @@ from pgsluice.job import Options, Selection, StagingKind, SyncJob
 from pgsluice.model import Report, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.prepare import Prepared, Servers, jobs_of, prepared
+from pgsluice.retry import translated
 from pgsluice.session import Endpoint
 from pgsluice.slices import copy_in, copy_out
 from pgsluice.steps import merge, staging, state
@@ -61,7 +62,7 @@ class Run:
         Returns:
             Each job with its plan, or with the error that keeps it from being done.
         """
-        with self._servers as servers:
+        with translated("prepare"), self._servers as servers:
             jobs = jobs_of(servers, selection, CONTROL_SCHEMA)
             with prepared(servers, jobs, self._options, CONTROL_SCHEMA, hold=False) as ready:
                 return ready.outcomes
@@ -75,7 +76,7 @@ class Run:
             PgsluiceError: the run could not begin: no connection, an unknown table.
             KeyboardInterrupt: what was begun has been rolled back and cleaned up.
         """
-        with contextlib.ExitStack() as stack:
+        with translated("prepare"), contextlib.ExitStack() as stack:
             servers = stack.enter_context(self._servers)
             jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
             reading = stack.enter_context(contextlib.ExitStack())

@@ -354,7 +354,14 @@ def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mappi
     if password:
         reason = reason.replace(str(password), "***")
     place = f"{side} {_place(parameters)}"
-    if not _STILL_TEMPORARY.search(reason) and _answers(parameters):
+    answer = _ping(parameters)
+    if answer == pq.Ping.NO_ATTEMPT:
+        return LoginError(
+            f"the {place} can't be connected to as it is written: {reason}",
+            hint="Check the service's name and the parameters of the connection.",
+            step="connect",
+        )
+    if answer == pq.Ping.OK and not _STILL_TEMPORARY.search(reason):
         return LoginError(
             f"the {place} refused the connection: {reason}",
             hint="Check user, password, database and pg_hba.conf; try the same with psql.",
@@ -372,7 +379,7 @@ def _place(parameters: Mapping[str, Any]) -> str:
     return f"{host}:{parameters['port']}" if parameters.get("port") else str(host)
 
 
-def _answers(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether a server listens there; its refusals carry no SQLSTATE, and their text follows its language."""
+def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
+    """Ask whether a server listens there: its refusals carry no SQLSTATE, and their text follows its language."""
     known = {name: value for name, value in parameters.items() if name != "password"}
-    return pq.PGconn.ping(make_conninfo("", **known).encode()) == pq.Ping.OK
+    return pq.Ping(pq.PGconn.ping(make_conninfo("", **known).encode()))

@@ -8,8 +8,6 @@ import itertools
 import time
 from collections.abc import Iterator
 
-import psycopg
-
 from pgsluice import locks, sqltext
 from pgsluice.commit import provable
 from pgsluice.errors import UnknownTableError, UsageError
@@ -19,7 +17,7 @@ from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan, make_copy, make_plan
 from pgsluice.prepare import Servers
-from pgsluice.retry import step_error
+from pgsluice.retry import translated
 from pgsluice.session import Endpoint, Session
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import snapshot
@@ -50,11 +48,8 @@ class Stepwise:
 
     @contextlib.contextmanager
     def _servers(self, step: str, table: object = None) -> Iterator[Servers]:
-        with Servers(self._source, self._target) as servers:
-            try:
-                yield servers
-            except psycopg.Error as error:
-                raise step_error(error, step, str(table) if table else None) from error
+        with Servers(self._source, self._target) as servers, translated(step, str(table) if table else None):
+            yield servers
 
     # --- staging -----------------------------------------------------------------------------------------------------
 

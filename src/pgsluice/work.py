@@ -17,7 +17,7 @@ from pgsluice.job import StagingKind, SyncJob
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.prepare import Servers
-from pgsluice.retry import step_error
+from pgsluice.retry import step_error, translated
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, merge, staging, state, watch
@@ -117,6 +117,7 @@ class Work:
             staging_count=staged.staging_count,
             bytes=staged.bytes,
             lane=staged.lane,
+            lane_reason=plan.copy.lane_reason if staged.lane == plan.copy.lane else "too long a statement for psql",
             psql_peak_bytes=staged.psql_peak_bytes,
         )
         return staged
@@ -160,9 +161,8 @@ class Work:
         self._emit(StepStarted(run_id=self._run_id, table=table, step=name, rows_expected=rows_expected))
         started = time.monotonic()
         try:
-            yield
-        except psycopg.Error as error:
-            raise step_error(error, name, table) from error
+            with translated(name, table):
+                yield
         except PgsluiceError as error:
             error.step, error.table = error.step or name, error.table or table
             raise

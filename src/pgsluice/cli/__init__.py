@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
 import sys
 from types import FrameType
@@ -15,7 +17,7 @@ from pgsluice.cli.demo import demo
 from pgsluice.cli.plan import plan
 from pgsluice.cli.status import status
 from pgsluice.cli.sync import sync
-from pgsluice.errors import PgsluiceError
+from pgsluice.errors import PgsluiceError, scrub
 from pgsluice.version import __version__
 
 
@@ -60,6 +62,9 @@ def main() -> NoReturn:
     """Run the command line and exit with the code that its help tells."""
     signals = _Signals()
     signals.install()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as asked:
@@ -74,6 +79,13 @@ def main() -> NoReturn:
         code = 128 + (signals.caught or signal.SIGINT)
         print("pgsluice: interrupted; what was begun has been rolled back", file=sys.stderr)
     except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is the last flush to be heard
+        code = 1
+    except Exception as error:
+        if os.environ.get("PGSLUICE_DEBUG"):
+            raise
+        reason = scrub(f"{type(error).__name__}: {error}")
+        _show(PgsluiceError(f"unexpected: {reason}", hint="That is a fault of ours; PGSLUICE_DEBUG=1 shows where."))
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -7,6 +7,7 @@ import json
 import click
 
 from pgsluice.cli.options import target_only
+from pgsluice.retry import translated
 from pgsluice.session import Endpoint
 from pgsluice.steps import staging
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -20,7 +21,7 @@ def clean(target: str, as_json: bool) -> int:
     \b
     pgsluice clean --target service=lake
     """
-    with Endpoint(target, read_only=False).open() as session:
+    with translated("clean"), Endpoint(target, read_only=False).open() as session:
         dropped = staging.sweep(session, CONTROL_SCHEMA)
     if as_json:
         click.echo(json.dumps({"dropped": dropped}))

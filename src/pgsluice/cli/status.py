@@ -8,6 +8,7 @@ import json
 import click
 
 from pgsluice.cli.options import option, target_only
+from pgsluice.retry import translated
 from pgsluice.session import Endpoint
 from pgsluice.steps import state
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -22,7 +23,7 @@ def status(target: str, as_json: bool, last: int) -> int:
     \b
     pgsluice status --target service=lake --last 3
     """
-    with Endpoint(target, read_only=False).open() as session:
+    with translated("status"), Endpoint(target, read_only=False).open() as session:
         runs = state.last_runs(session, CONTROL_SCHEMA, last)
     for run in runs:
         click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else _as_text(run))
