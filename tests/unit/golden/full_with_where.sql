@@ -1,0 +1,31 @@
+-- staging (target)
+CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "note" text, "created_at" timestamp with time zone) WITH (autovacuum_enabled = false);
+
+-- relay (source)
+COPY (SELECT "id", "note", "created_at" FROM ONLY "sales"."orders" WHERE (
+created_at > '2024-01-01' -- from 2024
+)) TO STDOUT (FORMAT binary);
+
+-- relay (target)
+COPY "pgsluice"."stg_<run>_1" ("id", "note", "created_at") FROM STDIN (FORMAT binary);
+
+-- lock (target)
+LOCK TABLE "raw"."orders" IN SHARE ROW EXCLUSIVE MODE;
+
+-- delete guard (target)
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NULL)
+FROM (SELECT * FROM ONLY "raw"."orders" AS "orders" WHERE (
+created_at > '2024-01-01' -- from 2024
+)) AS "orders"
+LEFT JOIN "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id";
+
+-- delete (target)
+DELETE FROM ONLY "raw"."orders" AS "orders" WHERE (
+created_at > '2024-01-01' -- from 2024
+)
+AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id");
+
+-- merge (target)
+MERGE INTO ONLY "raw"."orders" AS "orders" USING "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+WHEN MATCHED AND pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note", "orders"."created_at"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at")) THEN UPDATE SET "id" = "pgsluice_staged"."id", "note" = "pgsluice_staged"."note", "created_at" = "pgsluice_staged"."created_at"
+WHEN NOT MATCHED THEN INSERT ("id", "note", "created_at") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at");

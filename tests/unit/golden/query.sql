@@ -1,0 +1,21 @@
+-- staging (target)
+CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "note" text) WITH (autovacuum_enabled = false);
+
+-- relay (source)
+COPY (SELECT "id", "note" FROM (
+SELECT id, note FROM orders -- all
+) AS query WHERE TRUE) TO STDOUT (FORMAT binary);
+
+-- relay (target)
+COPY "pgsluice"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
+
+-- gate (target)
+SELECT ARRAY["id"::text], pg_catalog.bool_or("id" IS NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "id" HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("id" IS NULL) LIMIT 5;
+
+-- lock (target)
+LOCK TABLE "raw"."orders" IN SHARE ROW EXCLUSIVE MODE;
+
+-- merge (target)
+MERGE INTO ONLY "raw"."orders" AS "query" USING "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "query"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+WHEN MATCHED AND pg_catalog.record_image_ne(ROW("query"."id", "query"."note"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note")) THEN UPDATE SET "id" = "pgsluice_staged"."id", "note" = "pgsluice_staged"."note"
+WHEN NOT MATCHED THEN INSERT ("id", "note") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id", "pgsluice_staged"."note");

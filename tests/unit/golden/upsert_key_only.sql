@@ -1,0 +1,15 @@
+-- staging (target)
+CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint) WITH (autovacuum_enabled = false);
+
+-- relay (source)
+COPY (SELECT "id" FROM ONLY "sales"."orders" WHERE TRUE) TO STDOUT (FORMAT binary);
+
+-- relay (target)
+COPY "pgsluice"."stg_<run>_1" ("id") FROM STDIN (FORMAT binary);
+
+-- lock (target)
+LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
+
+-- merge (target)
+MERGE INTO ONLY "sales"."orders" AS "orders" USING "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+WHEN NOT MATCHED THEN INSERT ("id") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id");

@@ -1,0 +1,185 @@
+"""What a user asks for: names of tables, the limit for deletes, selections."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pgsluice.errors import TableNameError, UsageError
+from pgsluice.job import MaxDelete, Mode, QuerySource, Selection, SyncJob, TableRef
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "name"),
+    [
+        ("sales.orders", "sales", "orders"),
+        ("  sales.orders\n", "sales", "orders"),
+        ("Sales.Orders", "Sales", "Orders"),
+        ('"my.schema"."t 1"', "my.schema", "t 1"),
+        ('sales."a""b"', "sales", 'a"b'),
+        ('""""."."', '"', "."),
+        ("판매.주문내역", "판매", "주문내역"),
+        ('"판매.2024".주문', "판매.2024", "주문"),
+        ("s.t%{}<script>", "s", "t%{}<script>"),
+    ],
+)
+def test_a_name_is_read_as_the_catalog_spells_it(text: str, schema: str, name: str) -> None:
+    assert TableRef.parse(text) == TableRef(schema, name)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", ".", "a.", ".b", "a..b", '"".b', 'a."b', 'a"b.c', '"a"b.c', '"a" . "b"', 'a."b"c']
+)
+def test_what_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(TableNameError):
+        TableRef.parse(text)
+
+
+def test_one_part_is_told_to_name_its_schema() -> None:
+    with pytest.raises(TableNameError) as caught:
+        TableRef.parse("orders")
+    assert caught.value.message == "'orders' lacks a schema"
+    assert caught.value.hint == "Write schema.table, for example public.orders."
+
+
+def test_three_parts_are_told_where_the_database_belongs() -> None:
+    with pytest.raises(TableNameError) as caught:
+        TableRef.parse("shop.sales.orders")
+    assert caught.value.message == "'shop.sales.orders' has 3 parts; a table is named schema.table"
+    assert "--source" in caught.value.hint
+
+
+@given(NAMES, NAMES)
+@example('"', '""')
+@example(" ", "\u3000")
+@example("\x1c", "a\nb")
+def test_every_name_is_read_back_from_how_it_is_shown(schema: str, name: str) -> None:
+    ref = TableRef(schema, name)
+    assert TableRef.parse(str(ref)) == ref
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1", " SELECT 1 ;\n", "SELECT 1;"])
+def test_a_query_loses_one_closing_semicolon(sql: str) -> None:
+    assert QuerySource.parse(sql).sql == "SELECT 1"
+
+
+# --- the limit for deletes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("10%", MaxDelete(share=0.1)),
+        (" 2.5 % ", MaxDelete(share=0.025)),
+        ("0%", MaxDelete(share=0.0)),
+        ("100%", MaxDelete(share=1.0)),
+        ("5000", MaxDelete(share=None, rows=5000)),
+        ("0", MaxDelete(share=None, rows=0)),
+    ],
+)
+def test_a_limit_is_a_share_or_a_number_of_rows(text: str, limit: MaxDelete) -> None:
+    assert MaxDelete.parse(text) == limit
+
+
+@pytest.mark.parametrize("text", ["", "%", "-1", "-1%", "101%", "nan%", "inf%", "1.5", "ten", "10%%"])
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a limit for deletes"):
+        MaxDelete.parse(text)
+
+
+@pytest.mark.parametrize("text", ["10%", "2.5%", "0%", "100%", "5000", "0"])
+def test_a_limit_is_read_back_from_how_it_is_shown(text: str) -> None:
+    assert str(MaxDelete.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("gone", "total", "staged", "allowed"),
+    [
+        (0, 0, 0, True),
+        (0, 1000, 0, True),
+        (10, 100, 90, True),
+        (11, 100, 89, False),
+        (100, 1000, 900, True),
+        (101, 1000, 899, False),
+        (98, 99, 1, True),  # a share says nothing about a handful of rows
+        (99, 99, 5, True),
+        (99, 99, 0, False),  # but an empty source is a doubt at any size
+        (1, 1, 0, False),
+        (1000, 1000, 0, False),
+    ],
+)
+def test_by_default_a_tenth_may_go(gone: int, total: int, staged: int, allowed: bool) -> None:
+    assert MaxDelete().allows(gone, total, staged) is allowed
+
+
+@pytest.mark.parametrize(
+    ("limit", "gone", "total", "staged", "allowed"),
+    [
+        ("5", 5, 10, 5, True),
+        ("5", 6, 10, 4, False),
+        ("5", 5, 5, 0, True),
+        ("0", 1, 10, 9, False),
+        ("100%", 1000, 1000, 0, True),
+        ("100%", 10, 10, 0, True),
+        ("0%", 1, 1000, 999, False),
+        ("0%", 1, 10, 9, False),
+    ],
+)
+def test_a_limit_of_the_users_own_is_kept_to(limit: str, gone: int, total: int, staged: int, allowed: bool) -> None:
+    assert MaxDelete.parse(limit).allows(gone, total, staged) is allowed
+
+
+@pytest.mark.parametrize("total", [100, 300, 1000, 12_300])
+def test_a_share_allows_exactly_its_own_and_not_a_row_more(total: int) -> None:
+    percents = range(1, 100)
+    just = {percent for percent in percents if MaxDelete.parse(f"{percent}%").allows(percent * total // 100, total, 1)}
+    more = {p for p in percents if MaxDelete.parse(f"{p}%").allows(p * total // 100 + 1, total, 1)}
+    assert (set(percents) - just, more) == (set(), set())
+
+
+# --- selections ------------------------------------------------------------------------------------------------------
+
+
+def targets(to: str, *found: TableRef) -> list[TableRef]:
+    return [job.target for job in Selection(("*.*",), to).jobs(found)]
+
+
+def test_without_a_template_the_target_is_named_like_the_source() -> None:
+    odd = TableRef("a.b", 'c"d')
+    assert targets("{schema}.{table}", odd) == [odd]
+
+
+def test_what_was_asked_for_goes_into_every_job() -> None:
+    selection = Selection(("s.*",), mode=Mode.UPSERT, where="x > 1", key=("a", "b"))
+    ref = TableRef("s", "t")
+    assert selection.jobs([ref]) == (SyncJob(ref, ref, Mode.UPSERT, "x > 1", ("a", "b")),)
+
+
+@pytest.mark.parametrize(
+    ("to", "source", "target"),
+    [
+        ("raw.{table}", TableRef("s", "t"), TableRef("raw", "t")),
+        ("raw.{schema}_{table}", TableRef("s", "t"), TableRef("raw", "s_t")),
+        ("raw.{table}", TableRef("s", "a.b"), TableRef("raw", "a.b")),
+        ("raw.{schema}_{table}", TableRef("{table}", "{schema}"), TableRef("raw", "{table}_{schema}")),
+        ("raw.{table}", TableRef("s", "{x}{}%s"), TableRef("raw", "{x}{}%s")),
+        ('"a.b"."{table} {other}"', TableRef("s", "t"), TableRef("a.b", "t {other}")),
+    ],
+)
+def test_a_template_takes_names_as_they_are(to: str, source: TableRef, target: TableRef) -> None:
+    assert targets(to, source) == [target]
+
+
+def test_two_sources_into_one_target_are_refused_by_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        targets("raw.{table}", TableRef("eu", "t"), TableRef("eu", "u"), TableRef("us", "t"))
+    assert caught.value.message == "eu.t and us.t would both be written to raw.t"
+    assert caught.value.hint == "Use {schema} or {table} in --to, for example --to 'raw.{schema}_{table}'."
+
+
+def test_a_template_without_a_schema_is_refused() -> None:
+    with pytest.raises(TableNameError):
+        targets("{table}", TableRef("s", "t"))

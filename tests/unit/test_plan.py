@@ -1,0 +1,304 @@
+"""What is decided about a job that can be done: key, staging, lane, format, creation, notes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from handmade import EQUALS, ID, MIB, NOTE, ORDERS, PRIMARY_ID, SOURCE, TARGET, facts, plan_of, primary, table, unique
+
+from pgsluice.facts import Column, Key, SchemaInfo
+from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob
+
+CODE = Column("code", "text", "text", not_null=True)
+MOOD = Column("mood", "s.mood", "s.mood", kind="e", enum=("s", "mood", ("sad", "happy")))
+CITEXT_EQUALS = ("ext", "=")
+
+
+# --- columns and job -------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_those_of_both_sides_as_the_target_has_them() -> None:
+    wide = Column("note", "character varying", "character varying")
+    computed = Column("total", "bigint", "bigint", generated="s", default="id * 2")
+    extra = Column("loaded_at", "date", "date")
+    only = Column("code", "text", "text")
+    plan = plan_of(facts(table(columns=(NOTE, ID, only)), table(columns=(extra, ID, wide, computed))))
+    assert plan.columns == (ID, wide)
+    assert plan.names == plan.updatable == ("id", "note")
+
+
+def test_a_generated_column_is_computed_by_a_new_table_and_not_copied() -> None:
+    computed = Column("total", "bigint", "bigint", generated="s", default="id * 2")
+    plan = plan_of(facts(table(columns=(ID, computed)), None))
+    assert plan.names == ("id",)
+    assert plan.creation is not None
+    assert plan.creation.columns == (ID, computed)
+
+
+def test_a_job_is_named_by_what_it_means() -> None:
+    job = SyncJob(ORDERS, ORDERS)
+    same = plan_of(facts(), job).job_id
+    others = {
+        plan_of(facts(), dataclasses.replace(job, where="id > 1")).job_id,
+        plan_of(facts(), dataclasses.replace(job, mode=Mode.UPSERT)).job_id,
+        plan_of(facts(source=dataclasses.replace(SOURCE, database="other")), job).job_id,
+        plan_of(facts(table(columns=(ID,))), job).job_id,
+    }
+    assert plan_of(facts(table(size=1)), job, Options(lane=Lane.LIBPQ)).job_id == same
+    assert len(others - {same}) == 4
+
+
+@pytest.mark.parametrize(("mode", "deletes"), [(Mode.FULL, True), (Mode.UPSERT, False)])
+def test_only_full_deletes(mode: Mode, deletes: bool) -> None:
+    assert plan_of(facts(), SyncJob(ORDERS, ORDERS, mode)).deletes is deletes
+
+
+def test_a_users_own_sql_means_what_it_means_to_their_role() -> None:
+    plain = plan_of(facts()).copy
+    narrowed = plan_of(facts(), SyncJob(ORDERS, ORDERS, where="id > 1")).copy
+    query = plan_of(facts(table(relkind="q")), SyncJob(QuerySource("SELECT 1"), ORDERS)).copy
+    assert (plain.search_path, plain.time_zone) == ("", "UTC")
+    assert (narrowed.search_path, narrowed.time_zone) == ('"$user", public', "Asia/Seoul")
+    assert (query.search_path, query.time_zone) == ('"$user", public', "Asia/Seoul")
+
+
+# --- key -------------------------------------------------------------------------------------------------------------
+
+BOTH = (ID, CODE, NOTE)
+
+
+@pytest.mark.parametrize(
+    ("source_keys", "target_keys", "given", "columns", "reason"),
+    [
+        ((primary("id"), unique("code")), (unique("code"),), (), ("id",), "primary key of the source"),
+        ((primary("id"), unique("code")), (), ("code",), ("code",), "as given"),
+        ((unique("code"),), (primary("id"),), (), ("code",), "unique index code_key of the source"),
+        ((unique("note", not_null=False),), (primary("id"),), (), ("id",), "primary key of the target"),
+        ((), (unique("code"),), (), ("code",), "unique index code_key of the target"),
+        ((), (), ("id", "code"), ("id", "code"), "as given"),
+        ((primary("gone"), unique("code")), (), (), ("code",), "unique index code_key of the source"),
+    ],
+)
+def test_the_key_is_the_given_one_then_the_sources_then_the_targets(
+    source_keys: tuple[Key, ...],
+    target_keys: tuple[Key, ...],
+    given: tuple[str, ...],
+    columns: tuple[str, ...],
+    reason: str,
+) -> None:
+    gone = Column("gone", "bigint", "bigint", not_null=True, identity="d")
+    known = facts(table(columns=(*BOTH, gone), keys=source_keys), table(columns=BOTH, keys=target_keys))
+    plan = plan_of(known, SyncJob(ORDERS, ORDERS, key=given))
+    assert (plan.key.columns, plan.key_reason) == (columns, reason)
+
+
+@pytest.mark.parametrize("given", [(), ("id", "code")])
+def test_equality_is_that_of_the_targets_own_index_whatever_its_column_order(given: tuple[str, ...]) -> None:
+    theirs = Key("pk", ("code", "id"), (CITEXT_EQUALS, EQUALS), primary=True, not_null=True)
+    known = facts(table(columns=BOTH, keys=(primary("id", "code"),)), table(columns=BOTH, keys=(theirs,)))
+    key = plan_of(known, SyncJob(ORDERS, ORDERS, key=given)).key
+    assert (key.columns, key.operators) == (("id", "code"), (EQUALS, CITEXT_EQUALS))
+
+
+def test_equality_of_a_key_without_an_index_is_the_types_own() -> None:
+    citext = dataclasses.replace(CODE, type="ext.citext", leaf="ext.citext", equality=CITEXT_EQUALS)
+    same = table(columns=(ID, citext), keys=())
+    assert plan_of(facts(same, same), SyncJob(ORDERS, ORDERS, key=("code",))).key.operators == (CITEXT_EQUALS,)
+
+
+WIDE_ID = dataclasses.replace(ID, type="numeric", leaf="numeric")
+KOREAN = dataclasses.replace(CODE, collation=("pg_catalog", "ko-x-icu"))
+
+
+@pytest.mark.parametrize(
+    ("source_keys", "target_columns", "relkind", "given", "proven"),
+    [
+        ((primary("id"),), (ID, CODE), "r", (), True),
+        ((primary("id"),), (ID, CODE), "p", (), True),
+        ((primary("id"),), (ID, CODE), "m", (), False),  # as of its last refresh
+        ((unique("code"),), (ID, CODE), "r", (), True),
+        ((unique("code", not_null=False),), (ID, CODE), "r", ("code",), False),
+        ((), (ID, CODE), "r", ("id",), False),
+        ((primary("id", "code"),), (ID, CODE), "r", ("code", "id"), True),
+        ((primary("id", "code"),), (ID, CODE), "r", ("id",), False),
+        ((primary("id"),), (WIDE_ID, CODE), "r", (), False),  # another type, another equality
+        ((unique("code"),), (ID, KOREAN), "r", (), False),
+    ],
+)
+def test_a_key_is_proven_where_the_source_enforces_it_under_the_same_types(
+    source_keys: tuple[Key, ...],
+    target_columns: tuple[Column, ...],
+    relkind: str,
+    given: tuple[str, ...],
+    proven: bool,
+) -> None:
+    known = facts(table(columns=(ID, CODE), keys=source_keys, relkind=relkind), table(columns=target_columns))
+    assert plan_of(known, SyncJob(ORDERS, ORDERS, key=given)).key_is_proven is proven
+
+
+# --- staging, lane, format -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("relkind", "size", "temporary", "asked", "kind", "reason"),
+    [
+        ("r", 8 * MIB - 1, True, StagingKind.AUTO, StagingKind.TEMPORARY, "the source has less than 8 MiB"),
+        ("p", 0, True, StagingKind.AUTO, StagingKind.TEMPORARY, "the source has less than 8 MiB"),
+        ("r", 8 * MIB, True, StagingKind.AUTO, StagingKind.UNLOGGED, "the source has 8 MiB or more"),
+        ("r", 0, False, StagingKind.AUTO, StagingKind.UNLOGGED, "role loader lacks TEMPORARY on the target"),
+        ("v", 0, True, StagingKind.AUTO, StagingKind.UNLOGGED, "the size of the source is not known"),
+        ("q", 0, True, StagingKind.AUTO, StagingKind.UNLOGGED, "the size of the source is not known"),
+        ("r", 0, True, StagingKind.UNLOGGED, StagingKind.UNLOGGED, "as asked"),
+        ("r", 1 << 40, True, StagingKind.TEMPORARY, StagingKind.TEMPORARY, "as asked"),
+    ],
+)
+def test_a_small_source_is_staged_in_one_transaction(
+    relkind: str, size: int, temporary: bool, asked: StagingKind, kind: StagingKind, reason: str
+) -> None:
+    server = dataclasses.replace(TARGET, can_use_temporary=temporary)
+    plan = plan_of(facts(table(relkind=relkind, size=size), target=server), options=Options(staging=asked))
+    assert (plan.staging, plan.staging_reason) == (kind, reason)
+
+
+@pytest.mark.parametrize(
+    ("size", "obstacle", "asked", "lane", "reason"),
+    [
+        (32 * MIB, None, Lane.AUTO, Lane.PSQL, "the source has 32 MiB or more"),
+        (
+            32 * MIB - 1,
+            None,
+            Lane.AUTO,
+            Lane.LIBPQ,
+            "the source has less than 32 MiB, not worth the start of psql",
+        ),
+        (32 * MIB, "no psql was found on PATH", Lane.AUTO, Lane.LIBPQ, "no psql was found on PATH"),
+        (0, None, Lane.PSQL, Lane.PSQL, "as asked"),
+        (1 << 40, None, Lane.LIBPQ, Lane.LIBPQ, "as asked"),
+    ],
+)
+def test_a_large_source_is_read_by_psql(size: int, obstacle: str | None, asked: Lane, lane: Lane, reason: str) -> None:
+    copy = plan_of(facts(table(size=size), psql=obstacle), options=Options(lane=asked, psql="/opt/psql")).copy
+    assert (copy.lane, copy.lane_reason, copy.psql) == (lane, reason, "/opt/psql")
+
+
+@pytest.mark.parametrize("relkind", ["v", "q", "f"])
+def test_the_size_of_a_view_or_query_is_not_made_up(relkind: str) -> None:
+    assert "less than" not in plan_of(facts(table(relkind=relkind, size=0))).copy.lane_reason
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "format_", "reason"),
+    [
+        (NOTE, NOTE, CopyFormat.BINARY, "every column has the same, binary-safe type on both sides"),
+        (MOOD, MOOD, CopyFormat.BINARY, "every column has the same, binary-safe type on both sides"),
+        (
+            dataclasses.replace(NOTE, type="integer", leaf="integer"),
+            dataclasses.replace(NOTE, type="bigint", leaf="bigint"),
+            CopyFormat.TEXT,
+            "note is integer on the source and bigint on the target",
+        ),
+        (
+            dataclasses.replace(NOTE, type="money", leaf="money"),
+            dataclasses.replace(NOTE, type="money", leaf="money"),
+            CopyFormat.TEXT,
+            "note is money, not proven safe in binary",
+        ),
+    ],
+)
+def test_binary_is_for_types_that_are_the_same_and_safe(
+    source: Column, target: Column, format_: CopyFormat, reason: str
+) -> None:
+    copy = plan_of(facts(table(columns=(ID, source)), table(columns=(ID, target)))).copy
+    assert (copy.format, copy.format_reason) == (format_, reason)
+
+
+# --- creation --------------------------------------------------------------------------------------------------------
+
+
+def test_an_enum_the_target_lacks_waits_in_staging_as_text() -> None:
+    moods = dataclasses.replace(MOOD, name="moods", type="s.mood[]")
+    plan = plan_of(facts(table(columns=(ID, MOOD, moods)), None, target_schema=None, missing=frozenset({"s.mood"})))
+    assert [column.type for column in plan.columns] == ["bigint", "text", "text[]"]
+    assert plan.copy.format is CopyFormat.TEXT
+    assert plan.creation is not None
+    assert plan.creation.schema
+    assert plan.creation.enums == (("s", "mood", ("sad", "happy")),)
+    assert plan.creation.columns == (ID, MOOD, moods)
+
+
+def test_an_enum_the_target_has_is_staged_as_it_is() -> None:
+    plan = plan_of(facts(table(columns=(ID, MOOD)), None, target_schema=SchemaInfo(usage=True, create=True)))
+    assert plan.columns == (ID, MOOD)
+    assert plan.creation is not None
+    assert (plan.creation.schema, plan.creation.enums) == (False, ())
+
+
+@pytest.mark.parametrize(
+    ("keys", "given", "primary_key", "other"),
+    [
+        ((primary("id"), unique("code")), (), ("id",), ()),
+        ((primary("id"),), ("code",), ("id",), ("code",)),
+        ((unique("code"),), (), (), ("code",)),
+        ((primary("id", "code"),), ("code", "id"), ("id", "code"), ()),
+        ((), ("id", "code"), (), ("id", "code")),
+    ],
+)
+def test_a_new_table_gets_the_sources_primary_key_and_an_index_for_the_jobs_key(
+    keys: tuple[Key, ...], given: tuple[str, ...], primary_key: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    creation = plan_of(facts(table(columns=(ID, CODE), keys=keys), None), SyncJob(ORDERS, ORDERS, key=given)).creation
+    assert creation is not None
+    assert (creation.primary_key, creation.unique) == (primary_key, other)
+
+
+def test_identity_always_stays_in_the_key_and_gives_way_elsewhere() -> None:
+    always = dataclasses.replace(ID, identity="a")
+    number = Column("number", "bigint", "bigint", not_null=True, identity="a")
+    plan = plan_of(facts(table(columns=(always, CODE)), None))
+    assert plan.creation is not None
+    assert [column.identity for column in plan.creation.columns] == ["a", ""]
+    plan = plan_of(facts(table(columns=(number, CODE), keys=(unique("code"),)), None))
+    assert plan.creation is not None
+    assert [column.identity for column in plan.creation.columns] == ["d", ""]
+    assert ("number becomes GENERATED BY DEFAULT, for ALWAYS would forbid the next run to update it") in plan.notes
+
+
+def test_a_key_that_is_identity_always_on_the_target_is_never_updated() -> None:
+    always = dataclasses.replace(ID, identity="a")
+    assert plan_of(facts(target_table=table(columns=(always, NOTE)))).updatable == ("note",)
+
+
+# --- notes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_without_surprises_has_no_notes() -> None:
+    assert plan_of(facts()).notes == ()
+
+
+def test_what_a_user_should_know_of_an_existing_target_is_noted() -> None:
+    target = dataclasses.replace(table(keys=(unique("note"),)), triggers=("audit", "stamp"))
+    newer = dataclasses.replace(TARGET, version=190001)
+    extra = Column("extra", "text", "text")
+    assert plan_of(facts(table(columns=(ID, NOTE, extra)), target, target=newer)).notes == (
+        "PostgreSQL 19 is newer than what this release was tried on",
+        "column extra exists on the source only and is not copied",
+        "no unique index of sales.orders covers the key (id): the merge is slower, and other writers can add duplicates",
+        "triggers of sales.orders will fire: audit, stamp",
+    )
+
+
+def test_what_a_new_table_does_not_get_is_noted() -> None:
+    older = dataclasses.replace(TARGET, version=170002)
+    numbered = dataclasses.replace(NOTE, default="s.next_note()", default_is_local=False)
+    virtual = Column("twice", "bigint", "bigint", generated="v", default="id * 2")
+    assert plan_of(facts(table(columns=(ID, numbered, virtual)), None, target=older)).notes == (
+        "the default of note leans on other objects and is not created: s.next_note()",
+        "twice is a virtual generated column; on PostgreSQL 17 it is stored",
+        "the new table gets no indexes beside its keys, no foreign keys, checks, triggers, comments or grants",
+    )
+
+
+def test_the_same_facts_make_the_same_plan() -> None:
+    assert plan_of(facts()) == plan_of(facts())
+    assert plan_of(facts()).key == PRIMARY_ID
