@@ -44,7 +44,7 @@ def loss(source: Column, target: Column) -> str | None:
     """Return why values of `source` may not survive in `target`, or None where every value does, through text."""
     if source.enum and target.enum:
         lost = [label for label in source.enum[2] if label not in target.enum[2]]
-        return f"{source.name}: the target's {target.type} lacks {', '.join(map(repr, lost))}" if lost else None
+        return f"{source.name}: the target's {target.type} lacks {_listed(lost)}, add it there first" if lost else None
     if source.type == target.type or target.type in ("text", "character varying"):
         # char(n) would keep its padding in text: the image of the source, so nothing is lost
         return None
@@ -55,6 +55,10 @@ def loss(source: Column, target: Column) -> str | None:
     return (
         f"{source.name} is {source.type} on the source and {target.type} on the target, which may not hold every value"
     )
+
+
+def _listed(labels: list[str]) -> str:
+    return ", ".join(f"'{label}'" for label in labels)
 
 
 def _parts(type_: str) -> tuple[str, tuple[int, ...], str]:

@@ -221,6 +221,9 @@ class Selection:
             UsageError: two of them would write the same target.
         """
         template = TableRef.parse(self.to)
+        unknown = set(re.findall(r"\{[^{}]*\}", str(template))) - {"{schema}", "{table}"}
+        if unknown:
+            raise UsageError(f"--to knows no {', '.join(sorted(unknown))}", hint="It knows {schema} and {table}.")
         jobs = tuple(
             SyncJob(
                 ref,

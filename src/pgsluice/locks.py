@@ -45,9 +45,9 @@ def release(session: Session, target: TableRef) -> None:
 def fence(session: Session, target: TableRef, seconds: float) -> None:
     """Take the fence of a target until the transaction ends: whoever has it knows that no earlier merge is pending."""
     key = sqltext.advisory_key("fence", str(target))
-    session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(seconds * 1000))))
+    session.patience(seconds)
     session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (key,))
-    session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
+    session.patience()
 
 
 def lock_table(session: Session, lock: sql.Composed, ref: TableRef, seconds: float) -> None:
@@ -66,7 +66,7 @@ def lock_table(session: Session, lock: sql.Composed, ref: TableRef, seconds: flo
     while True:
         patience = max(0.05, min(2.0, deadline - time.monotonic()))
         session.execute(sql.SQL("SAVEPOINT before_lock"))
-        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(patience * 1000))))
+        session.patience(patience)
         try:
             session.execute(lock)
         except psycopg.errors.LockNotAvailable as error:
@@ -80,7 +80,7 @@ def lock_table(session: Session, lock: sql.Composed, ref: TableRef, seconds: flo
                 ) from None
             time.sleep(0.2)  # lets those who queued behind us through
             continue
-        session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
+        session.patience()
         return
 
 

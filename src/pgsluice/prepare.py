@@ -24,7 +24,7 @@ from pgsluice.session import Endpoint, Session
 from pgsluice.snapshot import Snapshot, snapshot
 from pgsluice.steps import catalog, merge, relay
 
-_LOCKABLE = frozenset({"r", "p", "v"})
+LOCKABLE = frozenset({"r", "p", "v"})
 
 
 class Servers:
@@ -150,7 +150,7 @@ def prepared(
                 locks.hold(control, job.target)
             _check_condition(source, job, early)
     place = (catalog.server(source), catalog.server(control))
-    with snapshot(source, _lockable(early), options.lock_timeout) as shared:
+    with snapshot(source, _lockable(early)) as shared:
         now = catalog.require(source, tables, catalog.tables(source, tables), "source")
         infos = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
         looked = _look(control, infos, control_schema)
@@ -206,7 +206,7 @@ def _lockable(early: dict[TableRef, TableInfo]) -> list[TableRef]:
     return [
         ref
         for ref, info in early.items()
-        if info.relkind in _LOCKABLE and info.schema_usage and "SELECT" in info.privileges
+        if info.relkind in LOCKABLE and info.schema_usage and "SELECT" in info.privileges
     ]
 
 

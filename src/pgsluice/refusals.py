@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+
+from psycopg import sql
 
 from pgsluice import fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
-from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob
+from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
 
 OLDEST_SOURCE = 14
 OLDEST_TARGET = 15
 
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+_SYSTEM = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table"}
 
 
@@ -31,6 +36,15 @@ def every_refusal(
     yield from _column_refusals(facts, columns)
     yield from _key_refusals(job, facts, columns, key)
     yield from _travel_refusals(facts, options)
+
+
+def bare(name: str) -> str:
+    """Return a name as it can be typed into SQL: quoted where it must be."""
+    return name if _PLAIN.fullmatch(name) else sql.Identifier(name).as_string(None)
+
+
+def _sql(ref: TableRef) -> str:
+    return f"{bare(ref.schema)}.{bare(ref.name)}"
 
 
 def _server_refusals(facts: Facts) -> Iterator[str]:
@@ -64,33 +78,35 @@ def _same_relation(facts: Facts) -> bool:
 
 
 def _table_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
+    for schema in {facts.source_table.ref.schema, job.target.schema} & _SYSTEM:
+        yield f"Schema {schema} belongs to PostgreSQL itself and is not copied."
     source, target = facts.source_table, facts.target_table
-    role = facts.source.role
+    role = bare(facts.source.role)
     if source.row_security:
         yield f"Row-level security of {source.ref} would hide rows from role {role}: use a role with BYPASSRLS."
     if not source.schema_usage:
-        yield f"Role {role} may not use the source's schema: GRANT USAGE ON SCHEMA {source.ref.schema} TO {role};"
+        yield f"Role {role} may not use the source's schema: GRANT USAGE ON SCHEMA {bare(source.ref.schema)} TO {role};"
     if "SELECT" not in source.privileges:
-        yield f"Role {role} may not read the source: GRANT SELECT ON {source.ref} TO {role};"
+        yield f"Role {role} may not read the source: GRANT SELECT ON {_sql(source.ref)} TO {role};"
     yield from _control_refusals(facts)
     if target is None:
         yield from _may_create_refusals(facts, job)
         return
     if target.relkind not in TABLES:
         yield f"{target.ref} is a {_KINDS.get(target.relkind, 'relation')}; only tables are written."
-    role = facts.target.role
+    role = bare(facts.target.role)
     if target.row_security:
         yield f"Row-level security of {target.ref} applies to role {role}: use a role with BYPASSRLS."
     if not target.schema_usage:
-        yield f"Role {role} may not use the target's schema: GRANT USAGE ON SCHEMA {target.ref.schema} TO {role};"
+        yield f"Role {role} may not use the target's schema: GRANT USAGE ON SCHEMA {bare(target.ref.schema)} TO {role};"
     needed = ("SELECT", "INSERT", "UPDATE", "DELETE") if job.mode is Mode.FULL else ("SELECT", "INSERT", "UPDATE")
     lacking = ", ".join(privilege for privilege in needed if privilege not in target.privileges)
     if lacking:
-        yield f"Role {role} may not write the target: GRANT {lacking} ON {target.ref} TO {role};"
+        yield f"Role {role} may not write the target: GRANT {lacking} ON {_sql(target.ref)} TO {role};"
 
 
 def _may_create_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
-    role, database = facts.target.role, facts.target.database
+    role, database = bare(facts.target.role), bare(facts.target.database)
     if facts.target_schema is None:
         if not facts.target.can_create_schema:
             yield (
@@ -100,12 +116,12 @@ def _may_create_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
     elif not (facts.target_schema.create and facts.target_schema.usage):
         yield (
             f"{job.target} does not exist and role {role} may not create it:"
-            f" GRANT USAGE, CREATE ON SCHEMA {job.target.schema} TO {role};"
+            f" GRANT USAGE, CREATE ON SCHEMA {bare(job.target.schema)} TO {role};"
         )
 
 
 def _control_refusals(facts: Facts) -> Iterator[str]:
-    role, database, control = facts.target.role, facts.target.database, facts.control_schema
+    role, database, control = bare(facts.target.role), bare(facts.target.database), facts.control_schema
     if control is None and not facts.target.can_create_schema:
         yield (
             f"The target has no control schema and role {role} may not create it:"
@@ -114,14 +130,14 @@ def _control_refusals(facts: Facts) -> Iterator[str]:
     elif control is not None and not (control.usage and control.create):
         yield (
             f"Role {role} may not use the control schema: GRANT USAGE, CREATE ON SCHEMA pgsluice TO {role};"
-            f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgsluice TO {role};"
+            f" GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA pgsluice TO {role};"
         )
 
 
 def _column_refusals(facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]:
     source, target = facts.source_table, facts.target_table
     if not columns:
-        yield f"{source.ref} and {target.ref if target else source.ref} have no column in common."
+        yield f"The source's {source.ref} and the target's {target.ref if target else source.ref} share no column."
     if target is None:
         yield from _creation_refusals(facts)
         return
@@ -134,7 +150,7 @@ def _column_refusals(facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]
                     " give it a default, or drop NOT NULL."
                 )
         elif not column.generated and (lost := fidelity.loss(theirs, column)):
-            yield f"Column {lost}: alter the target's column to {theirs.type}."
+            yield f"Column {lost}."
     for column in source.columns:
         if target.column(column.name) is None and column.not_null and not _fills_itself(column):
             yield (
@@ -164,8 +180,11 @@ def _key_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: 
     known = {column.name: column for column in columns}
     if key is None:
         lacking = [name for name in job.key if name not in known]
+        theirs = next((key.columns for key in source.keys if key.not_null), ())
         if lacking:
             yield f"The key names {', '.join(lacking)}, which is not among the columns: {', '.join(known)}."
+        elif theirs:
+            yield f"The key of {source.ref} ({', '.join(theirs)}) is not among the columns that both sides have."
         else:
             yield (
                 f"{source.ref} has no primary key and no unique index over NOT NULL columns, so its rows can't be"
@@ -187,5 +206,5 @@ def _travel_refusals(facts: Facts, options: Options) -> Iterator[str]:
     if options.lane is Lane.PSQL and facts.psql:
         yield f"The psql lane was asked for and {facts.psql}: install psql, or choose --lane libpq."
     if options.staging is StagingKind.TEMPORARY and not facts.target.can_use_temporary:
-        role, database = facts.target.role, facts.target.database
+        role, database = bare(facts.target.role), bare(facts.target.database)
         yield f"Temporary staging was asked for: GRANT TEMPORARY ON DATABASE {database} TO {role};"

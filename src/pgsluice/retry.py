@@ -102,9 +102,11 @@ _HINTS = {
     "53100": "The disk of the target is full; what was staged has been dropped. Make room, then run again.",
     "53400": "The target's temp_file_limit is too low for this merge; raise it for this role.",
     "23505": "Another unique constraint of the target refused a row; compare its unique indexes with the source's.",
-    "23503": "A foreign key of the target refused a row; copy the referenced table first.",
+    "23503": "A foreign key of the target refused a row; name the referenced table first: tables go in that order.",
     "23514": "A check constraint or a missing partition of the target refused a row.",
     "23502": "A column of the target does not take NULL.",
     "55P03": "Another session holds a lock on it: wait for it, or give --lock-timeout more seconds.",
+    "0A000": "The target table can't be merged into: MERGE takes no table with rules.",
+    "22P05": "The target's encoding lacks a character of the source; a UTF8 database holds them all.",
     "57014": "A timeout or a person cancelled the statement.",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -50,11 +49,7 @@ class Run:
         self.errors: list[PgsluiceError] = []
         self._options = options or Options()
         self._emit = Emitter(sinks)
-        self._servers = Servers(self._named(source), self._named(target))
-
-    def _named(self, endpoint: Endpoint) -> Endpoint:
-        name = f"pgsluice {self.run_id}"
-        return dataclasses.replace(endpoint, application_name=name, connect_timeout=self._options.connect_timeout)
+        self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
     def plan(self, selection: Selection) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
         """Decide everything and write nothing.
@@ -103,7 +98,7 @@ class Run:
     def _begin(self, tables: int) -> None:
         control = self._servers.control
         state.ensure(control, CONTROL_SCHEMA)
-        for name in staging.sweep(control, CONTROL_SCHEMA, self.run_id):
+        for name in staging.sweep(control, CONTROL_SCHEMA, self.run_id).dropped:
             self._emit(Warned(run_id=self.run_id, message=f"dropped {name}, which a dead run had left"))
         state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__)
 

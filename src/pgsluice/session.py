@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,9 +18,11 @@ from pgsluice.errors import (
     CommitUnknownError,
     ConnectError,
     LoginError,
+    RefusedError,
     StepError,
     UsageError,
 )
+from pgsluice.job import Options
 from pgsluice.retry import Answer, classify
 
 Dsn = str | Callable[[], str]
@@ -43,7 +46,6 @@ PRELUDE: Mapping[str, str] = {
     "row_security": "off",
     "client_min_messages": "error",  # so that all a server says during COPY IN is an error
     "statement_timeout": "0",
-    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
 _SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
@@ -64,15 +66,19 @@ _STILL_TEMPORARY = re.compile(
 class Session:
     """One connection with the prelude in force, in autocommit outside `transaction`."""
 
-    def __init__(self, connection: psycopg.Connection[Any], search_path: str, time_zone: str) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], settings: Mapping[str, str], search_path: str, time_zone: str
+    ) -> None:
         """Wrap a connection; `Endpoint.open` makes them. `pid` is that of the server's backend.
 
         Args:
             connection: in autocommit mode.
+            settings: the prelude, as it is in force.
             search_path: of the role, before the prelude.
             time_zone: of the role, before the prelude.
         """
         self._connection = connection
+        self.settings = settings
         self.pgconn = connection.pgconn
         self.search_path = search_path
         self.time_zone = time_zone
@@ -163,6 +169,11 @@ class Session:
         """Return a query as the text this connection would send."""
         return query.as_string(self._connection)
 
+    def patience(self, seconds: float | None = None) -> None:
+        """Wait at most so long for a lock until the transaction ends; None: as long as the session does."""
+        value = self.settings["lock_timeout"] if seconds is None else str(max(1, round(seconds * 1000)))
+        self.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(value)))
+
     def as_role(self, search_path: str, time_zone: str) -> None:
         """Look up names and read clocks, until the transaction ends, as the role does outside of this tool.
 
@@ -247,6 +258,7 @@ class Endpoint:
         dsn: URI, conninfo string, ``service=`` name, or a callable that returns one, asked at every connect.
         read_only: every transaction is, unless it says otherwise.
         connect_timeout: seconds.
+        lock_timeout: seconds that any statement waits for a lock: the catalog's functions take them too.
         application_name: shown in pg_stat_activity.
         pinned: parameters that lead to one server, laid over those of `dsn`.
     """
@@ -254,8 +266,18 @@ class Endpoint:
     dsn: Dsn
     read_only: bool
     connect_timeout: float = 10.0
+    lock_timeout: float = 30.0
     application_name: str = "pgsluice"
     pinned: Mapping[str, str] | None = None
+
+    def named(self, run_id: str, options: Options) -> Endpoint:
+        """Return the endpoint as one run uses it."""
+        return dataclasses.replace(
+            self,
+            application_name=f"pgsluice {run_id}",
+            connect_timeout=options.connect_timeout,
+            lock_timeout=options.lock_timeout,
+        )
 
     @property
     def side(self) -> str:
@@ -276,7 +298,7 @@ class Endpoint:
         except psycopg.OperationalError as error:
             raise _connect_error(error, self.side, parameters) from None  # its text can hold the whole string
         try:
-            return _begin(connection, self.read_only)
+            return _begin(connection, self.read_only, self.lock_timeout)
         except BaseException:
             connection.close()
             raise
@@ -311,7 +333,7 @@ class Endpoint:
         return f"Endpoint({self.side} {self.place})"
 
 
-def _begin(connection: psycopg.Connection[Any], read_only: bool) -> Session:  # noqa: FBT001
+def _begin(connection: psycopg.Connection[Any], read_only: bool, lock_timeout: float) -> Session:  # noqa: FBT001
     version = connection.pgconn.server_version
     wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if version >= since}
     wanted["default_transaction_read_only"] = "on" if read_only else "off"
@@ -323,6 +345,8 @@ def _begin(connection: psycopg.Connection[Any], read_only: bool) -> Session:  # 
         sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
         for name, value in wanted.items()
     ]
+    patience = str(max(1, round(lock_timeout * 1000)))
+    calls.append(sql.SQL("pg_catalog.set_config('lock_timeout', {}, false)").format(sql.Literal(patience)))
     calls.append(
         sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
             "pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')"
@@ -330,18 +354,24 @@ def _begin(connection: psycopg.Connection[Any], read_only: bool) -> Session:  # 
         )
     )
     role_settings = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))).fetchone()
-    readers = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
+    readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
+    readers.append(sql.SQL("pg_catalog.pg_backend_pid()"))
     now = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(readers))).fetchone()
     if role_settings is None or now is None:  # a SELECT without FROM has one row
         raise StepError("the server did not answer the session's first query", step="connect")
-    lost = [name for name, value in zip(wanted, now, strict=True) if not _same_setting(wanted[name], str(value))]
+    lost = [name for name, value in zip(wanted, now, strict=False) if not _same_setting(wanted[name], str(value))]
+    if (
+        now[-1] != connection.pgconn.backend_pid
+    ):  # locks of the session, staging and snapshot need a server of one's own
+        lost.append("the server's process")
     if lost:
-        raise StepError(
-            f"settings of the session do not hold: {', '.join(lost)}",
+        raise RefusedError(
+            f"what a session sets does not hold: {', '.join(lost)}",
             hint="A pooler in transaction mode stands in between; connect to the server's own port.",
             step="connect",
         )
-    return Session(connection, str(role_settings[0]), str(role_settings[1]))
+    settings = {**wanted, "lock_timeout": patience}
+    return Session(connection, settings, str(role_settings[0]), str(role_settings[1]))
 
 
 def _same_setting(wanted: str, shown: str) -> bool:

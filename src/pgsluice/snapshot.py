@@ -48,7 +48,7 @@ class Snapshot:
 
 
 @contextlib.contextmanager
-def snapshot(session: Session, tables: Sequence[TableRef], lock_timeout: float) -> Iterator[Snapshot]:
+def snapshot(session: Session, tables: Sequence[TableRef]) -> Iterator[Snapshot]:
     """Lock the tables, then take and export one snapshot: in that order.
 
     The other way round, a source that does ``BEGIN; TRUNCATE; INSERT; COMMIT`` is read as empty: TRUNCATE is not
@@ -57,15 +57,12 @@ def snapshot(session: Session, tables: Sequence[TableRef], lock_timeout: float) 
     Args:
         session: on the source, idle.
         tables: what can be locked (tables and views).
-        lock_timeout: seconds to wait for all of the locks.
     """
     session.execute(Snapshot.BEGIN)
     try:
-        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(round(lock_timeout * 1000))))
         if tables:
             listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
             session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
-        session.execute(sql.SQL("SET LOCAL lock_timeout = 0"))
         exported, xmin = session.row(
             sql.SQL(
                 "SELECT pg_catalog.pg_export_snapshot(),"

@@ -16,7 +16,7 @@ from pgsluice.facts import Column, Facts, TableInfo
 from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan, make_copy, make_plan
-from pgsluice.prepare import Servers
+from pgsluice.prepare import LOCKABLE, Servers
 from pgsluice.retry import translated
 from pgsluice.session import Endpoint, Session
 from pgsluice.slices import count_source, relay_slice
@@ -30,9 +30,8 @@ class Stepwise:
 
     def __init__(self, source: Endpoint, target: Endpoint, options: Options, emit: Emitter, run_id: str) -> None:
         """Keep what is needed; nothing is opened yet."""
-        name = f"pgsluice {run_id}"
-        self._source = dataclasses.replace(source, application_name=name)
-        self._target = dataclasses.replace(target, application_name=name)
+        self._source = source.named(run_id, options)
+        self._target = target.named(run_id, options)
         self._options = options
         self._emit = emit
         self._run_id = run_id
@@ -110,9 +109,7 @@ class Stepwise:
             relation = sqltext.relation(source, early.relkind)
             if where:
                 catalog.check_condition(servers.source, relation, where)
-            with snapshot(
-                servers.source, [source] if early.relkind in "rpv" else [], self._options.lock_timeout
-            ) as shared:
+            with snapshot(servers.source, [source] if early.relkind in LOCKABLE else []) as shared:
                 info = self.require(servers.source, source, "source")
                 facts = self._facts(servers, info, None)
                 columns = tuple(column for column in table.columns if info.column(column.name))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
-from pgsluice import locks
+from pgsluice import locks, memory
 from pgsluice.commit import provable
 from pgsluice.errors import PgsluiceError
 from pgsluice.events import Emitter, RelayProgress, StepFinished, StepStarted, Warned
@@ -20,7 +20,7 @@ from pgsluice.prepare import Servers
 from pgsluice.retry import step_error, translated
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
-from pgsluice.steps import audit, merge, staging, state, watch
+from pgsluice.steps import audit, merge, staging, state
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 
@@ -146,7 +146,7 @@ class Work:
             target_count=merged.target_count,
             created=merged.created,
             verified=plan.options.verify,
-            peak_bytes=watch.peak_memory(),
+            peak_bytes=memory.peak(),
             seconds=time.monotonic() - self._started,
             steps=dict(self._steps),
         )

@@ -24,14 +24,14 @@ from pgsluice.version import __version__
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="pgsluice")
 def cli() -> None:
-    r"""Copy tables between PostgreSQL servers.
+    """Copy tables between PostgreSQL servers.
 
     Rows stream into a staging table on the target, are counted and checked there, and pass into the final table in
     one transaction.
 
     \b
     Exit codes: 0 done, 1 failed, 2 usage, 3 some tables failed, 4 verification found a difference,
-    5 worth trying later, 6 refused (nothing written), 11 another run holds the table, 130/143 interrupted.
+    5 worth trying later, 6 refused (nothing written), 11 another run holds the table, 129/130/143 interrupted.
     """
 
 

@@ -25,6 +25,13 @@ def option(*names: str, **settings: Any) -> Callable[[_F], _F]:  # noqa: ANN401 
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
+class _TableName(click.ParamType[str]):
+    """A name or pattern; in the environment several stand with commas, for blanks belong to names."""
+
+    name = "NAME"
+    envvar_list_splitter = ","
+
+
 _SOURCE = option(
     "--source", required=True, metavar="URI", help="Where rows come from: a URI, a conninfo string or service=NAME."
 )
@@ -36,8 +43,8 @@ _SELECTION = (
         "tables",
         required=True,
         multiple=True,
-        metavar="NAME",
-        help="A table (schema.table) or a pattern ('sales.*'); again for more.",
+        type=_TableName(),
+        help="A table (schema.table) or a pattern ('sales.*'); again for more (commas in the environment).",
     ),
     option(
         "--to",

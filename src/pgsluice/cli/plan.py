@@ -20,7 +20,7 @@ from pgsluice.sinks.progress import size
 @click.command()
 @selection
 def plan(source: Endpoint, target: Endpoint, chosen: Selection, options: Options, as_json: bool) -> int:
-    r"""Print what `sync` would do with the same options, its SQL included. Writes nothing.
+    """Print what `sync` would do with the same options, its SQL included. Writes nothing.
 
     \b
     pgsluice plan --source service=shop --target service=lake --table sales.orders

@@ -18,7 +18,7 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 @target_only
 @option("--last", type=click.IntRange(1), default=10, show_default=True, help="How many runs.")
 def status(target: str, as_json: bool, last: int) -> int:
-    r"""Show the last runs, from the control schema of the target.
+    """Show the last runs, from the control schema of the target.
 
     \b
     pgsluice status --target service=lake --last 3

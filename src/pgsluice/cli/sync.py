@@ -39,7 +39,7 @@ def sync(
     log_format: str,
     quiet: bool,
 ) -> int:
-    r"""Make tables of the target equal to those of the source.
+    """Make tables of the target equal to those of the source.
 
     \b
     pgsluice sync --source service=shop --target service=lake --table 'sales.*' --to 'raw.{table}'

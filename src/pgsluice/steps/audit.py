@@ -41,7 +41,7 @@ def arrived(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows
     Raises:
         VerifyError: they are not: a trigger or rule of the target held rows back, or its key is not unique.
     """
-    target = sqltext.table(plan.job.target)
+    target = sqltext.relation(plan.job.target, plan.facts.target_table.relkind if plan.facts.target_table else "r")
     if plan.creation or (plan.job.mode is Mode.FULL and not plan.job.where):
         total = found = rows(session, target)
     else:
@@ -53,7 +53,7 @@ def arrived(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows
     if found != staged_rows:
         raise VerifyError(
             f"{staged_rows} rows were staged and {found} of them are in the target after the merge",
-            hint="All was rolled back. A trigger or rule of the target holds rows back, or its key is not unique.",
+            hint="All was rolled back. A trigger of the target holds rows back, or its key is not unique.",
             step="verify",
         )
     return int(total)

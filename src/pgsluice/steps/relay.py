@@ -25,12 +25,12 @@ from typing import Self
 import psycopg
 from psycopg import pq, sql
 
-from pgsluice import sqltext
+from pgsluice import memory, sqltext
 from pgsluice.errors import StepError, TemporaryError
 from pgsluice.facts import Column
 from pgsluice.job import CopyFormat
 from pgsluice.model import StagingTable
-from pgsluice.session import PRELUDE, Session
+from pgsluice.session import Session
 from pgsluice.snapshot import Snapshot
 
 BLOCK_BYTES = 128 << 10
@@ -120,7 +120,7 @@ def by_psql(psql: str, snapshot: Snapshot, statement: str, settings: Mapping[str
     Raises:
         StepError: psql failed; nothing of the copy is visible on the target then.
     """
-    setup = [_set(snapshot.session, name, value) for name, value in {**PRELUDE, **settings}.items()]
+    setup = [_set(snapshot.session, name, value) for name, value in {**snapshot.session.settings, **settings}.items()]
     script = [
         *setup,
         snapshot.session.text(snapshot.BEGIN),
@@ -274,20 +274,14 @@ class _PsqlReader:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         block = os.read(pipe, BLOCK_BYTES)
         self._folder.cleanup()  # psql has connected: killed from now on, we leave no secret on disk
-        sampled = time.monotonic()
+        sampled = 0.0
         while block:
             yield block
             if time.monotonic() - sampled > _SAMPLE_SECONDS:
-                self._sample()
+                self.peak_bytes = max(self.peak_bytes, memory.peak(self._process.pid))
                 sampled = time.monotonic()
             block = os.read(pipe, BLOCK_BYTES)
         self._check_exit()
-
-    def _sample(self) -> None:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in Path(f"/proc/{self._process.pid}/status").read_text("ascii", "replace").splitlines():
-                if line.startswith("VmHWM:"):
-                    self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) << 10)
 
     def _check_exit(self) -> None:
         """Exit 0 stands for the source's command tag, which psql does not show."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -98,10 +99,23 @@ def _patience(session: Session) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(psycopg.Error):
-            session.execute(sql.SQL("SET lock_timeout = 0"))
+            session.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(session.settings["lock_timeout"])))
 
 
-def sweep(session: Session, schema: str, own_run: str = "") -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did.
+
+    Attributes:
+        dropped: names of the staging tables that are gone.
+        kept: names of those whose runs are dead too, each with why it could not be dropped.
+    """
+
+    dropped: tuple[str, ...]
+    kept: tuple[tuple[str, str], ...]
+
+
+def sweep(session: Session, schema: str, own_run: str = "") -> Swept:
     """Drop the staging tables whose runs are dead, and only those, from any machine.
 
     A run holds the advisory lock that its tables name for as long as it lives; the server frees it with the
@@ -111,26 +125,23 @@ def sweep(session: Session, schema: str, own_run: str = "") -> tuple[str, ...]:
         session: on the target, idle.
         schema: the control schema.
         own_run: whose tables are left alone, whatever locks this session holds.
-
-    Returns:
-        The names of what was dropped.
     """
-    dropped = []
+    dropped, kept = [], []
     for name, tag in session.rows(sqltext.load("staging_tables"), {"schema": schema}):
         owner = _owner(tag)
         if owner is None or owner["run"] == own_run:
             continue
         if not session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]:
             continue
+        ref = TableRef(schema, name)
         try:
-            ref = TableRef(schema, name)
             drop(session, ref)
             dropped.append(str(ref))
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable):
-            pass  # another role's, or being read: a later sweep gets it
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable) as error:
+            kept.append((str(ref), error.diag.message_primary or "it is in use"))
         finally:
             session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (owner["lock"],))
-    return tuple(dropped)
+    return Swept(tuple(dropped), tuple(kept))
 
 
 def find(session: Session, ref: TableRef, columns: tuple[Column, ...]) -> StagingTable:

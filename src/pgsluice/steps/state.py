@@ -53,7 +53,10 @@ def ensure(session: Session, schema: str) -> None:
         return
     with session.transaction():
         session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (_DDL_LOCK,))
-        session.execute(sqltext.load("control").format(schema=sql.Identifier(schema)))
+        name = sql.Identifier(schema)
+        if session.row(sql.SQL("SELECT pg_catalog.to_regnamespace(%s) IS NULL"), (session.text(name),))[0]:
+            session.execute(sqltext.load("control_schema").format(schema=name))
+        session.execute(sqltext.load("control").format(schema=name))
 
 
 def sequence(session: Session, schema: str, job_id: str) -> int:
@@ -97,7 +100,9 @@ def advance(  # noqa: PLR0913, PLR0917 - one row's worth
 def start_run(session: Session, schema: str, run_id: str, tables: int, version: str) -> None:
     """Note that a run began."""
     session.execute(
-        sql.SQL("INSERT INTO {} (run_id, tables, version) VALUES (%s, %s, %s)").format(sql.Identifier(schema, "run")),
+        sql.SQL("INSERT INTO {} (run_id, tables, version) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING").format(
+            sql.Identifier(schema, "run")
+        ),
         (run_id, tables, version),
     )
 

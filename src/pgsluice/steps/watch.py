@@ -1,9 +1,7 @@
-"""Live progress of a relay, and memory."""
+"""Live progress of a relay."""
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 
@@ -13,12 +11,6 @@ from psycopg import sql
 from pgsluice.session import Session
 
 _EVERY_SECONDS = 0.5
-
-
-def peak_memory() -> int:
-    """Return the peak resident memory of this process, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
 
 
 class RelayWatch:

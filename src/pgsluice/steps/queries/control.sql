@@ -1,8 +1,4 @@
--- The control schema: where jobs stand, and what runs did. {schema} is its name.
-CREATE SCHEMA IF NOT EXISTS {schema};
-REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
-COMMENT ON SCHEMA {schema} IS 'pgsluice control schema, version 1';
-
+-- The tables of the control schema: where jobs stand, and what runs did. {schema} is its name.
 CREATE TABLE IF NOT EXISTS {schema}.job_state (
   job_id text PRIMARY KEY,
   seq bigint NOT NULL,
