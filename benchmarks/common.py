@@ -31,7 +31,6 @@ FORMATS = {
     "both": (CopyFormat.BINARY, CopyFormat.TEXT),
 }
 _LANDING = TableRef("public", "landing")
-LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)

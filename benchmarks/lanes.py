@@ -107,7 +107,7 @@ def _once(pair: common.Pair, plan: CopyPlan) -> tuple[float, float]:
         raise TypeError("a table is what is measured")
     with common.landing(pair, plan.columns) as table, pair.sessions() as servers:
         common.checkpoint(pair)
-        with snapshots.snapshot(servers.source, (source,), common.LOCK_SECONDS) as shared:
+        with snapshots.snapshot(servers.source, (source,)) as shared:
             servers.writer, servers.control  # noqa: B018 - opened before the clock starts
             staged = common.relay(servers, plan, table, shared)
             count = common.timed(lambda: slices.count_source(plan, shared, staged))

@@ -160,7 +160,7 @@ def _by_pgsluice(pair: common.Pair, lane: Lane, format_: CopyFormat, table: Stag
     plan = common.copy_plan(LINEITEM, table.columns, lane, format_)
 
     def work() -> None:
-        with pair.sessions() as servers, snapshots.snapshot(servers.source, (LINEITEM,), common.LOCK_SECONDS) as shared:
+        with pair.sessions() as servers, snapshots.snapshot(servers.source, (LINEITEM,)) as shared:
             common.relay(servers, plan, table, shared)
 
     return common.timed(work)

@@ -27,15 +27,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_URI_PASSWORD = re.compile(r"(?P<head>\b\w+://[^\s:/@]*:)[^\s/]*(?=@)")
+_URI_PASSWORD = re.compile(r"(?P<head>\b\w+://[^\s:/@]*:)\S*(?=@)")  # an unencoded slash or @ is the user's slip
+_SECRET = r"(?:password|sslpassword|oauth_client_secret|scram_client_key|scram_server_key)"  # noqa: S105 - their names
+_URI_PAIR = re.compile(rf"(?P<head>[?&]{_SECRET}=)[^\s&]*", re.IGNORECASE)
 _PAIR = re.compile(
-    r"(?P<head>\b(?:password|sslpassword|oauth_client_secret)\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&']+)", re.IGNORECASE
+    rf"(?P<head>(?<![?&])\b{_SECRET}\s*=\s*)(?:'(?:[^'\\]|\\.|'')*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE | re.DOTALL
 )
 
 
 def scrub(text: str) -> str:
     """Return `text` with the passwords of connection strings replaced by ``***``."""
-    return _PAIR.sub(r"\g<head>***", _URI_PASSWORD.sub(r"\g<head>***", text))
+    for pattern in (_URI_PASSWORD, _URI_PAIR, _PAIR):
+        text = pattern.sub(r"\g<head>***", text)
+    return text
 
 
 class PgsluiceError(Exception):

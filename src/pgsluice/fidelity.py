@@ -14,7 +14,10 @@ BINARY_SAFE = frozenset({
     "smallint", "text", "time with time zone", "time without time zone", "timestamp with time zone",
     "timestamp without time zone", "uuid", '"char"',
 })  # fmt: skip
-_WITHOUT_EQUALITY = frozenset({"json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle"})
+_WITHOUT_EQUALITY = frozenset({
+    "json", "jsonpath", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle", "refcursor",
+    "pg_snapshot", "txid_snapshot",
+})  # fmt: skip
 _INTEGERS = {"smallint": 5, "integer": 10, "bigint": 19}
 _SPLIT = re.compile(r"^(?P<name>[^(\[]+?)(?:\((?P<modifier>[^)]*)\))?(?P<rest>[^(\[]*)(?P<array>(?:\[\])*)$")
 _TIMES = frozenset({
@@ -22,7 +25,7 @@ _TIMES = frozenset({
     "interval",
 })  # fmt: skip
 _SIZED = frozenset({"numeric", "character varying", "bit varying"})
-_WIDER = frozenset({("date", "timestamp without time zone"), ("cidr", "inet")})
+_WIDER = frozenset({("date", "timestamp without time zone"), ("cidr", "inet"), ("character varying", "text")})
 _DEFAULT_PRECISION = 6
 
 
@@ -42,9 +45,13 @@ def lacks_equality(column: Column) -> bool:
 
 def loss(source: Column, target: Column) -> str | None:
     """Return why values of `source` may not survive in `target`, or None where every value does, through text."""
-    if source.enum and target.enum:
+    if source.enum and target.enum and source.type.endswith("[]") == target.type.endswith("[]"):
         lost = [label for label in source.enum[2] if label not in target.enum[2]]
-        return f"{source.name}: the target's {target.type} lacks {_listed(lost)}, add it there first" if lost else None
+        return (
+            f"{source.name}: the target's {target.type} lacks {', '.join(map(repr, lost))}: add the label there"
+            if lost
+            else None
+        )
     if source.type == target.type or target.type in ("text", "character varying"):
         # char(n) would keep its padding in text: the image of the source, so nothing is lost
         return None
@@ -53,12 +60,9 @@ def loss(source: Column, target: Column) -> str | None:
     if from_array == to_array and _widens(from_name, from_modifier, to_name, to_modifier):
         return None
     return (
-        f"{source.name} is {source.type} on the source and {target.type} on the target, which may not hold every value"
+        f"{source.name} is {source.type} on the source and {target.type} on the target,"
+        f" which may not hold every value: alter the target's column to {source.type}"
     )
-
-
-def _listed(labels: list[str]) -> str:
-    return ", ".join(f"'{label}'" for label in labels)
 
 
 def _parts(type_: str) -> tuple[str, tuple[int, ...], str]:

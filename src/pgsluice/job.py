@@ -145,9 +145,9 @@ class MaxDelete:
             return True
         if self.rows is not None:
             return gone <= self.rows
-        if staged and total < self.SMALL:
+        if staged and self.share and total < self.SMALL:
             return True
-        return gone <= (self.share or 0.0) * total
+        return gone <= round((self.share or 0.0) * total, 6)
 
     def __str__(self) -> str:
         """Return the limit as it is written on the command line."""

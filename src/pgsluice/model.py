@@ -191,7 +191,7 @@ class Report:
         if len(self.failed) < len(self.tables):
             return 3
         codes = {table.exit_code for table in self.failed if table.status == "failed"}
-        return codes.pop() if len(codes) == 1 else 1
+        return (codes.pop() if len(codes) == 1 else 1) or 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the value as plain types."""

@@ -257,6 +257,7 @@ def _given_key(
     names: tuple[str, ...], source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
 ) -> Key | None:
     known = {column.name: column for column in columns}
+    names = tuple(dict.fromkeys(names))
     if not known.keys() >= set(names):
         return None
     index = _index_over(target, names) or _index_over(source, names)
@@ -301,6 +302,8 @@ def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
 def _lane(facts: Facts, options: Options) -> tuple[Lane, str]:
     if options.lane is not Lane.AUTO:
         return options.lane, "as asked"
+    if facts.source_table.relkind not in ("r", "p", "m"):
+        return Lane.LIBPQ, "the size of the source is not known"
     if facts.source_table.bytes < PSQL_FROM_BYTES:
         return Lane.LIBPQ, f"the source has less than {PSQL_FROM_BYTES >> 20} MiB, not worth the start of psql"
     if facts.psql:

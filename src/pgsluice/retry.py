@@ -83,6 +83,8 @@ def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceEr
         table: the target, ``schema.table``.
     """
     reason = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    if (error.sqlstate or "").startswith("22"):  # its message ends in the value
+        reason = re.sub(r': ".*"$', "", reason, flags=re.DOTALL)
     place = _LINE_AND_COLUMN.search(error.diag.context or "")
     if place:  # the rest of the context repeats the row's values
         reason = f"{reason} ({place.group(0)})"

@@ -256,6 +256,14 @@ def test_an_inheritance_parent_is_read_without_its_children(pair: Pair) -> None:
     assert pair.target.rows("SELECT id FROM s.t") == [(1,)]
 
 
+def test_children_of_a_target_are_neither_counted_nor_touched(pair: Pair) -> None:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1)")
+    pair.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); CREATE TABLE s.c () INHERITS (s.t)")
+    pair.target.execute("INSERT INTO s.c VALUES (7)")
+    synced(pair, "s.t")
+    assert pair.target.rows("SELECT id FROM s.t ORDER BY 1") == [(1,), (7,)]
+
+
 def test_an_empty_table_arrives_as_an_empty_table(pair: Pair) -> None:
     pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY)")
     assert counts(synced(pair, "s.t")) == (0, 0, 0, 0)

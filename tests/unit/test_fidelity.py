@@ -126,7 +126,8 @@ def test_an_array_of_varchar_goes_into_an_array_of_text(source: str) -> None:
 
 def test_a_loss_is_told_by_column_and_both_types() -> None:
     assert loss(column("bigint"), column("integer")) == (
-        "c is bigint on the source and integer on the target, which may not hold every value"
+        "c is bigint on the source and integer on the target, which may not hold every value:"
+        " alter the target's column to bigint"
     )
 
 
@@ -143,7 +144,7 @@ def mood(*labels: str, type_: str = "s.mood") -> Column:
         (mood("a", "b"), mood("a", "b"), None),
         (mood("a"), mood("a", "b"), None),
         (mood("a", "b"), mood("b", "a", type_="r.temper"), None),
-        (mood("a", "b", "it's"), mood("a"), "c: the target's s.mood lacks 'b', \"it's\""),
+        (mood("a", "b", "it's"), mood("a"), "c: the target's s.mood lacks 'b', \"it's\": add the label there"),
         (mood("a", type_="s.mood[]"), mood("a", type_="r.mood[]"), None),
         (mood("a"), column("text"), None),
         (mood("a", type_="s.mood[]"), column("text"), None),

@@ -166,7 +166,7 @@ def test_what_was_asked_for_goes_into_every_job() -> None:
         ("raw.{table}", TableRef("s", "a.b"), TableRef("raw", "a.b")),
         ("raw.{schema}_{table}", TableRef("{table}", "{schema}"), TableRef("raw", "{table}_{schema}")),
         ("raw.{table}", TableRef("s", "{x}{}%s"), TableRef("raw", "{x}{}%s")),
-        ('"a.b"."{table} {other}"', TableRef("s", "t"), TableRef("a.b", "t {other}")),
+        ('"a.b"."{table} {{x"', TableRef("s", "t"), TableRef("a.b", "t {{x")),
     ],
 )
 def test_a_template_takes_names_as_they_are(to: str, source: TableRef, target: TableRef) -> None:

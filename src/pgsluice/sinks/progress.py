@@ -147,13 +147,11 @@ class LiveProgress:
             self._progress.stop_task(task)
         elif isinstance(event, Warned):
             message = f"warning: {f'{event.table}: ' if event.table else ''}{event.message}"
-            self._progress.console.print(message, markup=False, highlight=False)
+            self._progress.console.print(message, markup=False, emoji=False, highlight=False)
 
 
 class _State(ProgressColumn):
     """The words behind the bar."""
-
-    max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
         return Text(str(task.fields["line"]))

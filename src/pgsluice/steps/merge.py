@@ -32,6 +32,11 @@ def alias(plan: SyncPlan) -> str:
     return "query" if isinstance(plan.job.source, QuerySource) else plan.job.source.name
 
 
+def _staged(plan: SyncPlan) -> str:
+    """Return the staging table's alias, which no table may share."""
+    return _STAGED if alias(plan) != _STAGED else f"{_STAGED}_rows"
+
+
 def target_relation(plan: SyncPlan) -> sql.Composed:
     """Return the target as it stands behind FROM."""
     return sql.SQL("{} AS {}").format(_name(plan), sql.Identifier(alias(plan)))
@@ -44,7 +49,7 @@ def _name(plan: SyncPlan) -> sql.SQL | sql.Composed:
 
 
 def _match(plan: SyncPlan) -> sql.Composed:
-    return sqltext.key_match(plan.key.columns, plan.key.operators, alias(plan), _STAGED)
+    return sqltext.key_match(plan.key.columns, plan.key.operators, alias(plan), _staged(plan))
 
 
 def schemas_sql(plan: SyncPlan, creation: Creation) -> list[sql.Composed]:
@@ -126,7 +131,7 @@ def guard_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
         "FROM (SELECT * FROM {target} WHERE {where}) AS {alias}\n"
         "LEFT JOIN {staging} AS {staged} ON {match}"
     ).format(
-        staged=sql.Identifier(_STAGED),
+        staged=sql.Identifier(_staged(plan)),
         key=sql.Identifier(plan.key.columns[0]),
         target=target_relation(plan),
         where=sqltext.condition(plan.job.where),
@@ -142,7 +147,7 @@ def delete_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
         target_relation(plan),
         sqltext.condition(plan.job.where),
         sqltext.table(staging.ref),
-        sql.Identifier(_STAGED),
+        sql.Identifier(_staged(plan)),
         _match(plan),
     )
 
@@ -155,9 +160,10 @@ def merge_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     """
     update = sql.SQL("WHEN MATCHED AND pg_catalog.record_image_ne(ROW({}), ROW({})) THEN UPDATE SET {}\n").format(
         sqltext.names(plan.updatable, alias(plan)),
-        sqltext.names(plan.updatable, _STAGED),
+        sqltext.names(plan.updatable, _staged(plan)),
         sql.SQL(", ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier(_STAGED, name)) for name in plan.updatable
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier(_staged(plan), name))
+            for name in plan.updatable
         ),
     )
     return sql.SQL(
@@ -166,11 +172,11 @@ def merge_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     ).format(
         relation=target_relation(plan),
         staging=sqltext.table(staging.ref),
-        staged=sql.Identifier(_STAGED),
+        staged=sql.Identifier(_staged(plan)),
         match=_match(plan),
         update=update if plan.updatable else sql.SQL(""),
         names=sqltext.names(plan.names),
-        values=sqltext.names(plan.names, _STAGED),
+        values=sqltext.names(plan.names, _staged(plan)),
     )
 
 
