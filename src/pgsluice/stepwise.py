@@ -18,11 +18,13 @@ from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan, make_copy, make_plan
 from pgsluice.prepare import LOCKABLE, Servers
 from pgsluice.retry import translated
+from pgsluice.run import new_run_id
 from pgsluice.session import Endpoint, Session
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import snapshot
 from pgsluice.steps import audit, catalog, merge, relay, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.version import __version__
 
 
 class Stepwise:
@@ -139,18 +141,21 @@ class Stepwise:
     ) -> MergeResult:
         """Merge a staging table into an existing target: gate, merge and state in one transaction."""
         started = time.monotonic()
+        run_id = new_run_id()  # each merge is a run of its own in the history, so that its commit can be proven
         with self._servers("merge", target) as servers:
             plan = self._merge_plan(servers, target, table, key, staged)
             rows = staged.staging_count if staged else staging.count(servers.control, table)
             seen = state.sequence(servers.control, CONTROL_SCHEMA, plan.job_id)
-            with provable(servers, plan, self._run_id, self._warn):
+            with provable(servers, plan, run_id, self._warn):
                 writer = servers.writer
                 locks.fence(writer, target, self._options.lock_timeout)
                 merged = merge.apply(writer, plan, table, rows)
                 arrived = audit.arrived(writer, plan, table, rows)
                 merged = dataclasses.replace(merged, target_count=arrived, seconds=time.monotonic() - started)
-                state.advance(writer, CONTROL_SCHEMA, plan, self._run_id, "0", seen)
-                state.record(writer, CONTROL_SCHEMA, plan.job_id, self._report(plan, staged, merged))
+                state.advance(writer, CONTROL_SCHEMA, plan, run_id, "0", seen)
+                state.start_run(writer, CONTROL_SCHEMA, run_id, 1, __version__)
+                state.record(writer, CONTROL_SCHEMA, plan.job_id, self._report(run_id, plan, staged, merged))
+                state.finish_run(writer, CONTROL_SCHEMA, run_id, "done", 0)
         return merged
 
     def _merge_plan(
@@ -171,9 +176,10 @@ class Stepwise:
         options = dataclasses.replace(self._options, staging=StagingKind.UNLOGGED)
         return make_plan(SyncJob(source, target, Mode.UPSERT, staged.where if staged else None, key), facts, options)
 
-    def _report(self, plan: SyncPlan, staged: StagedData | None, merged: MergeResult) -> TableReport:
+    @staticmethod
+    def _report(run_id: str, plan: SyncPlan, staged: StagedData | None, merged: MergeResult) -> TableReport:
         return TableReport(
-            run_id=self._run_id,
+            run_id=run_id,
             source=str(plan.job.source),
             target=str(plan.job.target),
             mode=plan.job.mode.value,

@@ -207,12 +207,14 @@ def test_the_steps_by_hand_do_what_the_whole_way_does(shop: Pair, engine: DataCo
     assert (staged.source_count, staged.staging_count, engine._get_staging_count(staging)) == (50, 50, 50)
     merged = engine.merge_from_staging("raw.orders", staged, ["id"])
     assert (merged.inserted, merged.updated, merged.unchanged, merged.target_count) == (50, 0, 0, 50)
+    assert engine.merge_from_staging("raw.orders", staged, ["id"]).unchanged == 50
     again = engine._execute_merge("raw.orders", str(staging), ["id"])
     assert (again.inserted, again.updated, again.unchanged) == (0, 0, 50)
     engine.cleanup_staging_table(staging)
     engine.cleanup_staging_table(str(staging))
     assert shop.target.staging_tables() == []
     assert shop.target.rows("SELECT id FROM raw.orders ORDER BY id") == [(i,) for i in range(1, 51)]
+    assert shop.pgsluice("status").out.count("raw.orders  done") == 3
 
 
 def test_a_staging_table_can_be_made_from_a_catalog_entry_before_the_target_exists(

@@ -100,9 +100,7 @@ def advance(  # noqa: PLR0913, PLR0917 - one row's worth
 def start_run(session: Session, schema: str, run_id: str, tables: int, version: str) -> None:
     """Note that a run began."""
     session.execute(
-        sql.SQL("INSERT INTO {} (run_id, tables, version) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING").format(
-            sql.Identifier(schema, "run")
-        ),
+        sql.SQL("INSERT INTO {} (run_id, tables, version) VALUES (%s, %s, %s)").format(sql.Identifier(schema, "run")),
         (run_id, tables, version),
     )
 

