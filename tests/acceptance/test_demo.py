@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -226,7 +227,7 @@ def test_kept_servers_answer_until_a_signal_removes_them(own_tmp: Path, number: 
         assert len(servers_in(own_tmp)) >= 2
         line = next(line for line in demo.out.splitlines() if "PGSLUICE_TARGET" in line)
         target = shlex.split(line)[1].partition("=")[2]
-        assert target in [shlex.split(line)[-1] for line in demo.out.splitlines() if line.startswith("  psql ")]
+        assert target in [shlex.split(line)[-1] for line in demo.out.splitlines() if re.match(r"  \S*psql ", line)]
         runs = run_cli("status", "--target", target)
         assert runs.out.count("  done  ") == 2 * (1 + len(LOADED)), runs
         assert demo.end(number) == 0, demo.out
