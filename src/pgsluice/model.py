@@ -170,7 +170,7 @@ class Report:
 
     Attributes:
         run_id: sorts by time.
-        tables: one report a job, in the order asked for.
+        tables: one report a job, in the order they were done: a table after those it refers to.
         seconds: wall clock.
     """
 

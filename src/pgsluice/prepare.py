@@ -105,7 +105,8 @@ class Prepared:
 
     Attributes:
         snapshot: of the source, held while the context is open.
-        outcomes: each job with its plan, or with the error that keeps it from being done.
+        outcomes: each job with its plan, or with the error that keeps it from being done; tables that others refer
+            to come before these.
     """
 
     snapshot: Snapshot
@@ -156,13 +157,29 @@ def prepared(
         looked = _look(control, infos, control_schema)
         obstacle = relay.psql_obstacle(source, options.psql)
         outcomes: list[tuple[SyncJob, SyncPlan | PgsluiceError]] = []
-        for job in jobs:
+        for job in _parents_first(jobs, looked.parents):
             if job not in refused:
                 with _refusing(refused, job):
                     outcomes.append((job, _plan(control, job, infos[job], place, looked, obstacle, options)))
             if job in refused:
                 outcomes.append((job, refused[job]))
         yield Prepared(shared, tuple(outcomes))
+
+
+def _parents_first(jobs: Sequence[SyncJob], parents: dict[TableRef, set[TableRef]]) -> list[SyncJob]:
+    """Order jobs so that a table comes after those it refers to; otherwise, and in a circle, as they were."""
+    by_target = {job.target: job for job in jobs}
+    ordered: dict[TableRef, SyncJob] = {}
+
+    def visit(target: TableRef, on_the_way: frozenset[TableRef]) -> None:
+        for parent in sorted(parents.get(target, ())):
+            if parent in by_target and parent not in ordered and parent not in on_the_way:
+                visit(parent, on_the_way | {parent})
+        ordered.setdefault(target, by_target[target])
+
+    for job in jobs:
+        visit(job.target, frozenset({job.target}))
+    return list(ordered.values())
 
 
 @contextlib.contextmanager
@@ -212,9 +229,10 @@ def _lockable(early: dict[TableRef, TableInfo]) -> list[TableRef]:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What the target shows: its tables, schemas, our schema, and what it lacks."""
+    """What the target shows: its tables and who refers to whom, its schemas, our schema, and what it lacks."""
 
     tables: dict[TableRef, TableInfo]
+    parents: dict[TableRef, set[TableRef]]
     schemas: dict[str, SchemaInfo]
     control: SchemaInfo | None
     missing: frozenset[str]
@@ -226,7 +244,7 @@ def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets}, control_schema])
     to_create = [column for job, info in infos.items() if job.target not in found for column in info.columns]
     missing = catalog.missing(control, catalog.needs(control, to_create)) if to_create else frozenset()
-    return _Look(found, schemas, schemas.get(control_schema), missing)
+    return _Look(found, catalog.parents(control, found.values()), schemas, schemas.get(control_schema), missing)
 
 
 def _plan(  # noqa: PLR0913, PLR0917 - the facts of one job

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from servers import Pair, database
 
-from pgsluice import Options, Report, StagingKind, sync
+from pgsluice import Lane, Options, Report, StagingKind, sync
 from pgsluice.embedded import Cluster
 
 
@@ -262,6 +262,50 @@ def test_children_of_a_target_are_neither_counted_nor_touched(pair: Pair) -> Non
     pair.target.execute("INSERT INTO s.c VALUES (7)")
     synced(pair, "s.t")
     assert pair.target.rows("SELECT id FROM s.t ORDER BY 1") == [(1,), (7,)]
+
+
+def test_tables_go_after_those_they_refer_to(pair: Pair) -> None:
+    schema = """CREATE SCHEMA s; CREATE TABLE s.z_parents (id int PRIMARY KEY);
+      CREATE TABLE s.m_middle (id int PRIMARY KEY REFERENCES s.z_parents);
+      CREATE TABLE s.a_children (id int PRIMARY KEY REFERENCES s.m_middle, self int REFERENCES s.a_children);"""
+    pair.target.execute(schema)
+    pair.source.execute(schema + "INSERT INTO s.z_parents VALUES (1), (2); INSERT INTO s.m_middle VALUES (1), (2)")
+    pair.source.execute("INSERT INTO s.a_children VALUES (1, 2), (2, 1)")
+    report = synced(pair, "s.*")
+    assert [table.target for table in report.tables] == ["s.z_parents", "s.m_middle", "s.a_children"]
+    assert pair.target.image("s.a_children") == pair.source.image("s.a_children")
+
+
+def test_tables_that_refer_to_each_other_in_a_circle_are_tried_as_they_come(pair: Pair) -> None:
+    schema = """CREATE SCHEMA s; CREATE TABLE s.a (id int PRIMARY KEY, b int); CREATE TABLE s.b (id int PRIMARY KEY, a int);
+      ALTER TABLE s.a ADD FOREIGN KEY (b) REFERENCES s.b; ALTER TABLE s.b ADD FOREIGN KEY (a) REFERENCES s.a"""
+    for database_ in (pair.source, pair.target):
+        database_.execute(schema)
+    pair.source.execute("INSERT INTO s.a VALUES (1, NULL); INSERT INTO s.b VALUES (1, NULL)")
+    assert sorted(table.target for table in synced(pair, "s.*").tables) == ["s.a", "s.b"]
+    assert pair.target.image("s.b") == pair.source.image("s.b")
+
+
+@pytest.mark.parametrize("lane", [Lane.PSQL, Lane.LIBPQ])
+@pytest.mark.parametrize("encoding", ["EUC_KR", "LATIN1"])
+def test_text_is_the_same_text_in_a_database_of_another_encoding(
+    source_cluster: Cluster, target_cluster: Cluster, lane: Lane, encoding: str
+) -> None:
+    words = {"EUC_KR": "한글 가나다", "LATIN1": "Größe à l'œuvre"}[encoding].replace("œ", "oe")
+    with (
+        database(source_cluster, f"ENCODING '{encoding}' LOCALE 'C'") as source,
+        database(target_cluster) as target,
+    ):
+        source.execute(
+            "CREATE SCHEMA s; CREATE DOMAIN s.words AS text; CREATE TABLE s.t (id int PRIMARY KEY, a text, b text[])"
+        )
+        source.execute("INSERT INTO s.t VALUES (1, %s, ARRAY[%s])", (words, words))
+        for format_of in ("in_binary", "in_text"):
+            report = sync(source.dsn, target.dsn, "s.t", to=f"{format_of}.t", options=Options(lane=lane))
+            assert report.exit_code == 0, report.tables[0].error
+            assert target.rows(f"SELECT a, b[1] FROM {format_of}.t") == [(words, words)]
+            assert report.tables[0].format == format_of.removeprefix("in_")
+            source.execute("ALTER TABLE s.t ADD IF NOT EXISTS c interval DEFAULT '1 day'")  # travels as text, and all with it
 
 
 def test_an_empty_table_arrives_as_an_empty_table(pair: Pair) -> None:

@@ -124,6 +124,15 @@ def tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
     return tuple(_table(head, tuple(columns[head[0]]), tuple(keys[head[0]])) for head in heads)
 
 
+def parents(session: Session, infos: Iterable[TableInfo]) -> dict[TableRef, set[TableRef]]:
+    """Return, for each of the tables that has a foreign key to another of them, the tables it refers to."""
+    found: defaultdict[TableRef, set[TableRef]] = defaultdict(set)
+    oids = {"oids": [info.oid for info in infos]}
+    for schema, name, parent_schema, parent in session.rows(sqltext.load("foreign_keys"), oids):
+        found[TableRef(schema, name)].add(TableRef(parent_schema, parent))
+    return dict(found)
+
+
 def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, ...]) -> TableInfo:
     oid, schema, name, kind, rows, size, usage, select, insert, update, delete, policies, triggers, leaves, owner = head
     granted = {"SELECT": select, "INSERT": insert, "UPDATE": update, "DELETE": delete}

@@ -1,0 +1,11 @@
+-- Which of these tables refer to which others of them? %(oids)s: oid[].
+SELECT child.nspname, c.relname, parent.nspname, p.relname
+  FROM pg_constraint k
+  JOIN pg_class c ON c.oid = k.conrelid
+  JOIN pg_namespace child ON child.oid = c.relnamespace
+  JOIN pg_class p ON p.oid = k.confrelid
+  JOIN pg_namespace parent ON parent.oid = p.relnamespace
+ WHERE k.contype = 'f'
+   AND k.conrelid = ANY (%(oids)s::oid[])
+   AND k.confrelid = ANY (%(oids)s::oid[])
+   AND k.conrelid <> k.confrelid
