@@ -314,6 +314,8 @@ def _lane(facts: Facts, options: Options) -> tuple[Lane, str]:
 def _format(source: TableInfo, columns: tuple[Column, ...]) -> tuple[CopyFormat, str]:
     for column in columns:
         theirs = source.column(column.name)
+        if theirs and theirs.enum and column.leaf == "text":
+            return CopyFormat.TEXT, f"{column.name} is an enum, staged as text"
         if theirs is None or theirs.type != column.type:
             came = theirs.type if theirs else "nothing"
             return CopyFormat.TEXT, f"{column.name} is {came} on the source and {column.type} on the target"
