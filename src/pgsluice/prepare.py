@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 import psycopg
@@ -39,9 +38,7 @@ class Servers:
         """Return them; a session is opened when it is first asked for."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close every session."""
         self.close()
 

@@ -305,7 +305,9 @@ def test_text_is_the_same_text_in_a_database_of_another_encoding(
             assert report.exit_code == 0, report.tables[0].error
             assert target.rows(f"SELECT a, b[1] FROM {format_of}.t") == [(words, words)]
             assert report.tables[0].format == format_of.removeprefix("in_")
-            source.execute("ALTER TABLE s.t ADD IF NOT EXISTS c interval DEFAULT '1 day'")  # travels as text, and all with it
+            source.execute(
+                "ALTER TABLE s.t ADD IF NOT EXISTS c interval DEFAULT '1 day'"
+            )  # travels as text, and all with it
 
 
 def test_an_empty_table_arrives_as_an_empty_table(pair: Pair) -> None:

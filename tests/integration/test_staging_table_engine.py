@@ -22,9 +22,11 @@ from pgsluice.errors import (
     UsageError,
     UserSqlError,
 )
+from pgsluice.events import StepFinished, TableFinished
 from pgsluice.facts import TableInfo
 from pgsluice.job import TableRef
 from pgsluice.session import Endpoint
+from pgsluice.sinks.recorder import Recorder
 from pgsluice.steps import catalog
 
 ORDERS = """
@@ -160,6 +162,16 @@ def test_values_that_text_could_break_arrive_as_they_are(pair: Pair, lane: Lane)
         result = engine.copy_with_staging_table("s.t", "s.t", ["id"])
     assert result.lane == lane.value
     assert pair.target.image("s.t") == pair.source.image("s.t")
+
+
+def test_a_listener_hears_every_step_in_order(shop: Pair) -> None:
+    recorder = Recorder()
+    with DataCopyEngine(DatabaseOperations(shop.source.dsn, shop.target.dsn), sinks=[recorder]) as engine:
+        result = engine.copy_with_staging_table("sales.orders", "raw.orders", ["id"])
+    steps = [event.step for event in recorder.of(StepFinished)]
+    assert steps == ["staging", "staging", "relay", "count", "merge", "verify", "state", "commit"]
+    assert [event.report for event in recorder.of(TableFinished)] == [result]
+    assert result.steps.keys() == set(steps)
 
 
 # --- custom SQL

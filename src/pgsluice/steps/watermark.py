@@ -29,14 +29,12 @@ class CursorType:
         name: as `incremental_field_type` gives it.
         columns: types of columns that it fits, without modifiers.
         literal: the type its values are written as; empty for that of the column.
-        bytewise: compared ``COLLATE "C"``: locales sort differently from server to server.
         pattern: what its values look like, where their type does not say.
     """
 
     name: str
     columns: frozenset[str]
     literal: str = ""
-    bytewise: bool = False
     pattern: str = ""
 
 
@@ -50,7 +48,7 @@ CURSOR_TYPES = {
         CursorType("bigint", _INTEGERS | {"numeric"}, "bigint"),
         CursorType("numeric", _INTEGERS | {"numeric"}, "numeric"),
         CursorType("yyyymmdd", _INTEGERS | _TEXTS, pattern=r"\d{8}"),
-        CursorType("text", _TEXTS, "text", bytewise=True),
+        CursorType("text", _TEXTS, "text"),
         CursorType("uuid", frozenset({"uuid"}), "uuid"),
     )
 }
@@ -81,6 +79,7 @@ def cursor_type(table: TableInfo, field: str, named: str | None) -> tuple[Column
 
 def latest(session: Session, table: TableRef, relkind: str, column: Column) -> str | None:
     """Return the highest value as text, or None where there is none. One index look, or one scan."""
+    # texts by their bytes: locales sort differently from server to server
     order = sql.SQL("{}").format(sql.Identifier(column.name))
     if column.leaf in _TEXTS:
         order += sql.SQL(' COLLATE pg_catalog."C"')
