@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from servers import Outcome, Pair, run_cli
+from servers import Outcome, Pair, run_cli, unmeasured
 
 from pgsluice.cli.demo import _compare
 from pgsluice.job import TableRef
@@ -75,7 +75,7 @@ class Demo:
         self.out = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pgsluice", "demo", *arguments],
-            env={**os.environ, "TMPDIR": str(folder)},
+            env={**unmeasured(), "TMPDIR": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from servers import unmeasured
 
 from pgsluice.embedded import Cluster, find_binaries
 from pgsluice.errors import EmbeddedError
@@ -128,7 +129,7 @@ def test_folder_and_processes_are_gone_after_an_exception() -> None:
 @needs_wheel
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
 def test_folder_and_processes_are_gone_after_a_signal(number: signal.Signals, code: int) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = unmeasured() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER],
         stdin=subprocess.PIPE,
