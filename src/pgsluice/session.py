@@ -134,7 +134,7 @@ class Session:
 
     def rows(self, query: Query, params: Params = None) -> list[tuple[Any, ...]]:
         """Run a query and return its rows."""
-        return self._connection.execute(query, params).fetchall()
+        return self._run(query, params).fetchall()
 
     def row(self, query: Query, params: Params = None) -> tuple[Any, ...]:
         """Run a query and return its first row.
@@ -142,14 +142,22 @@ class Session:
         Raises:
             LookupError: there is none.
         """
-        found = self._connection.execute(query, params).fetchone()
+        found = self._run(query, params).fetchone()
         if found is None:
             raise LookupError("the query returned no row")
         return tuple(found)
 
     def execute(self, query: Query, params: Params = None) -> int:
         """Run a statement and return the number of rows in its command tag."""
-        return self._connection.execute(query, params).rowcount
+        return self._run(query, params).rowcount
+
+    def _run(self, query: Query, params: Params) -> psycopg.Cursor[Any]:
+        try:
+            return self._connection.execute(query, params)
+        except psycopg.Error as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # psycopg cancelled, and met this error instead
+                raise KeyboardInterrupt from error
+            raise
 
     def describe(self, query: str) -> list[tuple[str, int, int]]:
         """Parse one statement by the extended protocol, without running it.
