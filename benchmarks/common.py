@@ -73,6 +73,7 @@ def copy_plan(ref: TableRef, columns: tuple[Column, ...], lane: Lane, format_: C
         source=ref,
         relkind="r",
         where=None,
+        window=None,
         columns=columns,
         lane=lane,
         lane_reason="measured",

@@ -2,17 +2,31 @@
 
 from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
 from pgsluice.errors import PgsluiceError
-from pgsluice.job import Lane, MaxDelete, Mode, Options, StagingKind
+from pgsluice.job import (
+    Deletes,
+    Lane,
+    LateRows,
+    MaxDelete,
+    Mode,
+    NullCursors,
+    OnLostState,
+    Options,
+    StagingKind,
+)
 from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
 from pgsluice.version import __version__
 
 __all__ = [
     "DataCopyEngine",
     "DatabaseOperations",
+    "Deletes",
     "Lane",
+    "LateRows",
     "MaxDelete",
     "MergeResult",
     "Mode",
+    "NullCursors",
+    "OnLostState",
     "Options",
     "PgsluiceError",
     "Report",

@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import psycopg
 
+from pgsluice import locks
 from pgsluice.errors import CommitUnknownError, PgsluiceError
+from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.prepare import Servers
-from pgsluice.steps import state
+from pgsluice.steps import audit, merge, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
+
+Steps = Callable[[str], AbstractContextManager[None]]
+
+
+def merge_staged(
+    servers: Servers, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None, step: Steps
+) -> tuple[MergeResult, Reached]:
+    """Carry staged rows into the target inside the writer's open transaction, and say how far the job has come.
+
+    Args:
+        servers: of the run.
+        plan: of the job.
+        staged: the rows.
+        keys: the source's keys in scope, where the plan sweeps.
+        step: gives the context that each step runs in, by its name.
+    """
+    writer = servers.writer
+    with step("merge"):
+        locks.fence(writer, plan.job.target, plan.options.lock_timeout)
+        merged = merge.apply(writer, plan, staged, keys)
+    if plan.options.verify:
+        with step("verify"):
+            arrived = audit.arrived(writer, plan, staged.table, merged)
+            merged = dataclasses.replace(merged, target_count=arrived)
+    with step("watermark") if plan.reading.cursor else contextlib.nullcontext():
+        return merged, watermark.settle(writer, plan, staged.table)
+
+
+def remember(servers: Servers, plan: SyncPlan, reached: Reached, report: TableReport) -> None:
+    """Write the job's state and outcome inside the same transaction."""
+    if plan.reading.moves:
+        state.advance(servers.writer, CONTROL_SCHEMA, plan, report.run_id, reached)
+    state.record(servers.writer, CONTROL_SCHEMA, plan.job_id, report)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,20 @@ from typing import Self
 from pgsluice.errors import UsageError
 from pgsluice.events import Emitter, Sink
 from pgsluice.facts import TableInfo
-from pgsluice.job import Lane, Mode, Options, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.job import (
+    Deletes,
+    Lane,
+    LatePolicy,
+    LateRows,
+    MaxDelete,
+    Mode,
+    Options,
+    QuerySource,
+    SyncJob,
+    TableRef,
+    Treatment,
+    requested,
+)
 from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
 from pgsluice.run import Run, new_run_id
 from pgsluice.session import Dsn, Endpoint
@@ -110,15 +123,17 @@ class DataCopyEngine:
         """
         mode = Mode.FULL if delete_missing else Mode.UPSERT
         source, target = TableRef.parse(source_table), TableRef.parse(target_table)
-        return self._run(SyncJob(source, target, mode, where_condition or None, tuple(primary_keys)))
+        return self._run(SyncJob(source, target, mode=mode, where=where_condition or None, key=tuple(primary_keys)))
 
-    def copy_data_with_custom_sql(
+    def copy_data_with_custom_sql(  # noqa: PLR0913 - the documented ones, and one by name
         self,
         source_sql: str,
         target_table: str,
         primary_keys: Sequence[str],
         incremental_field: str | None = None,
         incremental_field_type: str | None = None,
+        *,
+        late_rows: LateRows | str = LatePolicy.TRUST,
     ) -> TableReport:
         """Copy what a SELECT returns, the same way as a table.
 
@@ -126,28 +141,36 @@ class DataCopyEngine:
             source_sql: one SELECT, run read-only on the source. Its columns are described by the server.
             target_table: ``schema.table`` on the target; created where it is missing.
             primary_keys: columns of the query that tell rows apart.
-            incremental_field: read only rows from the target's highest value of this column on; see
-                `_build_incremental_where_condition` for what that can miss.
-            incremental_field_type: as there.
+            incremental_field: a column of the query. The first call reads on from the target's highest value of it
+                (everything where there is none), later ones from the watermark that the call before has stored in
+                the merge's own transaction.
+            incremental_field_type: as in `_build_incremental_where_condition`.
+            late_rows: what is read again for rows that committed late. A query does not show which transactions wrote
+                its rows, so there is "trust" (nothing: a row whose value lies below the watermark when it commits is
+                missed) and "overlap:2 hours" (what you vouch for).
 
         Returns:
-            Rows, bytes and seconds of what was done.
+            Rows, bytes and seconds of what was done; `notes` say what may be missed.
 
         Raises:
             UserSqlError: not one valid SELECT.
             PgsluiceError: what failed, at which step; the target is as it was.
         """
-        where = None
-        if incremental_field:
-            where = self._build_incremental_where_condition(incremental_field, incremental_field_type, target_table)
-        job = SyncJob(
-            QuerySource.parse(source_sql),
-            TableRef.parse(target_table),
-            Mode.UPSERT,
-            where or None,
-            tuple(primary_keys),
+        source, target = QuerySource.parse(source_sql), TableRef.parse(target_table)
+        if not incremental_field:
+            return self._run(SyncJob(source, target, mode=Mode.UPSERT, key=tuple(primary_keys)))
+        return self._run(
+            SyncJob(
+                source,
+                target,
+                mode=Mode.INCREMENTAL,
+                key=tuple(primary_keys),
+                cursor=incremental_field,
+                cursor_type=incremental_field_type,
+                late_rows=LateRows.parse(late_rows) if isinstance(late_rows, str) else late_rows,
+                from_target=True,
+            )
         )
-        return self._run(job)
 
     def _run(self, job: SyncJob) -> TableReport:
         run = Run(self._db_ops.source, self._db_ops.target, self._options, self._sinks)
@@ -305,11 +328,16 @@ class DataCopyEngine:
     def _build_incremental_where_condition(
         self, incremental_field: str, incremental_field_type: str | None, target_table: str
     ) -> str:
-        """Return the condition that reads from the target's highest value on.
+        """Return the condition that reads on from where the target is.
 
         The condition stands by itself: the column is quoted, the value a typed literal, and the comparison ``>=``,
-        so that rows with the very same value are read again and never lost. What it can miss: a row whose value is
-        lower than one already copied, because its transaction committed later, or because nobody moved the column.
+        so that rows with the very same value are read again and never lost.
+
+        The value is the watermark that an incremental job stored last for this target and column, in the transaction
+        that merged its rows. Where none did, it is the target's highest value. What that can miss: rows between, if
+        somebody else wrote a higher value into the target (by hand, from another source, from the future). What both
+        can miss, for a condition is only a filter: a row whose value is lower than one already copied, because its
+        transaction committed later, or because nobody moved the column. ``sync(mode="incremental")`` finds those.
 
         Args:
             incremental_field: the cursor column, of the same name on both sides.
@@ -333,10 +361,19 @@ def sync(  # noqa: PLR0913 - the options of the command
     source: Dsn,
     target: Dsn,
     *tables: str,
+    query: str | None = None,
     to: str = "{schema}.{table}",
     where: str | None = None,
     key: Sequence[str] = (),
     mode: Mode | str = Mode.FULL,
+    cursor: str | None = None,
+    cursor_type: str | None = None,
+    late_rows: LateRows | str = LatePolicy.AUTO,
+    late_within: str | None = None,
+    deletes: Deletes | str | None = None,
+    max_delete: MaxDelete | str | None = None,
+    since: str | None = None,
+    full_refresh: bool = False,
     options: Options | None = None,
     sinks: Sequence[Sink] = (),
 ) -> Report:
@@ -346,11 +383,21 @@ def sync(  # noqa: PLR0913 - the options of the command
         source: only ever read; URI, conninfo string, ``service=NAME``, or a callable that returns one.
         target: written; the same forms.
         *tables: ``schema.table`` or globs such as ``sales.*``.
-        to: template of the target's name.
+        query: a SELECT as the source, instead of tables.
+        to: template of the target's name; with a query, the name itself.
         where: SQL that limits what is read, and what may be deleted.
         key: columns that tell rows apart; the primary key where empty.
-        mode: "full" deletes what the source no longer has, "upsert" does not.
-        options: staging kind, lane, delete guard, timeouts.
+        mode: "full" deletes what the source no longer has, "upsert" does not; "incremental" reads on by a cursor
+            column, "xmin" by the transactions that wrote, "append" each row once.
+        cursor: the column that new and changed rows move forward, for "incremental".
+        cursor_type: its kind; found from the catalog where None.
+        late_rows: "auto", "scan", "horizon", "overlap:2 hours" or "trust".
+        late_within: how far behind the watermark a scan looks for late rows; everywhere where None.
+        deletes: "keep", "sweep" or "soft:COLUMN"; the mode's own way where None.
+        max_delete: the delete guard, "10%" or a number of rows; as in `options` where None.
+        since: read from this value of the cursor on, once, and leave the watermark alone.
+        full_refresh: forget the stored position and start over.
+        options: staging kind, lane, timeouts and the rest.
         sinks: called with every event.
 
     Returns:
@@ -359,5 +406,22 @@ def sync(  # noqa: PLR0913 - the options of the command
     Raises:
         PgsluiceError: the run could not begin.
     """
+    options = dataclasses.replace(
+        options or Options(), full_refresh=full_refresh or (options or Options()).full_refresh
+    )
+    if max_delete is not None:
+        limit = MaxDelete.parse(max_delete) if isinstance(max_delete, str) else max_delete
+        options = dataclasses.replace(options, max_delete=limit)
+    treatment = Treatment(
+        mode=Mode(mode),
+        where=where or None,
+        key=tuple(key),
+        cursor=cursor,
+        cursor_type=cursor_type,
+        late_rows=LateRows.parse(late_rows) if isinstance(late_rows, str) else late_rows,
+        late_within=late_within,
+        deletes=Deletes.parse(deletes) if isinstance(deletes, str) else deletes,
+        since=since,
+    )
     run = Run(Endpoint(source, read_only=True), Endpoint(target, read_only=False), options, sinks)
-    return run.sync(Selection(tables, to, Mode(mode), where, tuple(key)))
+    return run.sync(requested(tables, query, to, treatment))

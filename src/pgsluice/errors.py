@@ -4,7 +4,8 @@
     ├── UsageError                2    wrong option or connection string
     │   ├── TableNameError        2    not of the form schema.table
     │   ├── UnknownTableError     2    no such table, or a pattern that matches none
-    │   └── UserSqlError          2    a condition or query of the user's that is not valid
+    │   ├── UserSqlError          2    a condition or query of the user's that is not valid
+    │   └── CursorError           2    a cursor column that holds other values than those of its kind
     ├── ConnectError              5    the server can't be reached
     │   └── LoginError            2    it was reached and refused us: password, role, database
     ├── StepError                 1    the server refused a statement
@@ -108,6 +109,10 @@ class UnknownTableError(UsageError):
 
 class UserSqlError(UsageError):
     """The SQL given by the user is not valid."""
+
+
+class CursorError(UsageError):
+    """The cursor column holds other values than those of the kind it was given."""
 
 
 class ConnectError(PgsluiceError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgsluice.job import TableRef
@@ -27,6 +28,8 @@ class Column:
         collation: (schema, name) where the column's collation is not its type's own, else None.
         enum: (schema, name, labels in order) of the leaf where it is an enum, else None.
         equality: (schema, name) of the type's own ``=``.
+        number: of the attribute; a column dropped and added again has another one.
+        base: what `leaf` is made of where it is a domain, else the same.
     """
 
     name: str
@@ -41,6 +44,29 @@ class Column:
     collation: tuple[str, str] | None = None
     enum: tuple[str, str, tuple[str, ...]] | None = None
     equality: tuple[str, str] = ("pg_catalog", "=")
+    number: int = 0
+    base: str = ""
+
+    def __post_init__(self) -> None:
+        """Let `base` be the leaf where there is no domain."""
+        object.__setattr__(self, "base", self.base or self.leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A relation that holds rows: a table itself, or one of its partitions.
+
+    Attributes:
+        oid: of the relation.
+        file: its file node, which a rewrite or TRUNCATE changes.
+        bound: its partition bound as SQL; empty for a table of its own.
+        heap: its rows carry the transaction that wrote them (not so for foreign tables and other access methods).
+    """
+
+    oid: int
+    file: int = 0
+    bound: str = ""
+    heap: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +106,8 @@ class TableInfo:
         schema_usage: the role has USAGE on the schema.
         row_security: policies would apply to the connected role.
         triggers: names of enabled row and statement triggers of users, foreign keys left out.
-        leaves: oids of the tables that hold the rows (the relation itself, or its partitions).
+        leaves: the tables that hold the rows: the relation itself, or its partitions.
+        heap_bytes: of `bytes`, what a scan of all rows reads at least.
         owner: name of the owning role.
     """
 
@@ -95,7 +122,8 @@ class TableInfo:
     schema_usage: bool = True
     row_security: bool = False
     triggers: tuple[str, ...] = ()
-    leaves: tuple[int, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+    heap_bytes: int = 0
     owner: str = ""
 
     def column(self, name: str) -> Column | None:
@@ -159,6 +187,134 @@ class ServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """The source at the moment of the run's snapshot.
+
+    Attributes:
+        xmin: 64-bit id of the oldest transaction that the snapshot could not be sure of.
+        xmax: of the first one that had not begun.
+        running: how many between them were under way.
+        lsn: position of its write-ahead log, in bytes, at the snapshot or after it.
+        clock: its clock, as timestamptz in UTC.
+        local: its clock, as timestamp in the role's own time zone, or in UTC where that is later.
+        today: the latest date anywhere on earth, by its clock.
+    """
+
+    xmin: int = 0
+    xmax: int = 0
+    running: int = 0
+    lsn: int = 0
+    clock: str = "infinity"
+    local: str = "infinity"
+    today: str = "infinity"
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What the source's open transactions can still commit, read before the snapshot.
+
+    Attributes:
+        bound: no stamp of a later commit is older than this timestamptz; None where that can't be known now.
+        reason: why it can't.
+        permitted: the role sees other sessions' transactions at all.
+    """
+
+    bound: str | None
+    reason: str = ""
+    permitted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """What the source's catalog says of a cursor column.
+
+    Attributes:
+        triggers: (on insert, on update, body) of each unconditional BEFORE ROW trigger in PL/pgSQL.
+        subscribed: rows arrive by logical replication, stamped elsewhere.
+        index: name of an index that begins with the column, or None.
+        sequence: name of the sequence that it is filled from, or None.
+        winding: that sequence cycles or runs backwards.
+    """
+
+    triggers: tuple[tuple[bool, bool, str], ...] = ()
+    subscribed: bool = False
+    index: str | None = None
+    sequence: str | None = None
+    winding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLeaf:
+    """A leaf as a run saw it: its `Leaf.file` and `Leaf.bound`, and the snapshot that read it.
+
+    Attributes:
+        file: its file node.
+        bound: its partition bound.
+        xmin: `Moment.xmin` of the last snapshot that read it.
+    """
+
+    file: int
+    bound: str
+    xmin: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """Where a job stands, as the target remembers it.
+
+    Attributes:
+        columns: attribute number and type of each column read.
+        leaves: by oid.
+        job_id: of the job.
+        seq: commits of it so far.
+        run_id: the run that committed last.
+        watermark: highest value of the cursor that is durably there, as text, or None.
+        held: every later commit has a stamp at or above the watermark: it was held to the horizon.
+        xmin: `Moment.xmin` of the last snapshot.
+        lsn: `Moment.lsn` of it.
+        system: system identifier of its server, or None where it was hidden.
+        timeline: the same.
+        target_oid: oid of the target table.
+    """
+
+    columns: Mapping[str, tuple[int, str]]
+    leaves: Mapping[int, SeenLeaf]
+    job_id: str
+    seq: int
+    run_id: str
+    watermark: str | None
+    held: bool
+    xmin: int
+    lsn: int
+    system: str | None
+    timeline: int | None
+    target_oid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job has come, and how far it may go now; all but the first two are asked for modes that read on.
+
+    Attributes:
+        moment: of the snapshot; all zero where none was taken (rows that were staged by hand).
+        state: of the job, or None where it has none.
+        elsewhere: the state of the same job on another cluster, or None: the source was replaced.
+        target_is_empty: the target holds no row, or is not there.
+        highest: the target's highest value of the cursor, where it was asked for.
+        horizon: read where the job may lean on it.
+        stamps: of the cursor column, where there is one.
+    """
+
+    moment: Moment = Moment()
+    state: JobState | None = None
+    elsewhere: JobState | None = None
+    target_is_empty: bool = True
+    highest: str | None = None
+    horizon: Horizon | None = None
+    stamps: Stamps = Stamps()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a plan is made from, all of it read before anything is written.
 
@@ -171,6 +327,7 @@ class Facts:
         control_schema: our schema on the target, or None where it does not exist.
         missing: types and collations of the source's columns that the target lacks.
         psql: why psql can't read this source, or None where it can.
+        progress: of the job.
     """
 
     source: ServerInfo
@@ -181,3 +338,4 @@ class Facts:
     control_schema: SchemaInfo | None
     missing: frozenset[str] = frozenset()
     psql: str | None = None
+    progress: Progress = Progress()

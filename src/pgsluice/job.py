@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 from pgsluice.errors import TableNameError, UsageError
 
@@ -80,6 +81,117 @@ class Mode(enum.StrEnum):
 
     FULL = "full"
     UPSERT = "upsert"
+    INCREMENTAL = "incremental"
+    APPEND = "append"
+    XMIN = "xmin"
+
+    @property
+    def reads_on(self) -> bool:
+        """Tell whether a run reads on from where the last one stopped."""
+        return self in {Mode.INCREMENTAL, Mode.APPEND, Mode.XMIN}
+
+
+class LatePolicy(enum.StrEnum):
+    """What an incremental run reads beside ``cursor >= watermark``, for rows stamped before it and committed after."""
+
+    AUTO = "auto"
+    SCAN = "scan"
+    HORIZON = "horizon"
+    OVERLAP = "overlap"
+    TRUST = "trust"
+
+
+@dataclass(frozen=True, slots=True)
+class LateRows:
+    """A policy, and what the user vouches for with it.
+
+    Attributes:
+        policy: which.
+        overlap: how far behind the watermark a row may still commit: an interval for times and dates (``2 hours``),
+            a number for numbers; for `OVERLAP` alone.
+    """
+
+    policy: LatePolicy = LatePolicy.AUTO
+    overlap: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> LateRows:
+        """Read ``auto``, ``scan``, ``horizon``, ``trust`` or ``overlap:2 hours``.
+
+        Raises:
+            UsageError: none of these.
+        """
+        name, separator, value = (part.strip() for part in text.partition(":"))
+        try:
+            policy = LatePolicy(name)
+        except ValueError:
+            policy = None
+        if policy is None or (policy is LatePolicy.OVERLAP) != bool(value) or (separator and not value):
+            raise UsageError(
+                f"{text!r} says nothing about late rows",
+                hint="Write auto, scan, horizon, trust, or overlap with what you vouch for: overlap:2h, overlap:1000.",
+            )
+        return cls(policy, value or None)
+
+    def __str__(self) -> str:
+        """Return it as it is written on the command line."""
+        return f"{self.policy}:{self.overlap}" if self.overlap else self.policy.value
+
+
+class DeletePolicy(enum.StrEnum):
+    """What becomes of the target's rows that the source no longer has."""
+
+    KEEP = "keep"
+    SWEEP = "sweep"
+    SOFT = "soft"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletes:
+    """A policy, and the column that marks a deleted row.
+
+    Attributes:
+        policy: which.
+        column: of the target, boolean or timestamp; for `SOFT` alone.
+    """
+
+    policy: DeletePolicy = DeletePolicy.KEEP
+    column: str = ""
+
+    #: The mark where no column is named.
+    MARK: ClassVar = "_deleted_at"
+
+    @classmethod
+    def parse(cls, text: str) -> Deletes:
+        """Read ``keep``, ``sweep``, ``soft`` or ``soft:COLUMN``.
+
+        Raises:
+            UsageError: none of these.
+        """
+        name, separator, column = text.partition(":")
+        if name == DeletePolicy.SOFT and (column or not separator):
+            return cls(DeletePolicy.SOFT, column or cls.MARK)
+        if not separator and name in {DeletePolicy.KEEP, DeletePolicy.SWEEP}:
+            return cls(DeletePolicy(name))
+        raise UsageError(f"{text!r} is nothing to do with deletes", hint="Write keep, sweep, soft or soft:COLUMN.")
+
+    def __str__(self) -> str:
+        """Return it as it is written on the command line."""
+        return f"{self.policy}:{self.column}" if self.column else self.policy.value
+
+
+class OnLostState(enum.StrEnum):
+    """What to do where the stored position of a job means nothing any more."""
+
+    REREAD = "reread"
+    FAIL = "fail"
+
+
+class NullCursors(enum.StrEnum):
+    """What to do with rows whose cursor is NULL."""
+
+    COPY = "copy"
+    REFUSE = "refuse"
 
 
 class StagingKind(enum.StrEnum):
@@ -166,6 +278,10 @@ class Options:
         lock_timeout: seconds to wait for a table lock, all tries together.
         connect_timeout: seconds to wait for a connection.
         psql: path of the psql to use, or None to look for one.
+        full_refresh: forget the stored position and start over.
+        on_lost_state: where the stored position means nothing any more.
+        null_cursors: where a row's cursor is NULL.
+        scan_limit: bytes of heap up to which `LatePolicy.AUTO` reads the whole table for late rows.
     """
 
     staging: StagingKind = StagingKind.AUTO
@@ -175,44 +291,103 @@ class Options:
     lock_timeout: float = 30.0
     connect_timeout: float = 10.0
     psql: str | None = None
+    full_refresh: bool = False
+    on_lost_state: OnLostState = OnLostState.REREAD
+    null_cursors: NullCursors = NullCursors.COPY
+    scan_limit: int = 10 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    """What shall become of a table's rows.
+
+    Attributes:
+        mode: `FULL` deletes what the source lacks, `UPSERT` does not; the others read what is new since the last run:
+            by a cursor column (`INCREMENTAL`), by the transactions that wrote (`XMIN`), each row once (`APPEND`).
+        where: SQL condition that limits what is read and what may be deleted, or None.
+        key: columns that identify a row; empty to take them from the catalog.
+        cursor: the column that new and changed rows move forward, for `INCREMENTAL`.
+        cursor_type: what kind of values it holds; None to find it from the catalog.
+        late_rows: what is read for rows that committed late, for `INCREMENTAL`.
+        late_within: how far behind the watermark late rows are looked for (``7 days``, or a number), or None for all.
+        deletes: what becomes of rows gone from the source; None for the mode's own way.
+        since: read from this value of the cursor on, once, and leave the watermark alone.
+        from_target: without a stored watermark, begin at the target's highest value instead of reading everything.
+    """
+
+    mode: Mode = Mode.FULL
+    where: str | None = None
+    key: tuple[str, ...] = ()
+    cursor: str | None = None
+    cursor_type: str | None = None
+    late_rows: LateRows = LateRows()
+    late_within: str | None = None
+    deletes: Deletes | None = None
+    since: str | None = None
+    from_target: bool = False
+
+    @property
+    def deletion(self) -> Deletes:
+        """Return what becomes of rows gone from the source: as asked, else the mode's own way."""
+        return self.deletes or Deletes(DeletePolicy.SWEEP if self.mode is Mode.FULL else DeletePolicy.KEEP)
+
+    def treatment(self) -> dict[str, Any]:
+        """Return the settings by name, for another value that has them too."""
+        return {item.name: getattr(self, item.name) for item in fields(Treatment)}
+
+    def check(self) -> None:
+        """See that what was asked for goes together.
+
+        Raises:
+            UsageError: it does not.
+        """
+        mode = self.mode
+        if mode is Mode.INCREMENTAL and not self.cursor:
+            raise UsageError(
+                "mode incremental needs a cursor column", hint="Name it with --cursor; mode xmin needs none."
+            )
+        given = {
+            "cursor": self.cursor,
+            "cursor type": self.cursor_type,
+            "policy for late rows": self.late_rows != LateRows(),
+            "late-within": self.late_within,
+            "since": self.since,
+        }
+        for name, value in given.items():
+            if value and mode is not Mode.INCREMENTAL:
+                raise UsageError(f"a {name} belongs to mode incremental, not to {mode}")
+        if self.late_within and self.late_rows.policy not in {LatePolicy.AUTO, LatePolicy.SCAN}:
+            raise UsageError(f"late-within limits the scan for late rows; there is none with {self.late_rows}")
+        if mode is Mode.APPEND and self.deletion.policy is not DeletePolicy.KEEP:
+            raise UsageError("mode append knows no key, so it can't tell which rows are gone", hint="Use incremental.")
+        if mode is Mode.APPEND and self.key:
+            raise UsageError("mode append takes no key: each row arrives once", hint="Use incremental to merge by key.")
 
 
 @dataclass(frozen=True, slots=True)
-class SyncJob:
+class SyncJob(Treatment):
     """One table (or one query) from source to target, as a user asks for it.
 
     Attributes:
         source: the table or query that is read.
         target: the table that is written; created where it is missing.
-        mode: `FULL` deletes what the source lacks, `UPSERT` does not.
-        where: SQL condition that limits what is read and what may be deleted, or None.
-        key: columns that identify a row; empty to take them from the catalog.
     """
 
     source: TableRef | QuerySource
     target: TableRef
-    mode: Mode = Mode.FULL
-    where: str | None = None
-    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which tables of the source, and what becomes of each.
+class Selection(Treatment):
+    """Which tables of the source, and what becomes of each: the same for all of them.
 
     Attributes:
         patterns: ``schema.table`` or globs; names are resolved by the source's catalog.
         to: template of the target's name, with ``{schema}`` and ``{table}`` of the source.
-        mode: for each of them.
-        where: for each of them.
-        key: for each of them.
     """
 
     patterns: tuple[str, ...]
     to: str = "{schema}.{table}"
-    mode: Mode = Mode.FULL
-    where: str | None = None
-    key: tuple[str, ...] = ()
 
     def jobs(self, found: Iterable[TableRef]) -> tuple[SyncJob, ...]:
         """Return one job a table found.
@@ -225,13 +400,7 @@ class Selection:
         if unknown:
             raise UsageError(f"--to knows no {', '.join(sorted(unknown))}", hint="It knows {schema} and {table}.")
         jobs = tuple(
-            SyncJob(
-                ref,
-                TableRef(_filled(template.schema, ref), _filled(template.name, ref)),
-                self.mode,
-                self.where,
-                self.key,
-            )
+            SyncJob(ref, TableRef(_filled(template.schema, ref), _filled(template.name, ref)), **self.treatment())
             for ref in found
         )
         first: dict[TableRef, SyncJob] = {}
@@ -249,3 +418,28 @@ def _filled(template: str, ref: TableRef) -> str:
     """Fill a name's template in one pass, so that braces in a table's own name stay what they are."""
     values = {"{schema}": ref.schema, "{table}": ref.name}
     return re.sub(r"\{schema\}|\{table\}", lambda match: values[match.group()], template)
+
+
+def requested(
+    tables: Sequence[str], query: str | None, to: str, treatment: Treatment
+) -> Selection | tuple[SyncJob, ...]:
+    """Return what a run is asked for: tables by name or pattern, or one query.
+
+    Args:
+        tables: ``schema.table`` or globs.
+        query: a SELECT, or None.
+        to: template of the target's name; with a query, the name itself.
+        treatment: of each.
+
+    Raises:
+        UsageError: both, neither, or a query without a name for its target.
+    """
+    if query is None:
+        if not tables:
+            raise UsageError("nothing to copy was named", hint="Name tables, or give a query.")
+        return Selection(tuple(tables), to, **treatment.treatment())
+    if tables:
+        raise UsageError("tables and a query were both given", hint="Copy them by two calls.")
+    if "{" in to:
+        raise UsageError("a query needs a name for its target", hint="Give it with --to raw.name.")
+    return (SyncJob(QuerySource.parse(query), TableRef.parse(to), **treatment.treatment()),)

@@ -92,6 +92,25 @@ class MergeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a job has come with a merge.
+
+    Attributes:
+        watermark: highest value of the cursor that is durably there, as text, or None.
+        held: every later commit has a stamp at or above it.
+        nulls: staged rows without a cursor.
+        future: staged rows whose cursor can't be a watermark yet: it lies in the future, or is infinite.
+        late: staged rows below the watermark that the run began with.
+    """
+
+    watermark: str | None = None
+    held: bool = False
+    nulls: int = 0
+    future: int = 0
+    late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TableReport:
     """What became of one job.
 
@@ -99,7 +118,7 @@ class TableReport:
         run_id: the run it belongs to.
         source: as the user named it.
         target: ``schema.table``.
-        mode: "full" or "upsert".
+        mode: "full", "upsert", "incremental", "append" or "xmin".
         status: "done", "failed", or "skipped" where the run ended before it.
         source_count: rows the source sent, by its own count; -1 where it was not counted.
         staging_count: rows staged.
@@ -108,6 +127,14 @@ class TableReport:
         updated: rows that differed, by image.
         unchanged: rows that were the same already, not written.
         deleted: rows the source no longer had.
+        reading: which rows of the source were read, and why.
+        watermark: value of the cursor that the next run reads on from, or None.
+        late_rows: how rows that committed late were found, or None.
+        null_cursors: rows without a cursor; copied in each run.
+        future_cursors: rows whose cursor lies in the future; copied in each run until it does not.
+        late: rows found below the watermark that the run began with.
+        held_back: transactions open on the source that rows of mode append wait for.
+        keys_swept: keys of the source that were streamed to find what is gone; -1 where none were.
         verified: the counts were compared inside the merge transaction and agreed.
         created: the target table was created.
         bytes: of the COPY stream.
@@ -140,6 +167,14 @@ class TableReport:
     updated: int = 0
     unchanged: int = 0
     deleted: int = 0
+    reading: str = ""
+    watermark: str | None = None
+    late_rows: str | None = None
+    null_cursors: int = 0
+    future_cursors: int = 0
+    late: int = 0
+    held_back: int = 0
+    keys_swept: int = -1
     verified: bool = False
     created: bool = False
     bytes: int = 0

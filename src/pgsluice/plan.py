@@ -11,8 +11,20 @@ from dataclasses import dataclass
 from pgsluice import fidelity
 from pgsluice.errors import PlanError
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
-from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
+from pgsluice.job import (
+    CopyFormat,
+    DeletePolicy,
+    Lane,
+    Mode,
+    Options,
+    QuerySource,
+    StagingKind,
+    SyncJob,
+    TableRef,
+)
+from pgsluice.reading import Reading, decide
 from pgsluice.refusals import every_refusal
+from pgsluice.windows import Window
 
 NEWEST_TRIED = 18
 
@@ -51,6 +63,7 @@ class CopyPlan:
         source: what is read.
         relkind: of the source, as in `TableInfo`.
         where: condition the rows are read under, or None.
+        window: of these rows those that the run reads, or None for all.
         columns: what is copied, with the target's types: the staging table's definition.
         lane: `PSQL` or `LIBPQ`.
         lane_reason: one sentence.
@@ -65,6 +78,7 @@ class CopyPlan:
     source: TableRef | QuerySource
     relkind: str
     where: str | None
+    window: Window | None
     columns: tuple[Column, ...]
     lane: Lane
     lane_reason: str
@@ -87,10 +101,12 @@ class SyncPlan:
 
     Attributes:
         job: as asked for.
-        job_id: the same for the same source, target, columns, condition and mode; names the job's state.
+        job_id: the same for the same source, target, condition, cursor and mode; names the job's state.
         facts: what the plan was made from.
+        reading: which rows of the source are read, and why.
         copy: how its rows travel into staging.
-        key: what identifies a row, and by which equality.
+        sweep: how the source's keys travel, so that rows without one are found; None where staging has them all.
+        key: what identifies a row, and by which equality; no columns in mode append.
         key_reason: where the key comes from.
         key_is_proven: the source enforces it, so staged rows need no look for NULL and duplicate keys.
         updatable: columns that a merge may change.
@@ -104,7 +120,9 @@ class SyncPlan:
     job: SyncJob
     job_id: str
     facts: Facts
+    reading: Reading
     copy: CopyPlan
+    sweep: CopyPlan | None
     key: Key
     key_reason: str
     key_is_proven: bool
@@ -127,8 +145,18 @@ class SyncPlan:
 
     @property
     def deletes(self) -> bool:
-        """Tell whether rows gone from the source are deleted."""
-        return self.job.mode is Mode.FULL
+        """Tell whether the target's rows that are gone from the source are looked for."""
+        return self.job.deletion.policy is not DeletePolicy.KEEP
+
+    @property
+    def mark(self) -> str | None:
+        """Return the column of the target that marks a row as deleted, or None where rows are deleted or kept."""
+        return self.job.deletion.column or None
+
+    @property
+    def asks_target(self) -> bool:
+        """Tell whether the job's condition is asked of the target too: it limits what may be deleted there."""
+        return bool(self.job.where) and (self.deletes or self.reading.starts_over)
 
 
 def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
@@ -145,16 +173,19 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     source, target = facts.source_table, facts.target_table
     columns = _columns(source, target, facts.missing)
     key, key_reason = _key(job, source, target, columns)
-    refusals = tuple(every_refusal(job, facts, options, columns, key))
+    reading = decide(job, facts, options, columns)
+    refusals = (*every_refusal(job, facts, options, columns, key), *reading.refusals)
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     staging, staging_reason = _staging(facts, options)
-    creation = None if target else _creation(facts, columns, key)
+    creation = None if target else _creation(job, facts, columns, key)
     return SyncPlan(
         job=job,
-        job_id=_job_id(job, facts.source, columns),
+        job_id=job_id(job, facts.source),
         facts=facts,
-        copy=make_copy(job.source, job.where, facts, columns, options),
+        reading=reading,
+        copy=make_copy(job.source, job.where, facts, columns, options, reading.window),
+        sweep=_sweep(job, facts, columns, key, options, reading),
         key=key,
         key_reason=key_reason,
         key_is_proven=_is_proven(key, source, columns),
@@ -163,12 +194,17 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         staging_reason=staging_reason,
         creation=creation,
         options=options,
-        notes=tuple(_notes(facts, key, creation)),
+        notes=(*_notes(facts, key, creation), *reading.notes),
     )
 
 
-def make_copy(
-    source: TableRef | QuerySource, where: str | None, facts: Facts, columns: tuple[Column, ...], options: Options
+def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
+    source: TableRef | QuerySource,
+    where: str | None,
+    facts: Facts,
+    columns: tuple[Column, ...],
+    options: Options,
+    window: Window | None = None,
 ) -> CopyPlan:
     """Decide how rows travel into a staging table that holds `columns`.
 
@@ -178,14 +214,16 @@ def make_copy(
         facts: of which the source's side and psql are looked at.
         columns: of the staging table.
         options: how.
+        window: of the rows under `where`, those to read; None for all.
     """
-    lane, lane_reason = _lane(facts, options)
+    lane, lane_reason = _lane(facts, options, window)
     format_, format_reason = _format(facts.source_table, columns)
     has_user_sql = where is not None or isinstance(source, QuerySource)
     return CopyPlan(
         source=source,
         relkind=facts.source_table.relkind,
         where=where,
+        window=window,
         columns=columns,
         lane=lane,
         lane_reason=lane_reason,
@@ -193,17 +231,34 @@ def make_copy(
         format_reason=format_reason,
         search_path=facts.source.search_path if has_user_sql else "",
         time_zone=facts.source.time_zone if has_user_sql else "UTC",
-        rows_expected=facts.source_table.rows,
+        rows_expected=-1 if window and facts.progress.state else facts.source_table.rows,
         psql=options.psql,
     )
 
 
-def _job_id(job: SyncJob, server: ServerInfo, columns: tuple[Column, ...]) -> str:
-    """Name the job by what it means, so that a changed condition or column list is another job."""
+def _sweep(  # noqa: PLR0913, PLR0917 - all that it depends on
+    job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key, options: Options, reading: Reading
+) -> CopyPlan | None:
+    """Return how the keys travel; where every row is read, staging has them already."""
+    if job.deletion.policy is DeletePolicy.KEEP or reading.is_complete:
+        return None
+    keys = tuple(column for column in columns if column.name in key.columns)
+    return make_copy(job.source, job.where, facts, keys, options)
+
+
+def job_id(job: SyncJob, server: ServerInfo) -> str:
+    """Name the job by what it means on this cluster, so that a changed condition or cursor is another job."""
+    return _digest(server.system or server.address, same_job(job, server))
+
+
+def same_job(job: SyncJob, server: ServerInfo) -> str:
+    """Name the job whatever cluster it reads: a source that was restored or replaced is recognised by it."""
     what = job.source.sql if isinstance(job.source, QuerySource) else str(job.source)
-    names = [column.name for column in columns]
-    identity = [server.system or server.address, server.database, what, str(job.target), names, job.where, job.mode]
-    return hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+    return _digest(server.database, what, str(job.target), job.where, job.mode, job.cursor)
+
+
+def _digest(*parts: str | None) -> str:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -229,10 +284,15 @@ def _staged(column: Column, missing: frozenset[str]) -> Column:
 # --- key -------------------------------------------------------------------------------------------------------------
 
 
+_NO_KEY = Key("", (), (), primary=False, not_null=True)
+
+
 def _key(
     job: SyncJob, source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
 ) -> tuple[Key | None, str]:
     """Choose the key: given, the source's primary key, a NOT NULL unique index of it, or one of the target's."""
+    if job.mode is Mode.APPEND:
+        return _NO_KEY, "rows are not told apart"
     if job.key:
         return _given_key(job.key, source, target, columns), "as given"
     names = {column.name for column in columns}
@@ -272,6 +332,8 @@ def _index_over(table: TableInfo | None, names: tuple[str, ...]) -> Key | None:
 
 def _is_proven(key: Key, source: TableInfo, columns: tuple[Column, ...]) -> bool:
     """Tell whether the source's index already forbids NULL and duplicates, under the very same types."""
+    if not key.columns:  # nothing is merged by it
+        return True
     index = _index_over(source, key.columns)
     if index is None or not index.not_null or source.relkind not in TABLES:
         return False
@@ -299,9 +361,11 @@ def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
     return StagingKind.TEMPORARY, f"the source has less than {TEMPORARY_BELOW_BYTES >> 20} MiB"
 
 
-def _lane(facts: Facts, options: Options) -> tuple[Lane, str]:
+def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, str]:
     if options.lane is not Lane.AUTO:
         return options.lane, "as asked"
+    if window is not None and facts.progress.state:
+        return Lane.LIBPQ, "only what is new is read, which needs no psql and no second scan to count it"
     if facts.source_table.relkind not in ("r", "p", "m"):
         return Lane.LIBPQ, "the size of the source is not known"
     if facts.source_table.bytes < PSQL_FROM_BYTES:
@@ -327,7 +391,7 @@ def _format(source: TableInfo, columns: tuple[Column, ...]) -> tuple[CopyFormat,
 # --- what is created, what is told -----------------------------------------------------------------------------------
 
 
-def _creation(facts: Facts, columns: tuple[Column, ...], key: Key) -> Creation:
+def _creation(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key) -> Creation:
     source = facts.source_table
     copied = {column.name for column in columns}
     primary = next((k.columns for k in source.keys if k.primary and copied.issuperset(k.columns)), ())
@@ -335,10 +399,15 @@ def _creation(facts: Facts, columns: tuple[Column, ...], key: Key) -> Creation:
     return Creation(
         schema=facts.target_schema is None,
         enums=tuple(sorted(enums)),
-        columns=tuple(_created(column, key) for column in source.columns),
+        columns=(*(_created(column, key) for column in source.columns), *_mark(job)),
         primary_key=primary,
         unique=() if set(primary) == set(key.columns) else key.columns,
     )
+
+
+def _mark(job: SyncJob) -> Iterator[Column]:
+    if job.deletion.column:
+        yield Column(job.deletion.column, "timestamp with time zone", "timestamp with time zone")
 
 
 def _created(column: Column, key: Key) -> Column:
@@ -356,7 +425,7 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
         for column in source.columns:
             if target.column(column.name) is None and not column.generated:
                 yield f"column {column.name} exists on the source only and is not copied"
-        if _index_over(target, key.columns) is None:
+        if key.columns and _index_over(target, key.columns) is None:
             yield (
                 f"no unique index of {target.ref} covers the key ({', '.join(key.columns)}):"
                 " the merge is slower, and other writers can add duplicates"

@@ -14,14 +14,26 @@ from typing import Self
 import psycopg
 
 from pgsluice import locks, sqltext
-from pgsluice.errors import PgsluiceError, PlanError, UserSqlError
-from pgsluice.facts import Facts, SchemaInfo, ServerInfo, TableInfo
-from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
-from pgsluice.plan import SyncPlan, make_plan
+from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
+from pgsluice.facts import (
+    Facts,
+    Horizon,
+    JobState,
+    Moment,
+    Progress,
+    SchemaInfo,
+    ServerInfo,
+    Stamps,
+    TableInfo,
+)
+from pgsluice.job import LatePolicy, Mode, Options, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.plan import SyncPlan, job_id, make_plan, same_job
+from pgsluice.reading import lag
 from pgsluice.retry import step_error
 from pgsluice.session import Endpoint, Session
 from pgsluice.snapshot import Snapshot, snapshot
-from pgsluice.steps import catalog, merge, relay
+from pgsluice.steps import catalog, merge, relay, state, watermark
+from pgsluice.steps.state import CONTROL_SCHEMA
 
 LOCKABLE = frozenset({"r", "p", "v"})
 
@@ -148,16 +160,21 @@ def prepared(
                 locks.hold(control, job.target)
             _check_condition(source, job, early)
     place = (catalog.server(source), catalog.server(control))
+    horizon = catalog.horizon(source) if any(map(_may_lean_on_horizon, jobs)) else None
     with snapshot(source, _lockable(early)) as shared:
         now = catalog.require(source, tables, catalog.tables(source, tables), "source")
         infos = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
-        looked = _look(control, infos, control_schema)
+        looked = _look(control, infos, control_schema, place[0])
+        stamps = _stamps(source, infos)
         obstacle = relay.psql_obstacle(source, options.psql)
         outcomes: list[tuple[SyncJob, SyncPlan | PgsluiceError]] = []
         for job in _parents_first(jobs, looked.parents):
             if job not in refused:
                 with _refusing(refused, job):
-                    outcomes.append((job, _plan(control, job, infos[job], place, looked, obstacle, options)))
+                    asked = _checked(source, job, infos[job])
+                    progress = _progress(control, asked, looked, shared.moment, horizon, stamps.get(job))
+                    facts = _facts(control, asked, infos[job], place, looked, obstacle, progress)
+                    outcomes.append((job, _plan(control, asked, facts, options)))
             if job in refused:
                 outcomes.append((job, refused[job]))
         yield Prepared(shared, tuple(outcomes))
@@ -226,34 +243,101 @@ def _lockable(early: dict[TableRef, TableInfo]) -> list[TableRef]:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What the target shows: its tables and who refers to whom, its schemas, our schema, and what it lacks."""
+    """What the target shows: its tables and who refers to whom, its schemas, our schema, what it lacks, and states."""
 
     tables: dict[TableRef, TableInfo]
     parents: dict[TableRef, set[TableRef]]
     schemas: dict[str, SchemaInfo]
     control: SchemaInfo | None
     missing: frozenset[str]
+    states: dict[SyncJob, JobState]
+    elsewhere: dict[SyncJob, JobState]
 
 
-def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str) -> _Look:
+def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo) -> _Look:
     targets = [job.target for job in infos]
     found = {info.ref: info for info in catalog.tables(control, targets)}
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets}, control_schema])
     to_create = [column for job, info in infos.items() if job.target not in found for column in info.columns]
     missing = catalog.missing(control, catalog.needs(control, to_create)) if to_create else frozenset()
-    return _Look(found, catalog.parents(control, found.values()), schemas, schemas.get(control_schema), missing)
+    names = {job: (job_id(job, server), same_job(job, server)) for job in infos}
+    ours = schemas.get(control_schema)
+    states, alike = state.load(control, control_schema, list(names.values())) if ours and ours.usage else ({}, {})
+    return _Look(
+        found,
+        catalog.parents(control, found.values()),
+        schemas,
+        ours,
+        missing,
+        {job: states[mine] for job, (mine, _) in names.items() if mine in states},
+        {job: alike[same] for job, (mine, same) in names.items() if mine not in states and same in alike},
+    )
 
 
-def _plan(  # noqa: PLR0913, PLR0917 - the facts of one job
+# --- what modes that read on ask for ---------------------------------------------------------------------------------
+
+
+def _may_lean_on_horizon(job: SyncJob) -> bool:
+    policies = {LatePolicy.AUTO, LatePolicy.HORIZON}
+    return job.mode is Mode.INCREMENTAL and job.since is None and job.late_rows.policy in policies
+
+
+def _stamps(source: Session, infos: dict[SyncJob, TableInfo]) -> dict[SyncJob, Stamps]:
+    """Ask the source about every cursor column of a table, in one round trip."""
+    asked = {job: (info.oid, job.cursor) for job, info in infos.items() if job.cursor and info.column(job.cursor)}
+    columns = [(oid, name) for oid, name in asked.values() if oid and name]
+    found = dict(zip(columns, catalog.stamps(source, columns), strict=True)) if columns else {}
+    return {job: found[column] for job, column in asked.items() if column in found}
+
+
+def _checked(source: Session, job: SyncJob, info: TableInfo) -> SyncJob:
+    """Return the job with the values that its user gave as the server writes them.
+
+    Raises:
+        UsageError: a value, a span or the cursor itself is not what it should be.
+    """
+    if job.mode is not Mode.INCREMENTAL:
+        return job
+    cursor = watermark.cursor_of(source, info, str(job.cursor), job.cursor_type)
+    for distance in filter(None, (job.late_rows.overlap, job.late_within)):
+        watermark.check_distance(source, cursor, distance)
+    if job.since is None:
+        return job
+    return dataclasses.replace(job, since=watermark.check_value(source, cursor, job.since))
+
+
+def _progress(  # noqa: PLR0913, PLR0917 - all that can be known of one job
+    control: Session, job: SyncJob, looked: _Look, moment: Moment, horizon: Horizon | None, stamps: Stamps | None
+) -> Progress:
+    """Gather how far the job has come; one or two looks at its target where it reads on.
+
+    Raises:
+        TemporaryError: the source is a standby that has not yet replayed what the last run has read.
+    """
+    here = Progress(moment, looked.states.get(job), looked.elsewhere.get(job), horizon=horizon)
+    here = dataclasses.replace(here, stamps=stamps or Stamps())
+    target = looked.tables.get(job.target)
+    readable = target and target.schema_usage and "SELECT" in target.privileges and not target.row_security
+    if not job.mode.reads_on or target is None or not readable:
+        return here
+    here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target))
+    if not job.from_target or here.state is not None or target.column(str(job.cursor)) is None:
+        return here
+    stored = state.watermark(control, CONTROL_SCHEMA, job.target, str(job.cursor))
+    cursor = watermark.cursor_of(control, target, str(job.cursor), job.cursor_type)
+    return dataclasses.replace(here, highest=stored or watermark.highest(control, job.target, target.relkind, cursor))
+
+
+def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job
     control: Session,
     job: SyncJob,
     info: TableInfo,
     place: tuple[ServerInfo, ServerInfo],
     looked: _Look,
     obstacle: str | None,
-    options: Options,
-) -> SyncPlan:
-    facts = Facts(
+    progress: Progress,
+) -> Facts:
+    return Facts(
         source=place[0],
         target=place[1],
         source_table=info,
@@ -262,15 +346,30 @@ def _plan(  # noqa: PLR0913, PLR0917 - the facts of one job
         control_schema=looked.control,
         missing=looked.missing & catalog.needs(control, info.columns),
         psql=obstacle,
+        progress=progress,
     )
+
+
+def _plan(control: Session, job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
+    """Make the plan, and see that the target can answer the condition where it is asked of it.
+
+    Raises:
+        PlanError: every reason not to do it.
+        TemporaryError: the source is a standby that has not yet replayed what the last run has read.
+    """
+    if behind := lag(facts):
+        raise TemporaryError(
+            behind, hint="Wait until it has caught up, or read from the primary.", step="plan", table=str(job.target)
+        )
     plan = make_plan(job, facts, options)
-    if job.where and job.mode is Mode.FULL and facts.target_table:
+    if plan.asks_target and job.where and facts.target_table:
         try:
             catalog.check_condition(control, merge.target_relation(plan), job.where)
         except UserSqlError as error:
+            keep = "--mode upsert" if job.mode is Mode.FULL else "--deletes keep"
             reason = (
                 f"The condition limits what may be deleted and can't be asked of the target: {error.message}."
-                " Use --mode upsert, or a condition on columns that both sides have."
+                f" Use {keep}, or a condition on columns that both sides have."
             )
             raise PlanError(str(job.target), (reason,)) from None
     return plan

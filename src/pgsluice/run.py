@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import psycopg
-from psycopg import sql
 
 from pgsluice.errors import PgsluiceError
 from pgsluice.events import Emitter, RunFinished, RunStarted, Sink, TableFinished, Warned
-from pgsluice.job import Options, Selection, StagingKind, SyncJob
-from pgsluice.model import Report, TableReport
-from pgsluice.plan import SyncPlan
+from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob
+from pgsluice.model import Report, StagingTable, TableReport
+from pgsluice.plan import Creation, SyncPlan
 from pgsluice.prepare import Prepared, Servers, jobs_of, prepared
 from pgsluice.retry import translated
-from pgsluice.session import Endpoint
+from pgsluice.session import Endpoint, Query
 from pgsluice.slices import copy_in, copy_out
-from pgsluice.steps import merge, staging, state
+from pgsluice.steps import merge, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.version import __version__
 from pgsluice.work import Work
@@ -51,14 +50,14 @@ class Run:
         self._emit = Emitter(sinks)
         self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
-    def plan(self, selection: Selection) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
+    def plan(self, request: Selection | Sequence[SyncJob]) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
         """Decide everything and write nothing.
 
         Returns:
             Each job with its plan, or with the error that keeps it from being done.
         """
         with translated("prepare"), self._servers as servers:
-            jobs = jobs_of(servers, selection, CONTROL_SCHEMA)
+            jobs = self._jobs(servers, request)
             with prepared(servers, jobs, self._options, CONTROL_SCHEMA, hold=False) as ready:
                 return ready.outcomes
 
@@ -73,10 +72,16 @@ class Run:
         """
         with translated("prepare"), contextlib.ExitStack() as stack:
             servers = stack.enter_context(self._servers)
-            jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
+            jobs = self._jobs(servers, request)
             reading = stack.enter_context(contextlib.ExitStack())
             ready = reading.enter_context(prepared(servers, jobs, self._options, CONTROL_SCHEMA, hold=True))
             return self._carry_all(ready, reading.close)
+
+    @staticmethod
+    def _jobs(servers: Servers, request: Selection | Sequence[SyncJob]) -> tuple[SyncJob, ...]:
+        for each in (request,) if isinstance(request, Selection) else request:
+            each.check()
+        return jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
 
     def _carry_all(self, ready: Prepared, release: Callable[[], None]) -> Report:
         started = time.monotonic()
@@ -121,26 +126,52 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     """Return the SQL of every step of a plan, in order, as (step, text): what `plan` prints and `sync` runs."""
     schema = staging.TEMPORARY_SCHEMA if plan.staging is StagingKind.TEMPORARY else CONTROL_SCHEMA
     table = staging.named(schema, "<run>", 1, plan.job.target, plan.columns)
-    listed: list[tuple[str, sql.SQL | sql.Composed]] = [
+    listed: list[tuple[str, Query]] = [
         ("staging (target)", staging.create_sql(table)),
         ("relay (source)", copy_out(plan.copy)),
         ("relay (target)", copy_in(plan.copy, table)),
     ]
+    present = table
+    if plan.sweep:
+        present = staging.named(schema, "<run>", 1, plan.job.target, plan.sweep.columns, part="keys")
+        listed.append(("staging (target)", staging.create_sql(present)))
+        listed.append(("sweep (source)", copy_out(plan.sweep)))
+        listed.append(("sweep (target)", copy_in(plan.sweep, present)))
     if not plan.key_is_proven:
         listed.append(("gate (target)", merge.fault_sql(plan, table)))
     if plan.creation:
-        created = [
-            *merge.schemas_sql(plan, plan.creation),
-            *map(merge.enum_sql, plan.creation.enums),
-            merge.table_sql(plan, plan.creation),
-        ]
-        listed += [("create (target)", statement) for statement in created]
-        listed.append(("merge (target)", merge.insert_sql(plan, table, plan.creation)))
-        listed += [("create (target)", statement) for statement in merge.keys_sql(plan, plan.creation)]
+        listed += _creating(plan, plan.creation, table)
     else:
         listed.append(("lock (target)", merge.lock_sql(plan)))
-        if plan.deletes:
-            listed.append(("delete guard (target)", merge.guard_sql(plan, table)))
-            listed.append(("delete (target)", merge.delete_sql(plan, table)))
-        listed.append(("merge (target)", merge.merge_sql(plan, table)))
+        listed += _appending(plan, table) if plan.job.mode is Mode.APPEND else _merging(plan, table, present)
+    if plan.reading.cursor:
+        listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
     return tuple((step, statement.as_string(None)) for step, statement in listed)
+
+
+def _creating(plan: SyncPlan, creation: Creation, table: StagingTable) -> Iterator[tuple[str, Query]]:
+    for statement in (
+        *merge.schemas_sql(plan, creation),
+        *map(merge.enum_sql, creation.enums),
+        merge.table_sql(plan, creation),
+    ):
+        yield "create (target)", statement
+    yield "merge (target)", merge.insert_sql(plan, table, creation)
+    for statement in merge.keys_sql(plan, creation):
+        yield "create (target)", statement
+
+
+def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query]]:
+    if plan.reading.starts_over:
+        yield "delete guard (target)", merge.scope_sql(plan)
+        yield "delete (target)", merge.clear_sql(plan)
+    yield "merge (target)", merge.append_sql(plan, table)
+
+
+def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iterator[tuple[str, Query]]:
+    if plan.deletes:
+        yield "delete guard (target)", merge.guard_sql(plan, present)
+        yield "delete (target)", merge.delete_sql(plan, present)
+    yield "merge (target)", merge.merge_sql(plan, table)
+    if plan.mark and plan.sweep:
+        yield "revive (target)", merge.revive_sql(plan, plan.mark, present)

@@ -20,12 +20,19 @@ OnProgress = Callable[[int, int], None]
 
 def copy_out(plan: CopyPlan) -> sql.Composed:
     """Return the COPY that reads the source."""
-    return relay.copy_out(plan.names, _relation(plan), plan.where, plan.format)
+    return relay.copy_out(plan.names, _relation(plan), _condition(plan), plan.format)
 
 
 def copy_in(plan: CopyPlan, staging: StagingTable) -> sql.Composed:
     """Return the COPY that writes the staging table."""
     return relay.copy_in(staging, plan.columns, plan.format)
+
+
+def _condition(plan: CopyPlan) -> sql.SQL | sql.Composed:
+    where = sqltext.condition(plan.where)
+    if plan.window is None:
+        return where
+    return sql.SQL("{} AND {}").format(where, plan.window.condition) if plan.where else plan.window.condition
 
 
 def _relation(plan: CopyPlan) -> sql.SQL | sql.Composed:
@@ -80,6 +87,6 @@ def count_source(plan: CopyPlan, snapshot: Snapshot, staged: StagedData) -> int:
     if staged.source_count >= 0:
         return staged.source_count
     snapshot.session.as_role(plan.search_path, plan.time_zone)
-    counted = audit.rows(snapshot.session, _relation(plan), plan.where)
+    counted = audit.rows(snapshot.session, _relation(plan), _condition(plan))
     snapshot.session.as_role("", "UTC")
     return counted

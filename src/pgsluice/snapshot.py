@@ -10,6 +10,7 @@ from typing import ClassVar
 from psycopg import sql
 
 from pgsluice import sqltext
+from pgsluice.facts import Moment
 from pgsluice.job import TableRef
 from pgsluice.session import Session
 
@@ -21,14 +22,14 @@ class Snapshot:
     Attributes:
         session: holds it, and can be queried in it.
         id: for SET TRANSACTION SNAPSHOT.
-        xmin: the oldest transaction it could not be sure of, as text of an xid8.
+        moment: where the source stands.
     """
 
     BEGIN: ClassVar = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     session: Session
     id: str
-    xmin: str
+    moment: Moment
 
     @property
     def join(self) -> sql.Composed:
@@ -63,12 +64,7 @@ def snapshot(session: Session, tables: Sequence[TableRef]) -> Iterator[Snapshot]
         if tables:
             listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
             session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
-        exported, xmin = session.row(
-            sql.SQL(
-                "SELECT pg_catalog.pg_export_snapshot(),"
-                " pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text"
-            )
-        )
-        yield Snapshot(session, str(exported), str(xmin))
+        exported, *moment = session.row(sqltext.load("moment"), {"zone": session.time_zone})
+        yield Snapshot(session, str(exported), Moment(*moment))
     finally:
         session.rollback()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
@@ -15,6 +16,8 @@ from psycopg import sql
 
 from pgsluice.facts import Column
 from pgsluice.job import QuerySource, TableRef
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 @functools.cache
@@ -31,6 +34,11 @@ def verbatim(text: str) -> sql.SQL:
 def table(ref: TableRef) -> sql.Composed:
     """Return a quoted, qualified name."""
     return sql.Composed([sql.Identifier(ref.schema, ref.name)])
+
+
+def bare(name: str) -> str:
+    """Return a name as it can be typed into SQL: quoted where it must be."""
+    return name if _PLAIN.fullmatch(name) else sql.Identifier(name).as_string(None)
 
 
 def relation(source: TableRef | QuerySource, relkind: str) -> sql.SQL | sql.Composed:

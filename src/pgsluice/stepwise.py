@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 
 from pgsluice import locks, sqltext
-from pgsluice.commit import provable
+from pgsluice.commit import merge_staged, provable, remember
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
-from pgsluice.facts import Column, Facts, TableInfo
+from pgsluice.facts import Column, Facts, Progress, TableInfo
 from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
-from pgsluice.plan import SyncPlan, make_copy, make_plan
+from pgsluice.plan import SyncPlan, job_id, make_copy, make_plan
 from pgsluice.prepare import LOCKABLE, Servers
 from pgsluice.retry import translated
 from pgsluice.run import new_run_id
@@ -145,17 +145,13 @@ class Stepwise:
         with self._servers("merge", target) as servers:
             plan = self._merge_plan(servers, target, table, key, staged)
             rows = staged.staging_count if staged else staging.count(servers.control, table)
-            seen = state.sequence(servers.control, CONTROL_SCHEMA, plan.job_id)
             with provable(servers, plan, run_id, self._warn):
-                writer = servers.writer
-                locks.fence(writer, target, self._options.lock_timeout)
-                merged = merge.apply(writer, plan, table, rows)
-                arrived = audit.arrived(writer, plan, table, rows)
-                merged = dataclasses.replace(merged, target_count=arrived, seconds=time.monotonic() - started)
-                state.advance(writer, CONTROL_SCHEMA, plan, run_id, "0", seen)
-                state.start_run(writer, CONTROL_SCHEMA, run_id, 1, __version__)
-                state.record(writer, CONTROL_SCHEMA, plan.job_id, self._report(run_id, plan, staged, merged))
-                state.finish_run(writer, CONTROL_SCHEMA, run_id, "done", 0)
+                held = merge.Staged(table, rows)
+                merged, reached = merge_staged(servers, plan, held, None, lambda _: contextlib.nullcontext())
+                merged = dataclasses.replace(merged, seconds=time.monotonic() - started)
+                state.start_run(servers.writer, CONTROL_SCHEMA, run_id, 1, __version__)
+                remember(servers, plan, reached, self._report(run_id, plan, staged, merged))
+                state.finish_run(servers.writer, CONTROL_SCHEMA, run_id, "done", 0)
         return merged
 
     def _merge_plan(
@@ -164,6 +160,9 @@ class Stepwise:
         """Plan as if the staging table were the source: its rows are what is left to carry."""
         existing = self.require(servers.control, target, "target")
         server = catalog.server(servers.control)
+        source = TableRef.parse(staged.source) if staged else table.target
+        job = SyncJob(source, target, mode=Mode.UPSERT, where=staged.where if staged else None, key=key)
+        states, _ = state.load(servers.control, CONTROL_SCHEMA, [(job_id(job, server), "")])
         facts = Facts(
             source=server,
             target=server,
@@ -171,10 +170,10 @@ class Stepwise:
             target_table=existing,
             target_schema=None,
             control_schema=catalog.schemas(servers.control, [CONTROL_SCHEMA]).get(CONTROL_SCHEMA),
+            progress=Progress(state=states.get(job_id(job, server))),
         )
-        source = TableRef.parse(staged.source) if staged else table.target
         options = dataclasses.replace(self._options, staging=StagingKind.UNLOGGED)
-        return make_plan(SyncJob(source, target, Mode.UPSERT, staged.where if staged else None, key), facts, options)
+        return make_plan(job, facts, options)
 
     @staticmethod
     def _report(run_id: str, plan: SyncPlan, staged: StagedData | None, merged: MergeResult) -> TableReport:
@@ -209,7 +208,7 @@ class Stepwise:
                 catalog.check_condition(session, relation, where)
             with session.transaction(read_only=True):
                 session.as_role(session.search_path, session.time_zone)
-                return audit.rows(session, relation, where)
+                return audit.rows(session, relation, sqltext.condition(where))
 
     def exists(self, table: TableRef) -> bool:
         """Tell whether the target has the table."""
@@ -222,18 +221,22 @@ class Stepwise:
             info = self.describe(servers.control, table)
             if info is None:
                 return None
-            column, _ = watermark.cursor_type(info, field, None)
-            return watermark.latest(servers.control, table, info.relkind, column)
+            cursor = watermark.cursor_of(servers.control, info, field, None)
+            return watermark.highest(servers.control, table, info.relkind, cursor)
 
     def condition(self, table: TableRef, field: str, named: str | None) -> str:
-        """Return the condition that reads from the target's highest value on, or ''."""
+        """Return the condition that reads on from the stored watermark, else from the target's highest value, or ''."""
         with self._servers("watermark", table) as servers:
-            info = self.describe(servers.control, table)
+            control = servers.control
+            info = self.describe(control, table)
             if info is None:
                 return ""
-            column, kind = watermark.cursor_type(info, field, named)
-            value = watermark.latest(servers.control, table, info.relkind, column)
-            return "" if value is None else servers.control.text(watermark.condition(column, kind, value))
+            cursor = watermark.cursor_of(control, info, field, named)
+            value = watermark.highest(control, table, info.relkind, cursor)
+            if value is None:
+                return ""
+            stored = state.watermark(control, CONTROL_SCHEMA, table, field)
+            return control.text(cursor.at_least(value if stored is None else stored))
 
     @staticmethod
     def describe(session: Session, table: TableRef) -> TableInfo | None:

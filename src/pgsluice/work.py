@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator
 
 import psycopg
 
 from pgsluice import locks, memory
-from pgsluice.commit import provable
+from pgsluice.commit import merge_staged, provable, remember
 from pgsluice.errors import PgsluiceError
 from pgsluice.events import Emitter, RelayProgress, StepFinished, StepStarted, Warned
-from pgsluice.job import StagingKind, SyncJob
-from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
-from pgsluice.plan import SyncPlan
+from pgsluice.job import Mode, StagingKind, SyncJob
+from pgsluice.model import MergeResult, Reached, StagingTable, TableReport
+from pgsluice.plan import CopyPlan, SyncPlan
 from pgsluice.prepare import Servers
 from pgsluice.retry import step_error, translated
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
-from pgsluice.steps import audit, merge, staging, state
+from pgsluice.steps import audit, merge, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 
@@ -65,25 +66,39 @@ class Work:
             format=plan.copy.format.value,
             format_reason=plan.copy.format_reason,
             staging=plan.staging.value,
+            reading=plan.reading.reason,
+            late_rows=str(plan.reading.late) if plan.reading.late else None,
+            held_back=plan.facts.progress.moment.running if plan.job.mode is Mode.APPEND else 0,
             notes=plan.notes,
         )
         with self._step("staging"):
             locks.hold(self._servers.control, self._job.target)  # again: a control session opened anew has lost it
-            seen = state.sequence(self._servers.control, CONTROL_SCHEMA, plan.job_id)
         if plan.staging is StagingKind.TEMPORARY:
             with provable(self._servers, plan, self._run_id, self._warn, self._step("commit")):
-                table = self._stage_in(staging.TEMPORARY_SCHEMA, plan)
+                tables = self._tables(plan, staging.TEMPORARY_SCHEMA)
                 with self._step("staging"):
-                    staging.create(self._servers.writer, table, locks.run_key(self._job.target))
-                self._merge(plan, self._relay(plan, table, snapshot), snapshot, seen)
+                    for table in tables:
+                        staging.create(self._servers.writer, table, locks.run_key(self._job.target))
+                self._merge(plan, *self._filled(plan, tables, snapshot))
         else:
-            with self._unlogged(self._stage_in(CONTROL_SCHEMA, plan)) as table:
-                staged = self._relay(plan, table, snapshot)
+            with contextlib.ExitStack() as owned:
+                tables = [owned.enter_context(self._unlogged(table)) for table in self._tables(plan, CONTROL_SCHEMA)]
+                filled = self._filled(plan, tables, snapshot)
                 with provable(self._servers, plan, self._run_id, self._warn, self._step("commit")):
-                    self._merge(plan, staged, snapshot, seen)
+                    self._merge(plan, *filled)
 
-    def _stage_in(self, schema: str, plan: SyncPlan) -> StagingTable:
-        return staging.named(schema, self._run_id, self._number, self._job.target, plan.columns)
+    def _tables(self, plan: SyncPlan, schema: str) -> list[StagingTable]:
+        """Return the staging tables of the job: its rows, and its keys where it sweeps."""
+        named = functools.partial(staging.named, schema, self._run_id, self._number, self._job.target)
+        return [named(plan.columns), *([named(plan.sweep.columns, part="keys")] if plan.sweep else [])]
+
+    def _filled(self, plan: SyncPlan, tables: list[StagingTable], snapshot: Snapshot) -> list[merge.Staged]:
+        """Relay what each staging table is for; the source is not needed after that."""
+        filled = [self._relay(plan, tables[0], snapshot)]
+        if plan.sweep:
+            filled.append(self._sweep(plan.sweep, tables[1], snapshot))
+        self._release()
+        return filled
 
     @contextlib.contextmanager
     def _unlogged(self, table: StagingTable) -> Iterator[StagingTable]:
@@ -104,14 +119,13 @@ class Work:
             reason = " ".join(str(error).split())
             self._warn(f"staging table {table} remains ({reason}); the next run or `pgsluice clean` removes it")
 
-    def _relay(self, plan: SyncPlan, table: StagingTable, snapshot: Snapshot) -> StagedData:
+    def _relay(self, plan: SyncPlan, table: StagingTable, snapshot: Snapshot) -> merge.Staged:
         with self._step("relay", rows_expected=plan.copy.rows_expected):
             staged = relay_slice(self._servers, plan.copy, table, snapshot, self._progress)
         if plan.options.verify:
             with self._step("count"):
                 staged = dataclasses.replace(staged, source_count=count_source(plan.copy, snapshot, staged))
                 audit.sent(staged.source_count, staged.staging_count)
-        self._release()
         self._tell(
             source_count=staged.source_count,
             staging_count=staged.staging_count,
@@ -120,24 +134,29 @@ class Work:
             lane_reason=plan.copy.lane_reason if staged.lane == plan.copy.lane else "too long a statement for psql",
             psql_peak_bytes=staged.psql_peak_bytes,
         )
-        return staged
+        return merge.Staged(table, staged.staging_count)
 
-    def _merge(self, plan: SyncPlan, staged: StagedData, snapshot: Snapshot, seen: int) -> None:
-        writer, job = self._servers.writer, self._job
-        with self._step("merge"):
-            locks.fence(writer, job.target, plan.options.lock_timeout)
-            merged = merge.apply(writer, plan, staged.staging, staged.staging_count)
-        if plan.options.verify:
-            with self._step("verify"):
-                arrived = audit.arrived(writer, plan, staged.staging, staged.staging_count)
-                merged = dataclasses.replace(merged, target_count=arrived)
+    def _sweep(self, keys: CopyPlan, table: StagingTable, snapshot: Snapshot) -> merge.Staged:
+        """Relay the keys that the source has in scope, and count them there: a row without one will be deleted."""
+        with self._step("sweep", rows_expected=keys.rows_expected):
+            swept = relay_slice(self._servers, keys, table, snapshot, self._progress)
+            audit.sent(count_source(keys, snapshot, swept), swept.staging_count)
+        self._tell(keys_swept=swept.staging_count, bytes=self._report.bytes + swept.bytes)
+        return merge.Staged(table, swept.staging_count)
+
+    def _merge(self, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None = None) -> None:
+        merged, reached = merge_staged(self._servers, plan, staged, keys, self._step)
         with self._step("state"):
-            self._merged(plan, merged)
-            state.advance(writer, CONTROL_SCHEMA, plan, self._run_id, snapshot.xmin, seen)
-            state.record(writer, CONTROL_SCHEMA, plan.job_id, self._report)
+            self._merged(plan, merged, reached)
+            remember(self._servers, plan, reached, self._report)
 
-    def _merged(self, plan: SyncPlan, merged: MergeResult) -> None:
+    def _merged(self, plan: SyncPlan, merged: MergeResult, reached: Reached) -> None:
         self._tell(
+            watermark=reached.watermark,
+            null_cursors=reached.nulls,
+            future_cursors=reached.future,
+            late=reached.late,
+            notes=(*self._report.notes, *watermark.notes(plan, reached)),
             status="done",
             inserted=merged.inserted,
             updated=merged.updated,
@@ -178,6 +197,7 @@ class Work:
             updated=0,
             unchanged=0,
             deleted=0,
+            watermark=None,
             created=False,
             verified=False,
             error=error.message,

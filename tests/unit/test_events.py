@@ -23,8 +23,9 @@ from pgsluice.events import (
 )
 from pgsluice.model import Report, TableReport
 from pgsluice.sinks.jsonlog import JsonLog
-from pgsluice.sinks.progress import LiveProgress, PlainProgress, size
+from pgsluice.sinks.progress import LiveProgress, PlainProgress
 from pgsluice.sinks.recorder import Recorder
+from pgsluice.units import size
 
 STARTED = RunStarted(run_id="r1", tables=("s.t",))
 RELAY = StepStarted(run_id="r1", table="s.t", step="relay", rows_expected=1000)

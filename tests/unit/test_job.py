@@ -155,7 +155,7 @@ def test_without_a_template_the_target_is_named_like_the_source() -> None:
 def test_what_was_asked_for_goes_into_every_job() -> None:
     selection = Selection(("s.*",), mode=Mode.UPSERT, where="x > 1", key=("a", "b"))
     ref = TableRef("s", "t")
-    assert selection.jobs([ref]) == (SyncJob(ref, ref, Mode.UPSERT, "x > 1", ("a", "b")),)
+    assert selection.jobs([ref]) == (SyncJob(ref, ref, mode=Mode.UPSERT, where="x > 1", key=("a", "b")),)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_job_is_named_by_what_it_means() -> None:
         plan_of(facts(), dataclasses.replace(job, where="id > 1")).job_id,
         plan_of(facts(), dataclasses.replace(job, mode=Mode.UPSERT)).job_id,
         plan_of(facts(source=dataclasses.replace(SOURCE, database="other")), job).job_id,
-        plan_of(facts(table(columns=(ID,))), job).job_id,
+        plan_of(facts(source=dataclasses.replace(SOURCE, system="3333")), job).job_id,
     }
     assert plan_of(facts(table(size=1)), job, Options(lane=Lane.LIBPQ)).job_id == same
     assert len(others - {same}) == 4
@@ -51,7 +51,7 @@ def test_a_job_is_named_by_what_it_means() -> None:
 
 @pytest.mark.parametrize(("mode", "deletes"), [(Mode.FULL, True), (Mode.UPSERT, False)])
 def test_only_full_deletes(mode: Mode, deletes: bool) -> None:
-    assert plan_of(facts(), SyncJob(ORDERS, ORDERS, mode)).deletes is deletes
+    assert plan_of(facts(), SyncJob(ORDERS, ORDERS, mode=mode)).deletes is deletes
 
 
 def test_a_users_own_sql_means_what_it_means_to_their_role() -> None:

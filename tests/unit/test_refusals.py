@@ -137,7 +137,7 @@ def test_a_table_that_may_not_be_used_is_refused_with_the_grant_that_helps(known
 
 def test_upsert_needs_no_right_to_delete() -> None:
     target = table(oid=2, privileges=frozenset({"SELECT", "INSERT", "UPDATE"}))
-    assert plan_of(facts(target_table=target), SyncJob(ORDERS, ORDERS, Mode.UPSERT)).updatable == ("id", "note")
+    assert plan_of(facts(target_table=target), SyncJob(ORDERS, ORDERS, mode=Mode.UPSERT)).updatable == ("id", "note")
 
 
 def test_a_grant_can_be_pasted_whatever_the_names() -> None:

@@ -40,16 +40,16 @@ def full_small() -> SyncPlan:
 
 
 def upsert() -> SyncPlan:
-    return plan_of(facts(), SyncJob(ORDERS, ORDERS, Mode.UPSERT))
+    return plan_of(facts(), SyncJob(ORDERS, ORDERS, mode=Mode.UPSERT))
 
 
 def upsert_key_only() -> SyncPlan:
     always = table(columns=(dataclasses.replace(ID, identity="a"),), oid=2)
-    return plan_of(facts(table(columns=(ID,)), always), SyncJob(ORDERS, ORDERS, Mode.UPSERT))
+    return plan_of(facts(table(columns=(ID,)), always), SyncJob(ORDERS, ORDERS, mode=Mode.UPSERT))
 
 
 def query() -> SyncPlan:
-    job = SyncJob(QuerySource("SELECT id, note FROM orders -- all"), RAW, Mode.UPSERT, key=("id",))
+    job = SyncJob(QuerySource("SELECT id, note FROM orders -- all"), RAW, mode=Mode.UPSERT, key=("id",))
     known = facts(table(TableRef("", "(query)"), keys=(), relkind="q", size=0, oid=0), table(RAW, oid=2))
     return plan_of(known, job)
 

@@ -11,9 +11,26 @@ import click
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from pgsluice.cursors import CURSOR_TYPES
 from pgsluice.errors import UsageError
-from pgsluice.job import Lane, MaxDelete, Mode, Options, Selection, StagingKind
+from pgsluice.job import (
+    Deletes,
+    Lane,
+    LatePolicy,
+    LateRows,
+    MaxDelete,
+    Mode,
+    NullCursors,
+    OnLostState,
+    Options,
+    Selection,
+    StagingKind,
+    SyncJob,
+    Treatment,
+    requested,
+)
 from pgsluice.session import Endpoint
+from pgsluice.units import bytes_of
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -41,10 +58,15 @@ _SELECTION = (
     option(
         "--table",
         "tables",
-        required=True,
         multiple=True,
         type=_TableName(),
         help="A table (schema.table) or a pattern ('sales.*'); again for more (commas in the environment).",
+    ),
+    option(
+        "--query-file",
+        type=click.File(encoding="utf-8"),
+        metavar="FILE",
+        help="A SELECT as the source, instead of tables ('-' reads stdin); needs --to and --key.",
     ),
     option(
         "--to",
@@ -60,7 +82,51 @@ _SELECTION = (
         type=click.Choice([mode.value for mode in Mode]),
         default=Mode.FULL.value,
         show_default=True,
-        help="full deletes rows gone from the source, upsert keeps them.",
+        help="full deletes rows gone from the source, upsert keeps them; incremental reads on by --cursor, xmin by"
+        " the transactions that wrote, append each row once.",
+    ),
+    option("--cursor", metavar="COLUMN", help="What new and changed rows move forward, for --mode incremental."),
+    option(
+        "--cursor-type",
+        type=click.Choice(list(CURSOR_TYPES)),
+        help="What the cursor holds. Default: found from the catalog (yyyymmdd has to be named).",
+    ),
+    option(
+        "--late-rows",
+        default=LatePolicy.AUTO.value,
+        show_default=True,
+        metavar="POLICY",
+        help="How rows are found that commit below the watermark: auto, scan, horizon, overlap:SPAN, trust.",
+    ),
+    option("--late-within", metavar="SPAN", help="Look for late rows only so far behind the watermark: 7d, 1000."),
+    option(
+        "--scan-limit",
+        default="10GB",
+        show_default=True,
+        metavar="SIZE",
+        help="Heap up to which --late-rows auto scans a table.",
+    ),
+    option("--since", metavar="VALUE", help="Read from this cursor on, once; the watermark stays where it is."),
+    option("--full-refresh", is_flag=True, help="Forget the stored position and start over."),
+    option(
+        "--on-lost-state",
+        type=click.Choice([choice.value for choice in OnLostState]),
+        default=OnLostState.REREAD.value,
+        show_default=True,
+        help="Where the stored position means nothing any more (a restore, a failover).",
+    ),
+    option(
+        "--null-cursors",
+        type=click.Choice([choice.value for choice in NullCursors]),
+        default=NullCursors.COPY.value,
+        show_default=True,
+        help="Rows without a cursor: copied in each run, or refused.",
+    ),
+    option(
+        "--deletes",
+        metavar="POLICY",
+        help="Rows gone from the source: keep, sweep (compare all keys and delete), soft:COLUMN (mark them)."
+        " Default: sweep for full, else keep.",
     ),
     option(
         "--max-delete",
@@ -104,12 +170,11 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(source: str, target: str, **given: Any) -> Any:  # noqa: ANN401 - as click calls
-        names = ("tables", "to", "where", "key", "mode", "max_delete", "staging", "lane", "psql", "verify")
-        values = {name: given.pop(name) for name in (*names, "lock_timeout", "connect_timeout")}
+        values = {name: given.pop(name) for name in _NAMES}
         return command(
             Endpoint(_warned(source, "--source"), read_only=True),
             Endpoint(_warned(target, "--target"), read_only=False),
-            _selection(values),
+            _request(values),
             _options(values),
             **given,
         )
@@ -123,11 +188,30 @@ def _with(command: _F, options: tuple[Callable[[Any], Any], ...]) -> _F:
     return command
 
 
-def _selection(values: dict[str, Any]) -> Selection:
+#: The parameters that _SELECTION gives a command, by name.
+_NAMES = tuple(parameter.name for parameter in _with(click.Command("any", callback=print), _SELECTION).params)
+
+
+def _request(values: dict[str, Any]) -> Selection | tuple[SyncJob, ...]:
     key = tuple(name.strip() for name in values["key"].split(",")) if values["key"] else ()
     if "" in key:
         raise UsageError(f"--key {values['key']!r} names an empty column", hint="Write --key a,b.")
-    return Selection(values["tables"], values["to"], Mode(values["mode"]), values["where"] or None, key)
+    treatment = Treatment(
+        mode=Mode(values["mode"]),
+        where=values["where"] or None,
+        key=key,
+        cursor=values["cursor"] or None,
+        cursor_type=values["cursor_type"],
+        late_rows=LateRows.parse(values["late_rows"]),
+        late_within=values["late_within"] or None,
+        deletes=Deletes.parse(values["deletes"]) if values["deletes"] else None,
+        since=values["since"],
+    )
+    treatment.check()
+    query = values["query_file"].read() if values["query_file"] else None
+    if query is None and not values["tables"]:
+        raise UsageError("nothing to copy was named", hint="Give --table schema.table, or --query-file FILE.")
+    return requested(values["tables"], query, values["to"], treatment)
 
 
 def _options(values: dict[str, Any]) -> Options:
@@ -139,6 +223,10 @@ def _options(values: dict[str, Any]) -> Options:
         lock_timeout=values["lock_timeout"],
         connect_timeout=values["connect_timeout"],
         psql=values["psql"],
+        full_refresh=values["full_refresh"],
+        on_lost_state=OnLostState(values["on_lost_state"]),
+        null_cursors=NullCursors(values["null_cursors"]),
+        scan_limit=bytes_of(values["scan_limit"]),
     )
 
 

@@ -14,12 +14,14 @@ from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.plan import SyncPlan
 from pgsluice.run import Run, statements
 from pgsluice.session import Endpoint
-from pgsluice.sinks.progress import size
+from pgsluice.units import size
 
 
 @click.command()
 @selection
-def plan(source: Endpoint, target: Endpoint, chosen: Selection, options: Options, as_json: bool) -> int:
+def plan(
+    source: Endpoint, target: Endpoint, chosen: Selection | tuple[SyncJob, ...], options: Options, as_json: bool
+) -> int:
     """Print what `sync` would do with the same options, its SQL included. Writes nothing.
 
     \b
@@ -45,6 +47,10 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> dict[str, Any]:
         **head,
         "status": "planned",
         "job_id": outcome.job_id,
+        "reading": outcome.reading.reason,
+        "late_rows": str(outcome.reading.late) if outcome.reading.late else None,
+        "late_rows_reason": outcome.reading.late_reason or None,
+        "deletes": str(outcome.job.deletion),
         "rows_estimated": table.rows,
         "bytes": table.bytes,
         "columns": {column.name: column.type for column in outcome.columns},
@@ -75,13 +81,13 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> Iterator[str]:
         return
     table = outcome.facts.source_table
     rows = f"about {table.rows:,} rows" if table.rows >= 0 else "rows not estimated"
-    deletes = (
-        f"; deletes up to {outcome.options.max_delete} of the rows in scope" if outcome.deletes else "; no deletes"
-    )
-    yield f"{job.source} -> {job.target}: {job.mode}{deletes}"
+    yield f"{job.source} -> {job.target}: {job.mode}{_deletes(outcome)}"
     yield f"  source   PostgreSQL {outcome.facts.source.major}, {rows}, {size(table.bytes)}"
     yield f"  target   PostgreSQL {outcome.facts.target.major}, table {'is created' if outcome.creation else 'exists'}"
-    yield f"  key      {', '.join(outcome.key.columns)} ({outcome.key_reason})"
+    yield f"  reads    {outcome.reading.reason}"
+    if outcome.reading.late:
+        yield f"  late     {outcome.reading.late}: {outcome.reading.late_reason}"
+    yield f"  key      {', '.join(outcome.key.columns) or 'none'} ({outcome.key_reason})"
     yield f"  staging  {outcome.staging}: {outcome.staging_reason}"
     yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"
     yield f"  format   {outcome.copy.format}: {outcome.copy.format_reason}"
@@ -90,3 +96,10 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> Iterator[str]:
     for step, text in statements(outcome):
         yield f"  -- {step}"
         yield "\n".join(f"  {line}" for line in f"{text};".splitlines())
+
+
+def _deletes(plan: SyncPlan) -> str:
+    if not plan.deletes:
+        return "; no deletes"
+    what = f"marks as deleted ({plan.mark})" if plan.mark else "deletes"
+    return f"; {what} up to {plan.options.max_delete} of the rows in scope"

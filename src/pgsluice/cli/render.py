@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsluice.model import Report, TableReport
-from pgsluice.sinks.progress import size
+from pgsluice.units import size
 
 
 def table_report(report: TableReport) -> str:
@@ -27,12 +27,13 @@ def _table_lines(report: TableReport) -> Iterator[str]:
             f"  inserted {report.inserted:,}, updated {report.updated:,}, unchanged {report.unchanged:,},"
             f" deleted {report.deleted:,}{created}"
         )
+        if report.reading:
+            yield f"  read {report.reading}"
         yield f"  relayed {report.staging_count:,} rows, {size(report.bytes)}"
+        yield from _reached(report)
         if report.verified:
-            yield (
-                f"  counted {report.source_count:,} on the source, {report.staging_count:,} staged;"
-                f" the target has {report.target_count:,}"
-            )
+            total = f"; the target has {report.target_count:,}" if report.target_count >= 0 else ""
+            yield f"  counted {report.source_count:,} on the source, {report.staging_count:,} staged{total}"
         yield f"  lane {report.lane}: {report.lane_reason}"
         yield f"  format {report.format}: {report.format_reason}"
         memory = f"; psql {size(report.psql_peak_bytes)}" if report.psql_peak_bytes else ""
@@ -41,6 +42,14 @@ def _table_lines(report: TableReport) -> Iterator[str]:
         yield "  steps " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
     for note in report.notes:
         yield f"  note: {note}"
+
+
+def _reached(report: TableReport) -> Iterator[str]:
+    """Say how far a job that reads on has come."""
+    if report.late_rows:
+        yield f"  watermark {report.watermark or 'none'}; late rows by {report.late_rows}: {report.late:,} found"
+    if report.keys_swept >= 0:
+        yield f"  swept {report.keys_swept:,} keys"
 
 
 def run_summary(report: Report) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from pgsluice.cli.options import option, selection
 from pgsluice.cli.render import run_summary, table_report
 from pgsluice.events import Sink
-from pgsluice.job import Options, Selection
+from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.run import Run
 from pgsluice.session import Endpoint
 from pgsluice.sinks.jsonlog import JsonLog
@@ -33,7 +33,7 @@ from pgsluice.sinks.progress import LiveProgress, PlainProgress
 def sync(
     source: Endpoint,
     target: Endpoint,
-    chosen: Selection,
+    chosen: Selection | tuple[SyncJob, ...],
     options: Options,
     as_json: bool,
     log_format: str,

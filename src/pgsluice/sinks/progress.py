@@ -11,18 +11,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from pgsluice.events import Event, RelayProgress, RunStarted, StepStarted, TableFinished, Warned
+from pgsluice.units import size
 
 _PLAIN_SECONDS = 5.0
-_KIB = 1024
-
-
-def size(bytes_: float) -> str:
-    """Return a number of bytes as a person reads it."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if bytes_ < _KIB:
-            return f"{bytes_:.0f} {unit}" if unit == "B" else f"{bytes_:.1f} {unit}"
-        bytes_ /= _KIB
-    return f"{bytes_:.1f} TiB"
 
 
 class _Line:

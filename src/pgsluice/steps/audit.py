@@ -6,15 +6,18 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import VerifyError
-from pgsluice.job import Mode
-from pgsluice.model import StagingTable
+from pgsluice.job import DeletePolicy, Mode
+from pgsluice.model import MergeResult, StagingTable
 from pgsluice.plan import SyncPlan
 from pgsluice.session import Session
 
+#: Up to this size of the target a run that reads on counts its rows.
+COUNTED_BYTES = 1 << 30
 
-def rows(session: Session, relation: sql.SQL | sql.Composed, where: str | None = None) -> int:
+
+def rows(session: Session, relation: sql.SQL | sql.Composed, condition: sql.SQL | sql.Composed) -> int:
     """Return the number of rows of a relation under a condition. One scan."""
-    query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(relation, sqltext.condition(where))
+    query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(relation, condition)
     return int(session.row(query)[0])
 
 
@@ -32,28 +35,45 @@ def sent(source_count: int, staging_count: int) -> None:
         )
 
 
-def arrived(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows: int) -> int:
+def arrived(session: Session, plan: SyncPlan, staging: StagingTable, merged: MergeResult) -> int:
     """See, inside the merge transaction, that every staged row is in the target, and return the target's rows.
 
     A full run without a condition leaves nothing else there, so one count does; otherwise staged keys are looked up
-    (one join).
+    (one join). Mode append leans on the INSERT's own count. A run that reads on shall not cost a scan of a large
+    target, whose rows are then not counted.
+
+    Returns:
+        Rows of the target, or -1 where they were not counted.
 
     Raises:
         VerifyError: they are not: a trigger or rule of the target held rows back, or its key is not unique.
     """
-    target = sqltext.relation(plan.job.target, plan.facts.target_table.relkind if plan.facts.target_table else "r")
-    if plan.creation or (plan.job.mode is Mode.FULL and not plan.job.where):
-        total = found = rows(session, target)
+    table = plan.facts.target_table
+    target = sqltext.relation(plan.job.target, table.relkind if table else "r")
+    everything = sql.SQL("TRUE")
+    if plan.creation or (
+        plan.job.deletion.policy is DeletePolicy.SWEEP and plan.reading.is_complete and not plan.job.where
+    ):
+        total = found = rows(session, target, everything)
     else:
-        match = sqltext.key_match(plan.key.columns, plan.key.operators, "t", "s")
-        query = sql.SQL(
-            "SELECT pg_catalog.count(*), pg_catalog.count(s.{}) FROM {} AS t LEFT JOIN {} AS s ON {}"
-        ).format(sql.Identifier(plan.key.columns[0]), target, sqltext.table(staging.ref), match)
-        total, found = session.row(query)
-    if found != staged_rows:
+        total = rows(session, target, everything) if _is_worth_counting(plan) else -1
+        found = merged.inserted if plan.job.mode is Mode.APPEND else _found(session, plan, staging, target)
+    if found != merged.staged:
         raise VerifyError(
-            f"{staged_rows} rows were staged and {found} of them are in the target after the merge",
+            f"{merged.staged} rows were staged and {found} of them are in the target after the merge",
             hint="All was rolled back. A trigger of the target holds rows back, or its key is not unique.",
             step="verify",
         )
-    return int(total)
+    return total
+
+
+def _is_worth_counting(plan: SyncPlan) -> bool:
+    table = plan.facts.target_table
+    return plan.reading.is_complete or table is None or table.bytes <= COUNTED_BYTES
+
+
+def _found(session: Session, plan: SyncPlan, staging: StagingTable, target: sql.SQL | sql.Composed) -> int:
+    """Return how many pairs of a staged row and a row of the target have the same key."""
+    match = sqltext.key_match(plan.key.columns, plan.key.operators, "t", "s")
+    query = sql.SQL("SELECT pg_catalog.count(*) FROM {} AS s JOIN {} AS t ON {}")
+    return int(session.row(query.format(sqltext.table(staging.ref), target, match))[0])

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import UnknownTableError, UserSqlError
-from pgsluice.facts import Column, Key, SchemaInfo, ServerInfo, TableInfo
+from pgsluice.facts import Column, Horizon, Key, Leaf, SchemaInfo, ServerInfo, Stamps, TableInfo
 from pgsluice.job import QuerySource, TableRef
 from pgsluice.session import Session
 
@@ -133,9 +133,34 @@ def parents(session: Session, infos: Iterable[TableInfo]) -> dict[TableRef, set[
     return dict(found)
 
 
+def stamps(session: Session, columns: Sequence[tuple[int, str]]) -> tuple[Stamps, ...]:
+    """Say how columns of the source, given as (oid of the table, name), get their values. One round trip."""
+    wanted = {"oids": [oid for oid, _ in columns], "names": [name for _, name in columns]}
+    return tuple(
+        Stamps(tuple((on_insert, on_update, body) for on_insert, on_update, body in triggers), *rest)
+        for triggers, *rest in session.rows(sqltext.load("stamps"), wanted)
+    )
+
+
+def is_empty(session: Session, table: TableInfo) -> bool:
+    """Tell whether a table holds no row. One look."""
+    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(sqltext.relation(table.ref, table.relkind))
+    return bool(session.row(query)[0])
+
+
+def horizon(session: Session) -> Horizon:
+    """Say what open transactions can still commit; read before the snapshot. One round trip."""
+    bound, prepared, blind, permitted = session.row(sqltext.load("horizon"))
+    if prepared:
+        return Horizon(None, f"{prepared} prepared transactions are open on the source", permitted)
+    if blind:
+        return Horizon(None, f"{blind} sessions of the source run with track_activities off", permitted)
+    return Horizon(bound, permitted=permitted)
+
+
 def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, ...]) -> TableInfo:
-    oid, schema, name, kind, rows, size, usage, select, insert, update, delete, policies, triggers, leaves, owner = head
-    granted = {"SELECT": select, "INSERT": insert, "UPDATE": update, "DELETE": delete}
+    oid, schema, name, kind, rows, size, heap, usage, *granted_to_us, policies, triggers, leaves, owner = head
+    granted = dict(zip(("SELECT", "INSERT", "UPDATE", "DELETE"), granted_to_us, strict=True))
     return TableInfo(
         ref=TableRef(schema, name),
         oid=oid,
@@ -148,7 +173,8 @@ def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, 
         schema_usage=usage,
         row_security=policies,
         triggers=tuple(triggers),
-        leaves=tuple(leaves),
+        leaves=tuple(Leaf(*leaf) for leaf in leaves),
+        heap_bytes=heap,
         owner=owner,
     )
 
@@ -169,6 +195,8 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
     enum: str | None,
     labels: list[str],
     equality_schema: str,
+    number: int,
+    base: str,
 ) -> Column:
     return Column(
         name=name,
@@ -183,6 +211,8 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         collation=(collation_schema, collation) if collation_schema and collation else None,
         enum=(leaf_schema, enum, tuple(labels)) if enum else None,
         equality=(equality_schema, "="),
+        number=number,
+        base=base,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -124,31 +125,88 @@ def lock_sql(plan: SyncPlan) -> sql.Composed:
     return sql.SQL("LOCK TABLE {} IN {} MODE").format(sqltext.table(plan.job.target), sqltext.verbatim(TARGET_LOCK))
 
 
-def guard_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
-    """Return the query that counts the target's rows in scope and, among them, those no longer on the source."""
+def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+    """Return the query that counts the target's rows in scope and, among them, those no longer on the source.
+
+    Args:
+        plan: of the job.
+        present: staged, with the key of every row that the source has in scope.
+    """
     return sql.SQL(
         "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {staged}.{key} IS NULL)\n"
         "FROM (SELECT * FROM {target} WHERE {where}) AS {alias}\n"
-        "LEFT JOIN {staging} AS {staged} ON {match}"
+        "LEFT JOIN {present} AS {staged} ON {match}"
     ).format(
         staged=sql.Identifier(_staged(plan)),
         key=sql.Identifier(plan.key.columns[0]),
         target=target_relation(plan),
-        where=sqltext.condition(plan.job.where),
+        where=_in_scope(plan),
         alias=sql.Identifier(alias(plan)),
-        staging=sqltext.table(staging.ref),
+        present=sqltext.table(present.ref),
         match=_match(plan),
     )
 
 
-def delete_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
-    """Return the DELETE of rows in scope that are no longer on the source."""
-    return sql.SQL("DELETE FROM {} WHERE {}\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+def _in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
+    """Return the condition for rows of the target that may be deleted: in scope, and not marked already."""
+    scope = sqltext.condition(plan.job.where)
+    return sql.SQL("{} AND NOT {}").format(scope, _marked(plan, plan.mark)) if plan.mark else scope
+
+
+def _marked(plan: SyncPlan, mark: str) -> sql.Composed:
+    test = "({} IS TRUE)" if _mark_is_boolean(plan, mark) else "({} IS NOT NULL)"
+    return sql.SQL(test).format(sql.Identifier(alias(plan), mark))
+
+
+def _mark_is_boolean(plan: SyncPlan, mark: str) -> bool:
+    column = plan.facts.target_table.column(mark) if plan.facts.target_table else None
+    return column is not None and column.type == "boolean"
+
+
+def _unmarked(plan: SyncPlan, mark: str) -> sql.SQL:
+    return sql.SQL("FALSE") if _mark_is_boolean(plan, mark) else sql.SQL("NULL")
+
+
+def delete_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+    """Return what deletes, or marks as deleted, the rows in scope that are no longer on the source."""
+    gone = sql.SQL("{}\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        _in_scope(plan), sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
+    )
+    if plan.mark is None:
+        return sql.SQL("DELETE FROM {} WHERE {}").format(target_relation(plan), gone)
+    now = sql.SQL("TRUE") if _mark_is_boolean(plan, plan.mark) else sql.SQL("pg_catalog.now()")
+    return sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(target_relation(plan), sql.Identifier(plan.mark), now, gone)
+
+
+def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:
+    """Return what takes the mark off rows that the source has again."""
+    return sql.SQL("UPDATE {} SET {} = {} WHERE {}\nAND EXISTS (SELECT FROM {} AS {} WHERE {})").format(
         target_relation(plan),
-        sqltext.condition(plan.job.where),
-        sqltext.table(staging.ref),
+        sql.Identifier(mark),
+        _unmarked(plan, mark),
+        _marked(plan, mark),
+        sqltext.table(present.ref),
         sql.Identifier(_staged(plan)),
         _match(plan),
+    )
+
+
+def scope_sql(plan: SyncPlan) -> sql.Composed:
+    """Return the query that counts what starting over would replace."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(
+        target_relation(plan), sqltext.condition(plan.job.where)
+    )
+
+
+def clear_sql(plan: SyncPlan) -> sql.Composed:
+    """Return what empties the target's rows in scope; not TRUNCATE, which older snapshots would see as empty."""
+    return sql.SQL("DELETE FROM {} WHERE {}").format(target_relation(plan), sqltext.condition(plan.job.where))
+
+
+def append_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return the INSERT of mode append."""
+    return sql.SQL("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {}").format(
+        sqltext.table(plan.job.target), sqltext.table(staging.ref), names=sqltext.names(plan.names)
     )
 
 
@@ -158,14 +216,6 @@ def merge_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     Rows are compared by image: 1.0 and 1.00, '1 mon' and '30 days' are "not distinct", and json has no equality at
     all. https://www.postgresql.org/docs/current/functions-comparisons.html#COMPOSITE-TYPE-COMPARISON
     """
-    update = sql.SQL("WHEN MATCHED AND pg_catalog.record_image_ne(ROW({}), ROW({})) THEN UPDATE SET {}\n").format(
-        sqltext.names(plan.updatable, alias(plan)),
-        sqltext.names(plan.updatable, _staged(plan)),
-        sql.SQL(", ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier(_staged(plan), name))
-            for name in plan.updatable
-        ),
-    )
     return sql.SQL(
         "MERGE INTO {relation} USING {staging} AS {staged} ON {match}\n{update}"
         "WHEN NOT MATCHED THEN INSERT ({names}) OVERRIDING SYSTEM VALUE VALUES ({values})"
@@ -174,9 +224,33 @@ def merge_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
         staging=sqltext.table(staging.ref),
         staged=sql.Identifier(_staged(plan)),
         match=_match(plan),
-        update=update if plan.updatable else sql.SQL(""),
-        names=sqltext.names(plan.names),
-        values=sqltext.names(plan.names, _staged(plan)),
+        update=_update(plan),
+        names=_listed(plan, sqltext.names(plan.names), sql.Identifier(plan.mark or "")),
+        values=_listed(plan, sqltext.names(plan.names, _staged(plan)), _unmarked(plan, plan.mark or "")),
+    )
+
+
+def _listed(plan: SyncPlan, items: sql.Composed, mark: sql.Composable) -> sql.Composed:
+    return sql.SQL("{}, {}").format(items, mark) if plan.mark else items
+
+
+def _update(plan: SyncPlan) -> sql.Composed | sql.SQL:
+    """Return the branch for rows that differ by image, or that come back after they were marked as deleted."""
+    differs = sql.SQL("pg_catalog.record_image_ne(ROW({}), ROW({}))").format(
+        sqltext.names(plan.updatable, alias(plan)), sqltext.names(plan.updatable, _staged(plan))
+    )
+    tests = [differs] if plan.updatable else []
+    changes = [
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier(_staged(plan), name)) for name in plan.updatable
+    ]
+    if plan.mark:
+        tests.append(_marked(plan, plan.mark))
+        changes.append(sql.SQL("{} = {}").format(sql.Identifier(plan.mark), _unmarked(plan, plan.mark)))
+    if not tests:
+        return sql.SQL("")
+    test = sql.SQL(" OR ").join(tests)
+    return sql.SQL("WHEN MATCHED AND {} THEN UPDATE SET {}\n").format(
+        sql.SQL("({})").format(test) if len(tests) > 1 else test, sql.SQL(", ").join(changes)
     )
 
 
@@ -197,10 +271,18 @@ def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A staging table and the rows that were committed into it."""
+
+    table: StagingTable
+    rows: int
+
+
 # --- the order of it -------------------------------------------------------------------------------------------------
 
 
-def apply(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows: int) -> MergeResult:
+def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None = None) -> MergeResult:
     """Carry the staged rows into the target, inside the caller's open transaction.
 
     Costs one count of staging (two with keys to check), one join for the guard, one for each of DELETE and MERGE.
@@ -208,32 +290,43 @@ def apply(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows: 
     Args:
         session: on the target, in a READ COMMITTED transaction.
         plan: of the job.
-        staging: holds the rows.
-        staged_rows: that were committed into it; any other number now refuses.
+        staged: the rows.
+        keys: the source's keys in scope, where the plan sweeps; else the staged rows hold them.
 
     Raises:
-        StagingLostError: the staging table holds another number of rows.
+        StagingLostError: a staging table holds another number of rows than were committed into it.
         GateError: its keys are NULL or not unique.
         DeleteGuardError: more rows would go than allowed.
         TemporaryError: the target's lock was not to be had.
     """
     started = time.monotonic()
-    _gate(session, plan, staging, staged_rows)
+    for each in filter(None, (staged, keys)):
+        _gate(session, each)
+    if not plan.key_is_proven:
+        _tell_apart(session, plan, staged.table)
     session.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{_WORK_MEM_MB}MB")))
-    session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(staging.ref)))
+    for each in filter(None, (staged, keys)):
+        session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(each.table.ref)))
     session.as_role(session.search_path, session.time_zone)
+    deleted = updated = 0
     if plan.creation:
-        deleted, inserted, updated = 0, _create(session, plan, plan.creation, staging), 0
+        inserted = _create(session, plan, plan.creation, staged.table)
     else:
         lock_table(session, lock_sql(plan), plan.job.target, plan.options.lock_timeout)
         _same_table(session, plan)
-        deleted = _delete(session, plan, staging, staged_rows) if plan.job.mode is Mode.FULL else 0
-        inserted, updated = _merge(session, plan, staging)
+        if plan.job.mode is Mode.APPEND:
+            deleted = _clear(session, plan, staged.rows) if plan.reading.starts_over else 0
+            inserted = session.execute(append_sql(plan, staged.table))
+        else:
+            deleted = _delete(session, plan, keys or staged) if plan.deletes else 0
+            inserted, updated = _merge(session, plan, staged.table)
+            if plan.mark and keys:
+                updated += session.execute(revive_sql(plan, plan.mark, keys.table))
     return MergeResult(
-        staged=staged_rows,
+        staged=staged.rows,
         inserted=inserted,
         updated=updated,
-        unchanged=staged_rows - inserted - updated,
+        unchanged=max(0, staged.rows - inserted - updated),
         deleted=deleted,
         target_count=-1,
         seconds=time.monotonic() - started,
@@ -241,18 +334,19 @@ def apply(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows: 
     )
 
 
-def _gate(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows: int) -> None:
+def _gate(session: Session, staged: Staged) -> None:
     """Count inside the transaction that merges: a crash of any backend empties UNLOGGED tables within a second."""
-    (found,) = session.row(sql.SQL("SELECT count(*) FROM {}").format(sqltext.table(staging.ref)))
-    if found != staged_rows:
+    (found,) = session.row(sql.SQL("SELECT count(*) FROM {}").format(sqltext.table(staged.table.ref)))
+    if found != staged.rows:
         raise StagingLostError(
-            f"the staging table holds {found} rows and {staged_rows} were committed into it;"
+            f"the staging table holds {found} rows and {staged.rows} were committed into it;"
             " a crash of the target empties UNLOGGED tables",
             hint="Nothing was merged. Run again.",
             step="gate",
         )
-    if plan.key_is_proven:
-        return
+
+
+def _tell_apart(session: Session, plan: SyncPlan, staging: StagingTable) -> None:
     faults = session.rows(fault_sql(plan, staging))
     if faults:
         names = ", ".join(plan.key.columns)
@@ -294,20 +388,36 @@ def _create(session: Session, plan: SyncPlan, creation: Creation, staging: Stagi
     return inserted
 
 
-def _delete(session: Session, plan: SyncPlan, staging: StagingTable, staged_rows: int) -> int:
+def _delete(session: Session, plan: SyncPlan, present: Staged) -> int:
     """Delete what the source lacks, after counting it: nothing goes because staging merely looked empty."""
-    total, gone = session.row(guard_sql(plan, staging))
+    total, gone = session.row(guard_sql(plan, present.table))
+    _guard(plan, gone, total, present.rows)
+    return session.execute(delete_sql(plan, present.table)) if gone else 0
+
+
+def _clear(session: Session, plan: SyncPlan, staged_rows: int) -> int:
+    """Empty the target's rows in scope for a fresh start; what counts as lost is what does not come back."""
+    (total,) = session.row(scope_sql(plan))
+    _guard(plan, max(0, total - staged_rows), total, staged_rows)
+    return session.execute(clear_sql(plan)) if total else 0
+
+
+def _guard(plan: SyncPlan, gone: int, total: int, present: int) -> None:
     limit = plan.options.max_delete
-    if not limit.allows(gone, total, staged_rows):
-        share = f"{100 * gone / total:.3g} %"
-        empty = "" if staged_rows else " because the source has no rows in scope"
-        raise DeleteGuardError(
-            f"{gone} of {total} rows ({share}) would be deleted{empty}, and the limit is {limit}",
-            hint=f"If that is right, run again with --max-delete {gone}. To keep rows that are gone from the source,"
-            " use --mode upsert.",
-            step="guard",
-        )
-    return session.execute(delete_sql(plan, staging)) if gone else 0
+    if limit.allows(gone, total, present):
+        return
+    share = f"{100 * gone / total:.3g} %"
+    empty = "" if present else " because the source has no rows in scope"
+    keep = "" if plan.reading.starts_over else f" To keep rows that are gone from the source, use {_keeping(plan)}."
+    raise DeleteGuardError(
+        f"{gone} of {total} rows ({share}) would be deleted{empty}, and the limit is {limit}",
+        hint=f"If that is right, run again with --max-delete {gone}.{keep}",
+        step="guard",
+    )
+
+
+def _keeping(plan: SyncPlan) -> str:
+    return "--mode upsert" if plan.job.mode is Mode.FULL else "--deletes keep"
 
 
 def _merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:
@@ -338,6 +448,6 @@ def _changes(session: Session, table: TableInfo | None) -> tuple[int, int]:
             " coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid)), 0)::bigint"
             " FROM pg_catalog.unnest(%s::oid[]) AS oid"
         ),
-        (list(table.leaves) if table else [],),
+        ([leaf.oid for leaf in table.leaves] if table else [],),
     )
     return int(inserted), int(deleted)

@@ -64,11 +64,14 @@ class Relayed:
 
 
 def copy_out(
-    columns: tuple[str, ...], relation: sql.SQL | sql.Composed, where: str | None, format_: CopyFormat
+    columns: tuple[str, ...],
+    relation: sql.SQL | sql.Composed,
+    condition: sql.SQL | sql.Composed,
+    format_: CopyFormat,
 ) -> sql.Composed:
     """Return the COPY that reads: always from a SELECT, which serves views and partitioned tables alike."""
     return sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT {})").format(
-        sqltext.names(columns), relation, sqltext.condition(where), sqltext.verbatim(format_.value)
+        sqltext.names(columns), relation, condition, sqltext.verbatim(format_.value)
     )
 
 

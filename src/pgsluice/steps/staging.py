@@ -21,7 +21,9 @@ TEMPORARY_SCHEMA = "pg_temp"
 _DROP_SECONDS = 5
 
 
-def named(schema: str, run_id: str, number: int, target: TableRef, columns: tuple[Column, ...]) -> StagingTable:
+def named(  # noqa: PLR0913 - what a staging table is
+    schema: str, run_id: str, number: int, target: TableRef, columns: tuple[Column, ...], *, part: str = ""
+) -> StagingTable:
     """Name a staging table; never after its target: 63 bytes cut thirty Hangul letters to twenty-one.
 
     Args:
@@ -30,8 +32,10 @@ def named(schema: str, run_id: str, number: int, target: TableRef, columns: tupl
         number: of the table within its run.
         target: the table it feeds.
         columns: what it holds.
+        part: what of the job it holds, where that is not its rows: "keys".
     """
-    return StagingTable(TableRef(schema, f"stg_{run_id}_{number}"), target, columns, run_id)
+    name = f"stg_{run_id}_{number}" + (f"_{part}" if part else "")
+    return StagingTable(TableRef(schema, name), target, columns, run_id)
 
 
 def create_sql(staging: StagingTable) -> sql.Composed:

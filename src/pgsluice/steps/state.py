@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,12 @@ from psycopg.types.json import Jsonb
 
 from pgsluice import sqltext
 from pgsluice.errors import BusyError
+from pgsluice.facts import JobState, SeenLeaf
 from pgsluice.job import TableRef
 from pgsluice.locks import fence
-from pgsluice.model import TableReport
-from pgsluice.plan import SyncPlan
+from pgsluice.model import Reached, TableReport
+from pgsluice.plan import SyncPlan, same_job
+from pgsluice.reading import remembered
 from pgsluice.session import Session
 
 CONTROL_SCHEMA = "pgsluice"
@@ -46,10 +49,7 @@ class RunRow:
 
 def ensure(session: Session, schema: str) -> None:
     """Create the control schema where it is missing. One round trip where it is there."""
-    here = sql.SQL("SELECT pg_catalog.to_regclass({}) IS NOT NULL").format(
-        sql.Literal(session.text(sql.Identifier(schema, "run_table")))
-    )
-    if session.row(here)[0]:
+    if _is_current(session, schema):
         return
     with session.transaction():
         session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (_DDL_LOCK,))
@@ -59,31 +59,71 @@ def ensure(session: Session, schema: str) -> None:
         session.execute(sqltext.load("control").format(schema=name))
 
 
-def sequence(session: Session, schema: str, job_id: str) -> int:
-    """Return the job's sequence number, 0 before its first commit."""
-    found = session.rows(
-        sql.SQL("SELECT seq FROM {} WHERE job_id = %s").format(sql.Identifier(schema, "job_state")), (job_id,)
-    )
-    return int(found[0][0]) if found else 0
+def _is_current(session: Session, schema: str) -> bool:
+    """Tell whether the control schema has all that this release keeps in it."""
+    query = sql.SQL(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute"
+        " WHERE attrelid = pg_catalog.to_regclass({}) AND attname = 'leaves')"
+    ).format(sql.Literal(session.text(sql.Identifier(schema, "job_state"))))
+    return bool(session.row(query)[0])
 
 
-def advance(  # noqa: PLR0913, PLR0917 - one row's worth
-    session: Session, schema: str, plan: SyncPlan, run_id: str, snapshot_xmin: str, seen: int
-) -> None:
-    """Write the job's state in the open transaction, if nobody has since `seen` was read.
+def load(
+    session: Session, schema: str, jobs: Sequence[tuple[str, str]]
+) -> tuple[dict[str, JobState], dict[str, JobState]]:
+    """Return where jobs stand. Two round trips, however many jobs.
+
+    Args:
+        session: on the target.
+        schema: the control schema, which may be missing.
+        jobs: id and `plan.same_job` of each.
+
+    Returns:
+        States by job id, and by `plan.same_job`, of each the last that moved.
+    """
+    if not jobs or not _is_current(session, schema):
+        return {}, {}
+    states, alike = {}, {}
+    wanted = {"jobs": [job for job, _ in jobs], "same": [same for _, same in jobs]}
+    query = sqltext.load("job_states").format(state=sql.Identifier(schema, "job_state"))
+    for same, *row in session.rows(query, wanted):
+        state = _state(*row)
+        states[state.job_id] = alike[same] = state
+    return states, alike
+
+
+def _state(columns: dict[str, list[Any]], leaves: dict[str, list[Any]], *rest: Any) -> JobState:  # noqa: ANN401
+    read = {name: (int(number), str(type_)) for name, (number, type_) in columns.items()}
+    seen = {int(oid): SeenLeaf(file, bound, xmin) for oid, (file, bound, xmin) in leaves.items()}
+    return JobState(read, seen, *rest)
+
+
+def advance(session: Session, schema: str, plan: SyncPlan, run_id: str, reached: Reached) -> None:
+    """Write the job's state in the open transaction, if nobody has since the plan was made.
 
     Raises:
         BusyError: somebody has.
     """
+    columns, leaves = remembered(plan.job, plan.facts, plan.columns)
+    progress = plan.facts.progress
     values = {
         "job_id": plan.job_id,
-        "seen": seen,
+        "seen": progress.state.seq if progress.state else 0,
         "run_id": run_id,
         "source": str(plan.job.source),
         "target": str(plan.job.target),
-        "xmin": snapshot_xmin,
+        "name": session.text(sqltext.table(plan.job.target)),
+        "mode": plan.job.mode.value,
+        "same_job": same_job(plan.job, plan.facts.source),
+        "cursor": plan.job.cursor,
+        "watermark": reached.watermark,
+        "held": reached.held,
+        "xmin": str(progress.moment.xmin),
+        "lsn": progress.moment.lsn,
         "system": plan.facts.source.system,
         "timeline": plan.facts.source.timeline,
+        "columns": Jsonb(columns),
+        "leaves": Jsonb({str(oid): (leaf.file, leaf.bound, leaf.xmin) for oid, leaf in leaves.items()}),
     }
     written = session.execute(sqltext.load("advance").format(state=sql.Identifier(schema, "job_state")), values)
     if written != 1:
@@ -92,6 +132,18 @@ def advance(  # noqa: PLR0913, PLR0917 - one row's worth
             hint="Its rows are there; run again if newer ones are wanted.",
             table=str(plan.job.target),
         )
+
+
+def watermark(session: Session, schema: str, target: TableRef, cursor: str) -> str | None:
+    """Return the watermark that was stored last for a target and a cursor, or None."""
+    if not _is_current(session, schema):
+        return None
+    query = sql.SQL(
+        "SELECT watermark FROM {} s WHERE target = %s AND cursor = %s AND watermark IS NOT NULL"
+        " AND target_oid = pg_catalog.to_regclass(%s) ORDER BY updated_at DESC LIMIT 1"
+    ).format(sql.Identifier(schema, "job_state"))
+    found = session.rows(query, (str(target), cursor, session.text(sqltext.table(target))))
+    return found[0][0] if found else None
 
 
 # --- history ---------------------------------------------------------------------------------------------------------

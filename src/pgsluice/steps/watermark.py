@@ -1,104 +1,211 @@
-"""How far the target is in a cursor column, and the condition that reads from there on.
-
-Values travel as text under the session prelude, never through a Python number or datetime: microseconds, infinity,
-BC and 38-digit numerics stay what they are.
-"""
+"""How far a job has come: a cursor's highest value, and what the staged rows say of the next watermark."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+import psycopg
 from psycopg import sql
 
 from pgsluice import sqltext
-from pgsluice.errors import UsageError
-from pgsluice.facts import Column, TableInfo
-from pgsluice.job import TableRef
+from pgsluice.cursors import Cursor, fit
+from pgsluice.errors import CursorError, GateError
+from pgsluice.facts import Column, Moment, TableInfo
+from pgsluice.job import NullCursors, TableRef
+from pgsluice.model import Reached, StagingTable
+from pgsluice.plan import SyncPlan
 from pgsluice.session import Session
 
-_TEXTS = frozenset({"text", "character varying", "character"})
-_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_SAMPLE_ROWS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class CursorType:
-    """A kind of cursor column.
+def cursor_of(session: Session, table: TableInfo, field: str, named: str | None) -> Cursor:
+    """Return the cursor of a table, its kind found from the catalog or as named.
 
-    Attributes:
-        name: as `incremental_field_type` gives it.
-        columns: types of columns that it fits, without modifiers.
-        literal: the type its values are written as; empty for that of the column.
-        pattern: what its values look like, where their type does not say.
-    """
-
-    name: str
-    columns: frozenset[str]
-    literal: str = ""
-    pattern: str = ""
-
-
-CURSOR_TYPES = {
-    kind.name: kind
-    for kind in (
-        CursorType("timestamp", frozenset({"timestamp without time zone"}), "timestamp without time zone"),
-        CursorType("timestamptz", frozenset({"timestamp with time zone"}), "timestamp with time zone"),
-        CursorType("date", frozenset({"date"}), "date"),
-        CursorType("integer", _INTEGERS | {"numeric"}, "bigint"),
-        CursorType("bigint", _INTEGERS | {"numeric"}, "bigint"),
-        CursorType("numeric", _INTEGERS | {"numeric"}, "numeric"),
-        CursorType("yyyymmdd", _INTEGERS | _TEXTS, pattern=r"\d{8}"),
-        CursorType("text", _TEXTS, "text"),
-        CursorType("uuid", frozenset({"uuid"}), "uuid"),
-    )
-}
-
-
-def cursor_type(table: TableInfo, field: str, named: str | None) -> tuple[Column, CursorType]:
-    """Return the cursor column and its kind, found from the catalog or as named.
+    Args:
+        session: on the server that has the table.
+        table: as that server's catalog describes it.
+        field: the column.
+        named: its kind, or None.
 
     Raises:
-        UsageError: no such column, no such kind, or the two do not fit.
+        UsageError: no such column or kind.
+        CursorError: the two do not fit; shows a value.
     """
-    column = table.column(field)
-    if column is None:
-        raise UsageError(
-            f"{table.ref} has no column {field}", hint=f"It has {', '.join(each.name for each in table.columns)}."
-        )
-    if named is None:
-        named = next((kind.name for kind in CURSOR_TYPES.values() if column.leaf in kind.columns), "")
-    kind = CURSOR_TYPES.get(named)
-    if kind is None:
-        raise UsageError(
-            f"{named or column.type!r} is no type of cursor for {field}", hint=f"Use one of {', '.join(CURSOR_TYPES)}."
-        )
-    if column.leaf not in kind.columns or column.type.endswith("[]"):
-        raise UsageError(f"column {field} of {table.ref} is {column.type}, which is not read as {kind.name}")
-    return column, kind
+    try:
+        return fit(table, field, named)
+    except CursorError as error:
+        query = sql.SQL(
+            "SELECT v::text FROM (SELECT {} AS v FROM {} LIMIT {}) AS sample WHERE v IS NOT NULL LIMIT 1"
+        ).format(sql.Identifier(field), sqltext.relation(table.ref, table.relkind), sql.Literal(_SAMPLE_ROWS))
+        found = session.rows(query) if table.relkind != "q" else []
+        sample = f" (one value is {found[0][0]!r})" if found else ""
+        raise CursorError(f"{error.message}{sample}", hint=error.hint) from None
 
 
-def latest(session: Session, table: TableRef, relkind: str, column: Column) -> str | None:
-    """Return the highest value as text, or None where there is none. One index look, or one scan."""
-    # texts by their bytes: locales sort differently from server to server
-    order = sql.SQL("{}").format(sql.Identifier(column.name))
-    if column.leaf in _TEXTS:
-        order += sql.SQL(' COLLATE pg_catalog."C"')
+def check_value(session: Session, cursor: Cursor, value: str) -> str:
+    """Return a value given by a user as the server writes it.
+
+    Raises:
+        CursorError: it is not of the cursor's kind.
+    """
+    try:
+        return str(session.row(sql.SQL("SELECT {}::text").format(cursor.literal(value)))[0])
+    except psycopg.DataError:
+        raise CursorError(f"{value!r} is no value of {cursor.name}, which is {cursor.column_type}") from None
+
+
+def check_distance(session: Session, cursor: Cursor, distance: str) -> None:
+    """See that a span given by a user is one, and not below zero.
+
+    Raises:
+        CursorError: it is not.
+    """
+    kind = cursor.kind.distance
+    hint = "Write an interval: '2 hours', 7d." if kind == "interval" else "Write a number: 1000."
+    try:
+        query = sql.SQL("SELECT {}::{type} >= '0'::{type}").format(sql.Literal(distance), type=sqltext.verbatim(kind))
+        fits = bool(kind) and bool(session.row(query)[0])
+    except psycopg.DataError:
+        fits = False
+    if not fits:
+        raise CursorError(f"{distance!r} is no span on {cursor.name}, which is {cursor.column_type}", hint=hint)
+
+
+def highest(session: Session, table: TableRef, relkind: str, cursor: Cursor) -> str | None:
+    """Return the highest value as text, or None where there is none. One index look, or one scan.
+
+    Raises:
+        CursorError: a value is not of the cursor's kind; shows it. One scan more.
+    """
+    relation = sqltext.relation(table, relkind)
+    if cursor.misfit is not None:
+        name = sql.Identifier(cursor.name)
+        query = sql.SQL("SELECT {}::text FROM {} WHERE {} LIMIT 1").format(name, relation, cursor.misfit)
+        for (value,) in session.rows(query):
+            raise CursorError(_not_of_kind(cursor, value), hint="Mend these values, or name another type.")
     query = sql.SQL("SELECT {field}::text FROM {table} WHERE {field} IS NOT NULL ORDER BY {order} DESC LIMIT 1").format(
-        field=sql.Identifier(column.name), table=sqltext.relation(table, relkind), order=order
+        field=sql.Identifier(cursor.name), table=relation, order=cursor.column
     )
     found = session.rows(query)
     return None if not found else str(found[0][0])
 
 
-def condition(column: Column, kind: CursorType, value: str) -> sql.Composed:
-    """Return ``column >= value`` as a condition that stands by itself; ``>=``, so that ties are never lost.
+def _not_of_kind(cursor: Cursor, value: str) -> str:
+    return f"column {cursor.name} is read as {cursor.kind.name} and holds {value!r}"
+
+
+# --- the next watermark ----------------------------------------------------------------------------------------------
+
+
+def settle_sql(plan: SyncPlan, cursor: Cursor, staging: StagingTable) -> sql.Composed:
+    """Return the query that looks at the staged cursors once: NULL, in the future, late, highest, next, held."""
+    value = cursor.as_staged(_staged_column(plan, cursor))
+    progress, hold = plan.facts.progress, _hold(plan)
+    stored = progress.state.watermark if progress.state else None
+    before = cursor.literal(stored) if stored is not None else sql.SQL("NULL::{}").format(_type(cursor))
+    beyond = _beyond(cursor, progress.moment, value)
+    capped: sql.SQL | sql.Composed = sql.SQL("top.value")
+    if hold:  # LEAST would make the bound of no rows at all the next watermark
+        capped = sql.SQL("CASE WHEN top.value > {bound} THEN {bound} ELSE top.value END").format(
+            bound=cursor.literal(hold)
+        )
+    following = sql.SQL("GREATEST({}, {})").format(capped, cursor.collated(before))
+    return sql.SQL(
+        "SELECT top.nulls, top.future, top.late, ({next})::text, {held}\n"
+        "FROM (SELECT pg_catalog.count(*) FILTER (WHERE {value} IS NULL) AS nulls,"
+        " pg_catalog.count(*) FILTER (WHERE {beyond}) AS future,"
+        " pg_catalog.count(*) FILTER (WHERE {value} < {before}) AS late,"
+        " {highest} FILTER (WHERE NOT {beyond}) AS value FROM {staging}) AS top"
+    ).format(
+        next=following,
+        held=sql.SQL("({} <= {}) IS TRUE").format(following, cursor.literal(hold)) if hold else sql.SQL("FALSE"),
+        value=value,
+        beyond=beyond,
+        before=before,
+        highest=cursor.highest(value),
+        staging=sqltext.table(staging.ref),
+    )
+
+
+def _type(cursor: Cursor) -> sql.SQL:
+    return sqltext.verbatim(cursor.value_type)
+
+
+def _staged_column(plan: SyncPlan, cursor: Cursor) -> Column:
+    return next(column for column in plan.columns if column.name == cursor.name)
+
+
+def _hold(plan: SyncPlan) -> str | None:
+    """Return the bound that the watermark is held to, or None."""
+    horizon = plan.facts.progress.horizon
+    return horizon.bound if plan.reading.is_held and horizon else None
+
+
+def _beyond(cursor: Cursor, moment: Moment, value: sql.Composed) -> sql.Composed:
+    """Return the condition for values that can't be a watermark: in the future, NaN, infinity."""
+    if cursor.type == "numeric":
+        return sql.SQL("({} >= 'Infinity'::numeric)").format(value)
+    if not cursor.kind.is_time:
+        return sql.SQL("({} IS NULL)").format(value)
+    latest = {"timestamp with time zone": moment.clock, "timestamp without time zone": moment.local}.get(
+        cursor.type, moment.today if cursor.kind.name == "date" else moment.today.replace("-", "")
+    )
+    return sql.SQL("({} > {})").format(value, cursor.literal(latest))
+
+
+def settle(session: Session, plan: SyncPlan, staging: StagingTable) -> Reached:
+    """Say how far the job comes with the staged rows. One scan of them.
+
+    A watermark never goes back: no rows, or only older ones, leave it where it is.
+
+    Args:
+        session: in the merge transaction, behind the gate.
+        plan: of the job.
+        staging: holds the rows.
 
     Raises:
-        UsageError: the value is not of the kind; shows it.
+        GateError: cursors that are NULL and refused, or not of their kind.
     """
-    if kind.pattern and not re.fullmatch(kind.pattern, value):
-        raise UsageError(f"column {column.name} is read as {kind.name} and holds {value!r}")
-    collation = sql.SQL(' COLLATE pg_catalog."C"') if column.leaf in _TEXTS else sql.SQL("")
-    return sql.SQL("{}{} >= {}::{}").format(
-        sql.Identifier(column.name), collation, sql.Literal(value), sqltext.verbatim(kind.literal or column.leaf)
-    )
+    state = plan.facts.progress.state
+    stored = Reached(state.watermark, state.held) if state else Reached()
+    cursor = plan.reading.cursor
+    if cursor is None:
+        return stored
+    if cursor.misfit is not None:
+        query = sql.SQL("SELECT {}::text FROM {} WHERE {} LIMIT 1").format(
+            sql.Identifier(cursor.name), sqltext.table(staging.ref), cursor.misfit
+        )
+        for (value,) in session.rows(query):
+            raise GateError(
+                f"{_not_of_kind(cursor, value)}; nothing was merged",
+                hint="Mend these values, or name another type with --cursor-type.",
+                step="gate",
+            )
+    nulls, future, late, following, held = session.row(settle_sql(plan, cursor, staging))
+    if nulls and plan.options.null_cursors is NullCursors.REFUSE:
+        raise GateError(
+            f"{nulls} rows have no {cursor.name}; nothing was merged",
+            hint="Fill the column, or let such rows be copied in each run with --null-cursors copy.",
+            step="gate",
+        )
+    frozen = not plan.reading.moves or (plan.reading.is_held and _hold(plan) is None)
+    if frozen:
+        following, held = stored.watermark, stored.held
+    return Reached(following, held, nulls, future, 0 if plan.reading.is_complete else late)
+
+
+def notes(plan: SyncPlan, reached: Reached) -> Iterator[str]:
+    """Say what the staged cursors show that a person should know."""
+    if (cursor := plan.reading.cursor) is None:
+        return
+    if reached.nulls:
+        yield f"{reached.nulls} rows have no {cursor.name}: they are copied again in each run"
+    if reached.future:
+        yield (
+            f"{reached.future} rows have a {cursor.name} that is no watermark yet, in the future or infinite:"
+            " they are copied again in each run until it is"
+        )
+    if plan.reading.is_held and plan.reading.moves and _hold(plan) is None:
+        horizon = plan.facts.progress.horizon
+        yield f"the watermark stays where it was: {horizon.reason if horizon else 'the horizon is not known'}"

@@ -1,11 +1,21 @@
 -- Compare and set: the row moves on only from the sequence number that the run saw.
-INSERT INTO {state} AS s (job_id, seq, run_id, source, target, snapshot_xmin, source_system, source_timeline)
-VALUES (%(job_id)s, %(seen)s + 1, %(run_id)s, %(source)s, %(target)s, %(xmin)s, %(system)s, %(timeline)s)
+INSERT INTO {state} AS s
+  (job_id, seq, run_id, source, target, mode, same_job, cursor, watermark, held, snapshot_xmin, snapshot_lsn,
+   source_system, source_timeline, target_oid, columns, leaves)
+VALUES
+  (%(job_id)s, %(seen)s + 1, %(run_id)s, %(source)s, %(target)s, %(mode)s, %(same_job)s, %(cursor)s, %(watermark)s,
+   %(held)s, %(xmin)s, %(lsn)s, %(system)s, %(timeline)s, to_regclass(%(name)s)::oid, %(columns)s, %(leaves)s)
 ON CONFLICT (job_id) DO UPDATE
    SET seq = s.seq + 1,
        run_id = excluded.run_id,
+       watermark = excluded.watermark,
+       held = excluded.held,
        snapshot_xmin = excluded.snapshot_xmin,
+       snapshot_lsn = excluded.snapshot_lsn,
        source_system = excluded.source_system,
        source_timeline = excluded.source_timeline,
+       target_oid = excluded.target_oid,
+       columns = excluded.columns,
+       leaves = excluded.leaves,
        updated_at = clock_timestamp()
  WHERE s.seq = %(seen)s

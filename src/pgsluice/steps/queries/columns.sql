@@ -22,7 +22,14 @@ SELECT a.attrelid,
        ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = leaf.oid ORDER BY e.enumsortorder),
        coalesce((SELECT opn.nspname FROM pg_operator o JOIN pg_namespace opn ON opn.oid = o.oprnamespace
                   WHERE o.oprname = '=' AND o.oprleft = a.atttypid AND o.oprright = a.atttypid
-                  ORDER BY opn.nspname = 'pg_catalog' DESC LIMIT 1), 'pg_catalog')
+                  ORDER BY opn.nspname = 'pg_catalog' DESC LIMIT 1), 'pg_catalog'),
+       a.attnum,
+       (WITH RECURSIVE domain AS (
+              SELECT leaf.oid, leaf.typbasetype AS base
+               UNION ALL
+              SELECT inner_type.oid, inner_type.typbasetype
+                FROM domain JOIN pg_type inner_type ON inner_type.oid = domain.base)
+        SELECT format_type(domain.oid, NULL) FROM domain WHERE domain.base = 0)
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0

@@ -11,6 +11,15 @@ CREATE TABLE IF NOT EXISTS {schema}.job_state (
   source_timeline integer,
   updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE {schema}.job_state
+  ADD COLUMN IF NOT EXISTS mode text NOT NULL DEFAULT '',
+  ADD COLUMN IF NOT EXISTS same_job text NOT NULL DEFAULT '',
+  ADD COLUMN IF NOT EXISTS cursor text,
+  ADD COLUMN IF NOT EXISTS held boolean NOT NULL DEFAULT false,
+  ADD COLUMN IF NOT EXISTS snapshot_lsn bigint NOT NULL DEFAULT 0,
+  ADD COLUMN IF NOT EXISTS target_oid oid NOT NULL DEFAULT 0,
+  ADD COLUMN IF NOT EXISTS columns jsonb NOT NULL DEFAULT '{{}}',
+  ADD COLUMN IF NOT EXISTS leaves jsonb NOT NULL DEFAULT '{{}}';
 COMMENT ON TABLE {schema}.job_state IS 'One row a job, written in the transaction that merged its rows';
 
 CREATE TABLE IF NOT EXISTS {schema}.run (

@@ -1,3 +1,6 @@
--- What tells this cluster apart from every other, and from itself before a failover?
-SELECT s.system_identifier::text, c.timeline_id
+-- What tells this cluster apart from every other, and from itself before a failover? A primary knows its timeline from
+-- its log at once; pg_control follows at the next checkpoint.
+SELECT s.system_identifier::text,
+       CASE WHEN pg_is_in_recovery() THEN c.timeline_id
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END
   FROM pg_control_system() s, pg_control_checkpoint() c

@@ -8,6 +8,8 @@ SELECT c.oid,
           FROM pg_class l WHERE l.oid = ANY (leaf.oids)),
        (SELECT coalesce(sum(pg_table_size(l.oid)), 0)::bigint
           FROM pg_class l WHERE l.oid = ANY (leaf.oids) AND l.relkind IN ('r', 'm')),
+       (SELECT coalesce(sum(pg_relation_size(l.oid)), 0)::bigint
+          FROM pg_class l WHERE l.oid = ANY (leaf.oids) AND l.relkind IN ('r', 'm')),
        has_schema_privilege(n.oid, 'USAGE'),
        has_any_column_privilege(c.oid, 'SELECT')
          AND (SELECT coalesce(bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')), true)
@@ -18,7 +20,13 @@ SELECT c.oid,
        row_security_active(c.oid),
        ARRAY(SELECT t.tgname::text FROM pg_trigger t
               WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1),
-       leaf.oids,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                 l.oid::bigint,
+                 coalesce(pg_relation_filenode(l.oid), 0)::bigint,
+                 coalesce(pg_get_expr(l.relpartbound, l.oid), ''),
+                 l.relkind IN ('r', 'm') AND l.relam = (SELECT oid FROM pg_am WHERE amname = 'heap'))
+                 ORDER BY l.oid), '[]')
+          FROM pg_class l WHERE l.oid = ANY (leaf.oids)),
        pg_get_userbyid(c.relowner)::text
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS wanted (schema, name, position)
   JOIN pg_namespace n ON n.nspname = wanted.schema

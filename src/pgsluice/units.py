@@ -1,0 +1,32 @@
+"""Bytes as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from pgsluice.errors import UsageError
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_KIB = 1024
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def size(bytes_: float) -> str:
+    """Return a number of bytes as a person reads it."""
+    for unit in _UNITS[:-1]:
+        if bytes_ < _KIB:
+            return f"{bytes_:.0f} {unit}" if unit == "B" else f"{bytes_:.1f} {unit}"
+        bytes_ /= _KIB
+    return f"{bytes_:.1f} {_UNITS[-1]}"
+
+
+def bytes_of(text: str) -> int:
+    """Read ``500 MB``, ``10GB``, ``1.5TiB`` or a plain number of bytes, in powers of 1024 as PostgreSQL counts them.
+
+    Raises:
+        UsageError: not a size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", hint="Write a number of bytes with its unit: 500MB, 10GB.")
+    return int(float(match["number"]) * _KIB ** " KMGT".index(match["unit"].upper() or " "))
