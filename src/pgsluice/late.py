@@ -12,7 +12,9 @@ from pgsluice.facts import TABLES, Facts, TableInfo
 from pgsluice.job import LatePolicy, LateRows, Options, Treatment
 from pgsluice.units import size
 
-_CLOCKS = r"(?:now\(\)|current_timestamp|transaction_timestamp\(\)|statement_timestamp\(\)|clock_timestamp\(\))"
+#: Never before their transaction began. Not so statement_timestamp(): in a procedure that commits on its way it is
+#: the time of the CALL.
+_CLOCKS = r"(?:now\(\)|current_timestamp|transaction_timestamp\(\)|clock_timestamp\(\))"
 _CLOCK = re.compile(rf"\(*{_CLOCKS}\)*", re.IGNORECASE)
 _ZONE = r"'(?:etc/)?(?:utc|gmt)'(?:::text)?"
 _UTC_CLOCK = re.compile(

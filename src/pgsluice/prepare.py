@@ -13,7 +13,7 @@ from typing import Self
 
 import psycopg
 
-from pgsluice import locks, sqltext
+from pgsluice import changes, locks, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     Facts,
@@ -32,7 +32,7 @@ from pgsluice.reading import lag
 from pgsluice.retry import step_error
 from pgsluice.session import Endpoint, Session
 from pgsluice.snapshot import Snapshot, snapshot
-from pgsluice.steps import catalog, merge, relay, state, watermark
+from pgsluice.steps import catalog, relay, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 LOCKABLE = frozenset({"r", "p", "v"})
@@ -364,7 +364,7 @@ def _plan(control: Session, job: SyncJob, facts: Facts, options: Options) -> Syn
     plan = make_plan(job, facts, options)
     if plan.asks_target and job.where and facts.target_table:
         try:
-            catalog.check_condition(control, merge.target_relation(plan), job.where)
+            catalog.check_condition(control, changes.target_relation(plan), job.where)
         except UserSqlError as error:
             keep = "--mode upsert" if job.mode is Mode.FULL else "--deletes keep"
             reason = (

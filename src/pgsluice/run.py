@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from pgsluice import changes, creation
 from pgsluice.errors import PgsluiceError
 from pgsluice.events import Emitter, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob
@@ -19,7 +20,7 @@ from pgsluice.prepare import Prepared, Servers, jobs_of, prepared
 from pgsluice.retry import translated
 from pgsluice.session import Endpoint, Query
 from pgsluice.slices import copy_in, copy_out
-from pgsluice.steps import merge, staging, state, watermark
+from pgsluice.steps import staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.version import __version__
 from pgsluice.work import Work
@@ -138,40 +139,40 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         listed.append(("sweep (source)", copy_out(plan.sweep)))
         listed.append(("sweep (target)", copy_in(plan.sweep, present)))
     if not plan.key_is_proven:
-        listed.append(("gate (target)", merge.fault_sql(plan, table)))
+        listed.append(("gate (target)", changes.fault_sql(plan, table)))
     if plan.creation:
         listed += _creating(plan, plan.creation, table)
     else:
-        listed.append(("lock (target)", merge.lock_sql(plan)))
+        listed.append(("lock (target)", changes.lock_sql(plan)))
         listed += _appending(plan, table) if plan.job.mode is Mode.APPEND else _merging(plan, table, present)
     if plan.reading.cursor:
         listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
     return tuple((step, statement.as_string(None)) for step, statement in listed)
 
 
-def _creating(plan: SyncPlan, creation: Creation, table: StagingTable) -> Iterator[tuple[str, Query]]:
+def _creating(plan: SyncPlan, wanted: Creation, table: StagingTable) -> Iterator[tuple[str, Query]]:
     for statement in (
-        *merge.schemas_sql(plan, creation),
-        *map(merge.enum_sql, creation.enums),
-        merge.table_sql(plan, creation),
+        *creation.schemas_sql(plan, wanted),
+        *map(creation.enum_sql, wanted.enums),
+        creation.table_sql(plan, wanted),
     ):
         yield "create (target)", statement
-    yield "merge (target)", merge.insert_sql(plan, table, creation)
-    for statement in merge.keys_sql(plan, creation):
+    yield "merge (target)", creation.insert_sql(plan, table, wanted)
+    for statement in creation.keys_sql(plan, wanted):
         yield "create (target)", statement
 
 
 def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query]]:
     if plan.reading.starts_over:
-        yield "delete guard (target)", merge.scope_sql(plan)
-        yield "delete (target)", merge.clear_sql(plan)
-    yield "merge (target)", merge.append_sql(plan, table)
+        yield "delete guard (target)", changes.scope_sql(plan)
+        yield "delete (target)", changes.clear_sql(plan)
+    yield "merge (target)", changes.append_sql(plan, table)
 
 
 def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iterator[tuple[str, Query]]:
     if plan.deletes:
-        yield "delete guard (target)", merge.guard_sql(plan, present)
-        yield "delete (target)", merge.delete_sql(plan, present)
-    yield "merge (target)", merge.merge_sql(plan, table)
+        yield "delete guard (target)", changes.guard_sql(plan, present)
+        yield "delete (target)", changes.delete_sql(plan, present)
+    yield "merge (target)", changes.merge_sql(plan, table)
     if plan.mark and plan.sweep:
-        yield "revive (target)", merge.revive_sql(plan, plan.mark, present)
+        yield "revive (target)", changes.revive_sql(plan, plan.mark, present)

@@ -149,8 +149,12 @@ def is_empty(session: Session, table: TableInfo) -> bool:
 
 
 def horizon(session: Session) -> Horizon:
-    """Say what open transactions can still commit; read before the snapshot. One round trip."""
-    bound, prepared, blind, permitted = session.row(sqltext.load("horizon"))
+    """Say what open transactions can still commit; asked before the snapshot. Two round trips.
+
+    Prepared transactions come second: one that is prepared in between is seen by both looks, not by none.
+    """
+    bound, blind, permitted = session.row(sqltext.load("horizon"))
+    (prepared,) = session.row(sqltext.load("prepared"))
     if prepared:
         return Horizon(None, f"{prepared} prepared transactions are open on the source", permitted)
     if blind:

@@ -2,7 +2,6 @@
 -- start of its transaction. Sessions that begin while this looks are later than five seconds ago; the second less is
 -- for columns that round their stamps.
 SELECT least(min(a.xact_start) - interval '1 second', clock_timestamp() - interval '5 seconds')::text,
-       (SELECT count(*) FROM pg_prepared_xacts p WHERE p.database = current_database()),
        count(*) FILTER (WHERE a.state = 'disabled'),
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
   FROM pg_stat_activity a

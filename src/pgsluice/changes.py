@@ -1,0 +1,192 @@
+"""Pure: what changes an existing target, as SQL: lock, guard, delete, mark, append, merge."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from pgsluice import sqltext
+from pgsluice.job import QuerySource
+from pgsluice.model import StagingTable
+from pgsluice.plan import SyncPlan
+
+#: The staging table's alias: a user's condition can't mean it by accident.
+_STAGED = "pgsluice_staged"
+_NAMED_KEYS = 5
+#: Readers go on, writers wait: other people's writes between the look and the merge left wrong rows after a success.
+TARGET_LOCK = "SHARE ROW EXCLUSIVE"
+
+
+def alias(plan: SyncPlan) -> str:
+    """Return the target's alias: the source's name, so that a condition may qualify its columns with it."""
+    return "query" if isinstance(plan.job.source, QuerySource) else plan.job.source.name
+
+
+def _staged(plan: SyncPlan) -> str:
+    """Return the staging table's alias, which no table may share."""
+    return _STAGED if alias(plan) != _STAGED else f"{_STAGED}_rows"
+
+
+def target_relation(plan: SyncPlan) -> sql.Composed:
+    """Return the target as it stands behind FROM."""
+    return sql.SQL("{} AS {}").format(_name(plan), sql.Identifier(alias(plan)))
+
+
+def _name(plan: SyncPlan) -> sql.SQL | sql.Composed:
+    name = sqltext.table(plan.job.target)
+    is_plain = plan.facts.target_table is None or plan.facts.target_table.relkind == "r"
+    return sql.SQL("ONLY {}").format(name) if is_plain else name
+
+
+def _match(plan: SyncPlan) -> sql.Composed:
+    return sqltext.key_match(plan.key.columns, plan.key.operators, alias(plan), _staged(plan))
+
+
+def lock_sql(plan: SyncPlan) -> sql.Composed:
+    """Return the LOCK that keeps other writers out between the look and the merge."""
+    return sql.SQL("LOCK TABLE {} IN {} MODE").format(sqltext.table(plan.job.target), sqltext.verbatim(TARGET_LOCK))
+
+
+def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+    """Return the query that counts the target's rows in scope and, among them, those no longer on the source.
+
+    Args:
+        plan: of the job.
+        present: staged, with the key of every row that the source has in scope.
+    """
+    return sql.SQL(
+        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {staged}.{key} IS NULL)\n"
+        "FROM (SELECT * FROM {target} WHERE {where}) AS {alias}\n"
+        "LEFT JOIN {present} AS {staged} ON {match}"
+    ).format(
+        staged=sql.Identifier(_staged(plan)),
+        key=sql.Identifier(plan.key.columns[0]),
+        target=target_relation(plan),
+        where=_in_scope(plan),
+        alias=sql.Identifier(alias(plan)),
+        present=sqltext.table(present.ref),
+        match=_match(plan),
+    )
+
+
+def _in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
+    """Return the condition for rows of the target that may be deleted: in scope, and not marked already."""
+    scope = sqltext.condition(plan.job.where)
+    return sql.SQL("{} AND NOT {}").format(scope, _marked(plan, plan.mark)) if plan.mark else scope
+
+
+def _marked(plan: SyncPlan, mark: str) -> sql.Composed:
+    test = "({} IS TRUE)" if _mark_is_boolean(plan, mark) else "({} IS NOT NULL)"
+    return sql.SQL(test).format(sql.Identifier(alias(plan), mark))
+
+
+def _mark_is_boolean(plan: SyncPlan, mark: str) -> bool:
+    column = plan.facts.target_table.column(mark) if plan.facts.target_table else None
+    return column is not None and column.type == "boolean"
+
+
+def _unmarked(plan: SyncPlan, mark: str) -> sql.SQL:
+    return sql.SQL("FALSE") if _mark_is_boolean(plan, mark) else sql.SQL("NULL")
+
+
+def delete_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+    """Return what deletes, or marks as deleted, the rows in scope that are no longer on the source."""
+    gone = sql.SQL("{}\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        _in_scope(plan), sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
+    )
+    if plan.mark is None:
+        return sql.SQL("DELETE FROM {} WHERE {}").format(target_relation(plan), gone)
+    now = sql.SQL("TRUE") if _mark_is_boolean(plan, plan.mark) else sql.SQL("pg_catalog.now()")
+    return sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(target_relation(plan), sql.Identifier(plan.mark), now, gone)
+
+
+def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:
+    """Return what takes the mark off rows that the source has again."""
+    return sql.SQL("UPDATE {} SET {} = {} WHERE {}\nAND EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        target_relation(plan),
+        sql.Identifier(mark),
+        _unmarked(plan, mark),
+        _marked(plan, mark),
+        sqltext.table(present.ref),
+        sql.Identifier(_staged(plan)),
+        _match(plan),
+    )
+
+
+def scope_sql(plan: SyncPlan) -> sql.Composed:
+    """Return the query that counts what starting over would replace."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(
+        target_relation(plan), sqltext.condition(plan.job.where)
+    )
+
+
+def clear_sql(plan: SyncPlan) -> sql.Composed:
+    """Return what empties the target's rows in scope; not TRUNCATE, which older snapshots would see as empty."""
+    return sql.SQL("DELETE FROM {} WHERE {}").format(target_relation(plan), sqltext.condition(plan.job.where))
+
+
+def append_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return the INSERT of mode append."""
+    return sql.SQL("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {}").format(
+        sqltext.table(plan.job.target), sqltext.table(staging.ref), names=sqltext.names(plan.names)
+    )
+
+
+def merge_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return the MERGE.
+
+    Rows are compared by image: 1.0 and 1.00, '1 mon' and '30 days' are "not distinct", and json has no equality at
+    all. https://www.postgresql.org/docs/current/functions-comparisons.html#COMPOSITE-TYPE-COMPARISON
+    """
+    return sql.SQL(
+        "MERGE INTO {relation} USING {staging} AS {staged} ON {match}\n{update}"
+        "WHEN NOT MATCHED THEN INSERT ({names}) OVERRIDING SYSTEM VALUE VALUES ({values})"
+    ).format(
+        relation=target_relation(plan),
+        staging=sqltext.table(staging.ref),
+        staged=sql.Identifier(_staged(plan)),
+        match=_match(plan),
+        update=_update(plan),
+        names=_listed(plan, sqltext.names(plan.names), sql.Identifier(plan.mark or "")),
+        values=_listed(plan, sqltext.names(plan.names, _staged(plan)), _unmarked(plan, plan.mark or "")),
+    )
+
+
+def _listed(plan: SyncPlan, items: sql.Composed, mark: sql.Composable) -> sql.Composed:
+    return sql.SQL("{}, {}").format(items, mark) if plan.mark else items
+
+
+def _update(plan: SyncPlan) -> sql.Composed | sql.SQL:
+    """Return the branch for rows that differ by image, or that come back after they were marked as deleted."""
+    differs = sql.SQL("pg_catalog.record_image_ne(ROW({}), ROW({}))").format(
+        sqltext.names(plan.updatable, alias(plan)), sqltext.names(plan.updatable, _staged(plan))
+    )
+    tests = [differs] if plan.updatable else []
+    changes = [
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier(_staged(plan), name)) for name in plan.updatable
+    ]
+    if plan.mark:
+        tests.append(_marked(plan, plan.mark))
+        changes.append(sql.SQL("{} = {}").format(sql.Identifier(plan.mark), _unmarked(plan, plan.mark)))
+    if not tests:
+        return sql.SQL("")
+    test = sql.SQL(" OR ").join(tests)
+    return sql.SQL("WHEN MATCHED AND {} THEN UPDATE SET {}\n").format(
+        sql.SQL("({})").format(test) if len(tests) > 1 else test, sql.SQL(", ").join(changes)
+    )
+
+
+def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return the query for keys that are NULL or stand twice in staging, up to five, as text."""
+    columns = sqltext.names(plan.key.columns)
+    some_null = sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(name)) for name in plan.key.columns)
+    key = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in plan.key.columns)
+    return sql.SQL(
+        "SELECT ARRAY[{key}], pg_catalog.bool_or({some_null}), pg_catalog.count(*) FROM {staging}"
+        " GROUP BY {columns} HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or({some_null}) LIMIT {limit}"
+    ).format(
+        key=key,
+        some_null=some_null,
+        staging=sqltext.table(staging.ref),
+        columns=columns,
+        limit=sql.Literal(_NAMED_KEYS),
+    )
