@@ -19,7 +19,7 @@ from pgsluice.facts import Column
 from pgsluice.job import CopyFormat, Lane, TableRef
 from pgsluice.model import StagedData, StagingTable
 from pgsluice.plan import CopyPlan
-from pgsluice.prepare import Servers
+from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Session
 from pgsluice.slices import relay_slice
 from pgsluice.snapshot import Snapshot

@@ -13,7 +13,7 @@ from pgsluice import locks
 from pgsluice.errors import CommitUnknownError, PgsluiceError
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
-from pgsluice.prepare import Servers
+from pgsluice.servers import Servers
 from pgsluice.steps import audit, merge, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 

@@ -8,14 +8,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice import fidelity
+from pgsluice import fidelity, keys
 from pgsluice.errors import PlanError
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
 from pgsluice.job import (
     CopyFormat,
     DeletePolicy,
     Lane,
-    Mode,
     Options,
     QuerySource,
     StagingKind,
@@ -172,7 +171,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     """
     source, target = facts.source_table, facts.target_table
     columns = _columns(source, target, facts.missing)
-    key, key_reason = _key(job, source, target, columns)
+    key, key_reason = keys.choose(job, source, target, columns)
     reading = decide(job, facts, options, columns)
     refusals = (*every_refusal(job, facts, options, columns, key), *reading.refusals)
     if refusals or key is None:
@@ -188,7 +187,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         sweep=_sweep(job, facts, columns, key, options, reading),
         key=key,
         key_reason=key_reason,
-        key_is_proven=_is_proven(key, source, columns),
+        key_is_proven=keys.is_proven(key, source, columns),
         updatable=tuple(column.name for column in columns if column.identity != "a" or target is None),
         staging=staging,
         staging_reason=staging_reason,
@@ -242,8 +241,8 @@ def _sweep(  # noqa: PLR0913, PLR0917 - all that it depends on
     """Return how the keys travel; where every row is read, staging has them already."""
     if job.deletion.policy is DeletePolicy.KEEP or reading.is_complete:
         return None
-    keys = tuple(column for column in columns if column.name in key.columns)
-    return make_copy(job.source, job.where, facts, keys, options)
+    named = tuple(column for column in columns if column.name in key.columns)
+    return make_copy(job.source, job.where, facts, named, options)
 
 
 def job_id(job: SyncJob, server: ServerInfo) -> str:
@@ -278,71 +277,6 @@ def _staged(column: Column, missing: frozenset[str]) -> Column:
     array = "[]" if column.type.endswith("[]") else ""
     return dataclasses.replace(
         column, type=f"text{array}", leaf="text", kind="b", enum=None, equality=("pg_catalog", "=")
-    )
-
-
-# --- key -------------------------------------------------------------------------------------------------------------
-
-
-_NO_KEY = Key("", (), (), primary=False, not_null=True)
-
-
-def _key(
-    job: SyncJob, source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
-) -> tuple[Key | None, str]:
-    """Choose the key: given, the source's primary key, a NOT NULL unique index of it, or one of the target's."""
-    if job.mode is Mode.APPEND:
-        return _NO_KEY, "rows are not told apart"
-    if job.key:
-        return _given_key(job.key, source, target, columns), "as given"
-    names = {column.name for column in columns}
-    for table, side in ((source, "source"), (target, "target")):
-        for key in table.keys if table else ():
-            if key.not_null and names.issuperset(key.columns):
-                what = "primary key" if key.primary else f"unique index {key.name}"
-                return _with_equality_of(target, key), f"{what} of the {side}"
-    return None, ""
-
-
-def _with_equality_of(target: TableInfo | None, key: Key) -> Key:
-    """Return `key` with the equality of the target's own index over the same columns, where it has one."""
-    theirs = _index_over(target, key.columns)
-    if theirs is None:
-        return key
-    operators = dict(zip(theirs.columns, theirs.operators, strict=True))
-    return Key(key.name, key.columns, tuple(operators[name] for name in key.columns), key.primary, key.not_null)
-
-
-def _given_key(
-    names: tuple[str, ...], source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
-) -> Key | None:
-    known = {column.name: column for column in columns}
-    names = tuple(dict.fromkeys(names))
-    if not known.keys() >= set(names):
-        return None
-    index = _index_over(target, names) or _index_over(source, names)
-    operators = dict(zip(index.columns, index.operators, strict=True)) if index else {}
-    equality = tuple(operators.get(name, known[name].equality) for name in names)
-    return Key(index.name if index else "", names, equality, bool(index and index.primary), not_null=True)
-
-
-def _index_over(table: TableInfo | None, names: tuple[str, ...]) -> Key | None:
-    return next((key for key in table.keys if set(key.columns) == set(names)), None) if table else None
-
-
-def _is_proven(key: Key, source: TableInfo, columns: tuple[Column, ...]) -> bool:
-    """Tell whether the source's index already forbids NULL and duplicates, under the very same types."""
-    if not key.columns:  # nothing is merged by it
-        return True
-    index = _index_over(source, key.columns)
-    if index is None or not index.not_null or source.relkind not in TABLES:
-        return False
-    mine = {column.name: column for column in columns}
-    return all(
-        (theirs := source.column(name)) is not None
-        and theirs.type == mine[name].type
-        and theirs.collation == mine[name].collation
-        for name in key.columns
     )
 
 
@@ -425,7 +359,7 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
         for column in source.columns:
             if target.column(column.name) is None and not column.generated:
                 yield f"column {column.name} exists on the source only and is not copied"
-        if key.columns and _index_over(target, key.columns) is None:
+        if key.columns and keys.index_over(target, key.columns) is None:
             yield (
                 f"no unique index of {target.ref} covers the key ({', '.join(key.columns)}):"
                 " the merge is slower, and other writers can add duplicates"

@@ -30,7 +30,7 @@ def every_refusal(
     """
     yield from _server_refusals(facts)
     yield from _table_refusals(facts, job, options)
-    yield from _column_refusals(facts, columns)
+    yield from _column_refusals(job, facts, columns)
     yield from _key_refusals(job, facts, columns, key)
     yield from _mark_refusals(job, facts)
     yield from _travel_refusals(facts, options)
@@ -134,7 +134,7 @@ def _control_refusals(facts: Facts) -> Iterator[str]:
         )
 
 
-def _column_refusals(facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]:
+def _column_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]:
     source, target = facts.source_table, facts.target_table
     if not columns:
         yield f"The source's {source.ref} and the target's {target.ref if target else source.ref} share no column."
@@ -144,7 +144,7 @@ def _column_refusals(facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]
     for column in target.columns:
         theirs = source.column(column.name)
         if theirs is None:
-            if column.not_null and not (column.default or column.identity or column.generated):
+            if column.not_null and not _fills_itself(column) and column.name != job.deletion.column:
                 yield (
                     f"Column {column.name} of {target.ref} is NOT NULL without a default and the source lacks it:"
                     " give it a default, or drop NOT NULL."

@@ -16,8 +16,9 @@ from pgsluice.events import Emitter, RunFinished, RunStarted, Sink, TableFinishe
 from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob
 from pgsluice.model import Report, StagingTable, TableReport
 from pgsluice.plan import Creation, SyncPlan
-from pgsluice.prepare import Prepared, Servers, jobs_of, prepared
+from pgsluice.prepare import Prepared, jobs_of, prepared
 from pgsluice.retry import translated
+from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Query
 from pgsluice.slices import copy_in, copy_out
 from pgsluice.steps import staging, state, watermark

@@ -11,7 +11,7 @@ from pgsluice import sqltext
 from pgsluice.job import Lane
 from pgsluice.model import StagedData, StagingTable
 from pgsluice.plan import CopyPlan
-from pgsluice.prepare import Servers
+from pgsluice.servers import Servers
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, relay, watch
 

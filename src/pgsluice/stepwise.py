@@ -16,9 +16,10 @@ from pgsluice.facts import Column, Facts, Progress, TableInfo
 from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan, job_id, make_copy, make_plan
-from pgsluice.prepare import LOCKABLE, Servers
+from pgsluice.prepare import LOCKABLE
 from pgsluice.retry import translated
 from pgsluice.run import new_run_id
+from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Session
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import snapshot

@@ -17,8 +17,8 @@ from pgsluice.events import Emitter, RelayProgress, StepFinished, StepStarted, W
 from pgsluice.job import Mode, StagingKind, SyncJob
 from pgsluice.model import MergeResult, Reached, StagingTable, TableReport
 from pgsluice.plan import CopyPlan, SyncPlan
-from pgsluice.prepare import Servers
 from pgsluice.retry import step_error, translated
+from pgsluice.servers import Servers
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, merge, staging, state, watermark

@@ -1,0 +1,79 @@
+"""Pure: what tells a table's rows apart, and by which equality."""
+
+from __future__ import annotations
+
+from pgsluice.facts import TABLES, Column, Key, TableInfo
+from pgsluice.job import Mode, SyncJob
+
+#: Of mode append, which merges by none.
+NO_KEY = Key("", (), (), primary=False, not_null=True)
+
+
+def choose(
+    job: SyncJob, source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
+) -> tuple[Key | None, str]:
+    """Choose the key: given, the source's primary key, a NOT NULL unique index of it, or one of the target's.
+
+    Args:
+        job: may name one.
+        source: as its catalog describes it.
+        target: the same, or None where it does not exist.
+        columns: what is copied.
+
+    Returns:
+        The key and where it comes from, or None where nothing tells rows apart.
+    """
+    if job.mode is Mode.APPEND:
+        return NO_KEY, "rows are not told apart"
+    if job.key:
+        return _given_key(job.key, source, target, columns), "as given"
+    names = {column.name for column in columns}
+    for table, side in ((source, "source"), (target, "target")):
+        for key in table.keys if table else ():
+            if key.not_null and names.issuperset(key.columns):
+                what = "primary key" if key.primary else f"unique index {key.name}"
+                return _with_equality_of(target, key), f"{what} of the {side}"
+    return None, ""
+
+
+def _with_equality_of(target: TableInfo | None, key: Key) -> Key:
+    """Return `key` with the equality of the target's own index over the same columns, where it has one."""
+    theirs = index_over(target, key.columns)
+    if theirs is None:
+        return key
+    operators = dict(zip(theirs.columns, theirs.operators, strict=True))
+    return Key(key.name, key.columns, tuple(operators[name] for name in key.columns), key.primary, key.not_null)
+
+
+def _given_key(
+    names: tuple[str, ...], source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
+) -> Key | None:
+    known = {column.name: column for column in columns}
+    names = tuple(dict.fromkeys(names))
+    if not known.keys() >= set(names):
+        return None
+    index = index_over(target, names) or index_over(source, names)
+    operators = dict(zip(index.columns, index.operators, strict=True)) if index else {}
+    equality = tuple(operators.get(name, known[name].equality) for name in names)
+    return Key(index.name if index else "", names, equality, bool(index and index.primary), not_null=True)
+
+
+def index_over(table: TableInfo | None, names: tuple[str, ...]) -> Key | None:
+    """Return the table's unique index over exactly these columns, in whatever order, or None."""
+    return next((key for key in table.keys if set(key.columns) == set(names)), None) if table else None
+
+
+def is_proven(key: Key, source: TableInfo, columns: tuple[Column, ...]) -> bool:
+    """Tell whether the source's index already forbids NULL and duplicates, under the very same types."""
+    if not key.columns:  # nothing is merged by it
+        return True
+    index = index_over(source, key.columns)
+    if index is None or not index.not_null or source.relkind not in TABLES:
+        return False
+    mine = {column.name: column for column in columns}
+    return all(
+        (theirs := source.column(name)) is not None
+        and theirs.type == mine[name].type
+        and theirs.collation == mine[name].collation
+        for name in key.columns
+    )
