@@ -51,6 +51,7 @@ CURSOR_TYPES = {
         CursorType("yyyymmdd", _INTEGERS | _TEXTS, "interval", is_time=True),
     )
 }
+_HINT = f"Cursors are {', '.join(CURSOR_TYPES)}."
 _YYYYMMDD = "^[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])$"
 
 
@@ -143,12 +144,12 @@ def fit(table: TableInfo, field: str, named: str | None) -> Cursor:
         )
     if named is None:
         fits = (kind.name for kind in CURSOR_TYPES.values() if column.base in kind.columns)
-        named = next(fits, "") if not column.type.endswith("[]") else ""
+        named = None if column.type.endswith("[]") else next(fits, None)
+        if named is None:
+            raise CursorError(f"column {field} of {table.ref} is {column.type}, which can't be a cursor", hint=_HINT)
     kind = CURSOR_TYPES.get(named)
     if kind is None:
-        raise UsageError(
-            f"{named or column.type!r} is no type of cursor for {field}", hint=f"Use one of {', '.join(CURSOR_TYPES)}."
-        )
+        raise UsageError(f"{named!r} is no type of cursor for {field}", hint=_HINT)
     if column.base not in kind.columns or column.type.endswith("[]"):
         raise CursorError(f"column {field} of {table.ref} is {column.type}, which is not read as {kind.name}")
     return Cursor(field, column.base, kind, column.type)

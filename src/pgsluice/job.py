@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from pgsluice.errors import TableNameError, UsageError
 
+#: A semicolon with nothing but blanks and comments behind it.
+_CLOSING = re.compile(r";(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*$")
 _NAME_PART = re.compile(r'"(?:[^"]|"")+"|[^".]+')
 
 
@@ -46,8 +48,8 @@ class TableRef:
         return cls(schema, name)
 
     def __str__(self) -> str:
-        """Return the name so that `parse` reads it back."""
-        return f"{_quoted(self.schema)}.{_quoted(self.name)}"
+        """Return the name so that `parse` reads it back; a query's, which has no schema, as it is."""
+        return f"{_quoted(self.schema)}.{_quoted(self.name)}" if self.schema else self.name
 
 
 def _unquoted(part: str) -> str:
@@ -68,8 +70,10 @@ class QuerySource:
 
     @classmethod
     def parse(cls, text: str) -> QuerySource:
-        """Take a SELECT as a user writes it; one closing semicolon is left off."""
-        return cls(text.strip().removesuffix(";").rstrip())
+        """Take a SELECT as a user writes it; a closing semicolon is left off, with the comments behind it."""
+        text = text.strip()
+        closing = _CLOSING.search(text)
+        return cls(text[: closing.start()].rstrip() if closing and "'" not in closing.group() else text)
 
     def __str__(self) -> str:
         """Return the name that reports show."""
@@ -347,17 +351,17 @@ class Treatment:
                 "mode incremental needs a cursor column", hint="Name it with --cursor; mode xmin needs none."
             )
         given = {
-            "cursor": self.cursor,
-            "cursor type": self.cursor_type,
-            "policy for late rows": self.late_rows != LateRows(),
-            "late-within": self.late_within,
-            "since": self.since,
+            "a cursor": self.cursor,
+            "a cursor type": self.cursor_type,
+            "a policy for late rows": self.late_rows != LateRows(),
+            "a span for late rows": self.late_within,
+            "a value to read from (since)": self.since,
         }
         for name, value in given.items():
             if value and mode is not Mode.INCREMENTAL:
-                raise UsageError(f"a {name} belongs to mode incremental, not to {mode}")
+                raise UsageError(f"{name} belongs to mode incremental, not to {mode}")
         if self.late_within and self.late_rows.policy not in {LatePolicy.AUTO, LatePolicy.SCAN}:
-            raise UsageError(f"late-within limits the scan for late rows; there is none with {self.late_rows}")
+            raise UsageError(f"a span for late rows limits their scan, and {self.late_rows} does none")
         if mode is Mode.APPEND and self.deletion.policy is not DeletePolicy.KEEP:
             raise UsageError("mode append knows no key, so it can't tell which rows are gone", hint="Use incremental.")
         if mode is Mode.APPEND and self.key:

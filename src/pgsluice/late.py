@@ -129,15 +129,21 @@ def _choices(
 
 
 def _costs(facts: Facts, cursor: Cursor) -> dict[LatePolicy, str]:
-    source = facts.source_table
-    index = _index(facts)
-    way = f"by index {index}" if index else f"no index begins with {cursor.name}, so all is read anyway"
+    source, way = facts.source_table, _way(facts, cursor)
     return {
         LatePolicy.SCAN: f"reads {size(source.heap_bytes)} of heap a run, transfers only new and late rows",
         LatePolicy.HORIZON: f"reads on from a watermark that no open transaction can undercut ({way})",
         LatePolicy.OVERLAP: f"reads again what you vouch for ({way}); misses what commits later than that",
         LatePolicy.TRUST: f"reads on from the watermark ({way}); misses every row that commits late",
     }
+
+
+def _way(facts: Facts, cursor: Cursor) -> str:
+    """Say how the source finds rows from a value of the cursor on."""
+    if facts.source_table.relkind not in TABLES | {"m"}:
+        return f"at the cost of {_kind(facts.source_table)}"
+    index = _index(facts)
+    return f"by index {index}" if index else f"no index begins with {cursor.name}, so all is read anyway"
 
 
 def _index(facts: Facts) -> str | None:

@@ -132,7 +132,7 @@ def _refusing(refused: dict[SyncJob, PgsluiceError], job: SyncJob) -> Iterator[N
     try:
         yield
     except PgsluiceError as error:
-        error.table = str(job.target)
+        error.table, error.step = str(job.target), error.step or "plan"
         refused[job] = error
     except psycopg.Error as error:
         refused[job] = step_error(error, "plan", str(job.target))

@@ -176,8 +176,8 @@ def _not_again(facts: Facts, progress: Progress) -> str:
 def _waiting(moment: Moment) -> Iterator[str]:
     if moment.running:
         yield (
-            f"{moment.running} transactions are open on the source and hold the window back: rows of transaction"
-            f" {moment.xmin} and later ones wait for the next run"
+            f"transactions open on the source: {moment.running}; rows of the oldest, {moment.xmin}, and of later ones"
+            " wait for the next run"
         )
 
 
@@ -208,8 +208,8 @@ def _all(reading: Reading, over: _Over | None, options: Options) -> Reading:
     if over and over.is_loss and options.on_lost_state is OnLostState.FAIL:
         return _refused(
             reading,
-            f"The stored position is lost: {reason}. Read everything again with --on-lost-state reread,"
-            " or start over with --full-refresh.",
+            f"Everything would be read again: {reason}. Allow it with --on-lost-state reread, or start over with"
+            " --full-refresh.",
         )
     notes = (f"everything is read again: {reason}",) if over and over.is_loss else ()
     return replace(reading, reason=f"every row: {reason}", notes=(*reading.notes, *notes))
@@ -310,7 +310,12 @@ def _restamped(facts: Facts, state: JobState) -> str:
 
 
 def _read_columns(facts: Facts) -> dict[str, tuple[int, str]]:
-    return {column.name: (column.number, column.type) for column in facts.source_table.columns}
+    """Return what a row's values depend on beside the row: a label that is renamed changes all, and stamps none."""
+    return {column.name: (column.number, _meaning(column)) for column in facts.source_table.columns}
+
+
+def _meaning(column: Column) -> str:
+    return f"{column.type} {', '.join(map(repr, column.enum[2]))}" if column.enum else column.type
 
 
 def remembered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgsluice.job import Mode
 from pgsluice.model import Report, TableReport
 from pgsluice.units import size
 
@@ -27,7 +28,7 @@ def _table_lines(report: TableReport) -> Iterator[str]:
             f"  inserted {report.inserted:,}, updated {report.updated:,}, unchanged {report.unchanged:,},"
             f" deleted {report.deleted:,}{created}"
         )
-        if report.reading:
+        if report.reading and Mode(report.mode).reads_on:
             yield f"  read {report.reading}"
         yield f"  relayed {report.staging_count:,} rows, {size(report.bytes)}"
         yield from _reached(report)
@@ -47,7 +48,8 @@ def _table_lines(report: TableReport) -> Iterator[str]:
 def _reached(report: TableReport) -> Iterator[str]:
     """Say how far a job that reads on has come."""
     if report.late_rows:
-        yield f"  watermark {report.watermark or 'none'}; late rows by {report.late_rows}: {report.late:,} found"
+        found = f", {report.late:,} found" if report.late else ""
+        yield f"  watermark {report.watermark or 'none'}; late rows: {report.late_rows}{found}"
     if report.keys_swept >= 0:
         yield f"  swept {report.keys_swept:,} keys"
 

@@ -39,5 +39,6 @@ def _as_text(run: state.RunRow) -> str:
     for table in run.tables:
         counts = ", ".join(f"{name} {table[name]:,}" for name in ("inserted", "updated", "unchanged", "deleted"))
         outcome = counts if table["status"] == "done" else f"{table['step']}: {table['error']}"
-        lines.append(f"  {table['target']}  {table['status']}  {outcome}  {table['seconds']:.2f} s")
+        reached = f"  watermark {table['watermark']}" if table.get("watermark") else ""
+        lines.append(f"  {table['target']}  {table['status']}  {outcome}  {table['seconds']:.2f} s{reached}")
     return "\n".join(lines)

@@ -200,11 +200,11 @@ def notes(plan: SyncPlan, reached: Reached) -> Iterator[str]:
     if (cursor := plan.reading.cursor) is None:
         return
     if reached.nulls:
-        yield f"{reached.nulls} rows have no {cursor.name}: they are copied again in each run"
+        yield f"rows without {cursor.name}: {reached.nulls}, copied again in each run"
     if reached.future:
         yield (
-            f"{reached.future} rows have a {cursor.name} that is no watermark yet, in the future or infinite:"
-            " they are copied again in each run until it is"
+            f"rows whose {cursor.name} is no watermark yet, in the future or infinite: {reached.future}, copied again"
+            " in each run until it is"
         )
     if plan.reading.is_held and plan.reading.moves and _hold(plan) is None:
         horizon = plan.facts.progress.horizon
