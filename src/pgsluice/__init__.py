@@ -2,18 +2,9 @@
 
 from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
 from pgsluice.errors import PgsluiceError
-from pgsluice.job import (
-    Deletes,
-    Lane,
-    LateRows,
-    MaxDelete,
-    Mode,
-    NullCursors,
-    OnLostState,
-    Options,
-    StagingKind,
-)
+from pgsluice.job import Lane, Mode, Options, StagingKind
 from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
+from pgsluice.policies import Deletes, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.version import __version__
 
 __all__ = [

@@ -13,21 +13,9 @@ from typing import Self
 from pgsluice.errors import UsageError
 from pgsluice.events import Emitter, Sink
 from pgsluice.facts import TableInfo
-from pgsluice.job import (
-    Deletes,
-    Lane,
-    LatePolicy,
-    LateRows,
-    MaxDelete,
-    Mode,
-    Options,
-    QuerySource,
-    SyncJob,
-    TableRef,
-    Treatment,
-    requested,
-)
+from pgsluice.job import Lane, Mode, Options, QuerySource, SyncJob, TableRef, Treatment, requested
 from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
+from pgsluice.policies import Deletes, LatePolicy, LateRows, MaxDelete
 from pgsluice.run import Run, new_run_id
 from pgsluice.session import Dsn, Endpoint
 from pgsluice.steps import relay, staging

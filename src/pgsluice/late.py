@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pgsluice import sqltext
 from pgsluice.cursors import Cursor
 from pgsluice.facts import TABLES, Facts, TableInfo
-from pgsluice.job import LatePolicy, LateRows, Options, Treatment
+from pgsluice.job import Options, Treatment
+from pgsluice.policies import LatePolicy, LateRows
 from pgsluice.units import size
 
 #: Never before their transaction began. Not so statement_timestamp(): in a procedure that commits on its way it is

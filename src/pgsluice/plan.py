@@ -11,16 +11,8 @@ from dataclasses import dataclass
 from pgsluice import fidelity, keys
 from pgsluice.errors import PlanError
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
-from pgsluice.job import (
-    CopyFormat,
-    DeletePolicy,
-    Lane,
-    Options,
-    QuerySource,
-    StagingKind,
-    SyncJob,
-    TableRef,
-)
+from pgsluice.job import CopyFormat, Lane, Options, QuerySource, StagingKind, SyncJob, TableRef
+from pgsluice.policies import DeletePolicy
 from pgsluice.reading import Reading, decide
 from pgsluice.refusals import every_refusal
 from pgsluice.windows import Window

@@ -25,8 +25,9 @@ from pgsluice.facts import (
     Stamps,
     TableInfo,
 )
-from pgsluice.job import LatePolicy, Mode, Options, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
 from pgsluice.plan import SyncPlan, job_id, make_plan, same_job
+from pgsluice.policies import LatePolicy
 from pgsluice.reading import lag
 from pgsluice.retry import step_error
 from pgsluice.servers import Servers

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pgsluice import late
 from pgsluice.cursors import Cursor, fit
 from pgsluice.facts import Column, Facts, JobState, Moment, Progress, SeenLeaf
-from pgsluice.job import DeletePolicy, LatePolicy, LateRows, Mode, OnLostState, Options, SyncJob
+from pgsluice.job import Mode, Options, SyncJob
+from pgsluice.policies import DeletePolicy, LatePolicy, LateRows, OnLostState
 from pgsluice.units import size
 from pgsluice.windows import Window
 

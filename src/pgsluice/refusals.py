@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pgsluice import fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
-from pgsluice.job import DeletePolicy, Lane, Mode, Options, StagingKind, SyncJob, TableRef
+from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
+from pgsluice.policies import DeletePolicy
 from pgsluice.sqltext import bare
 
 OLDEST_SOURCE = 14

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgsluice.errors import TableNameError, UsageError
-from pgsluice.job import MaxDelete, Mode, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.job import Mode, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.policies import MaxDelete
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 

@@ -13,22 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgsluice.cursors import CURSOR_TYPES
 from pgsluice.errors import UsageError
-from pgsluice.job import (
-    Deletes,
-    Lane,
-    LatePolicy,
-    LateRows,
-    MaxDelete,
-    Mode,
-    NullCursors,
-    OnLostState,
-    Options,
-    Selection,
-    StagingKind,
-    SyncJob,
-    Treatment,
-    requested,
-)
+from pgsluice.job import Lane, Mode, Options, Selection, StagingKind, SyncJob, Treatment, requested
+from pgsluice.policies import Deletes, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.session import Endpoint
 from pgsluice.units import bytes_of
 

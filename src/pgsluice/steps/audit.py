@@ -6,9 +6,10 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import VerifyError
-from pgsluice.job import DeletePolicy, Mode
+from pgsluice.job import Mode
 from pgsluice.model import MergeResult, StagingTable
 from pgsluice.plan import SyncPlan
+from pgsluice.policies import DeletePolicy
 from pgsluice.session import Session
 
 #: Up to this size of the target a run that reads on counts its rows.

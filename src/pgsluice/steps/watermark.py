@@ -11,9 +11,10 @@ from pgsluice import sqltext
 from pgsluice.cursors import Cursor, fit
 from pgsluice.errors import CursorError, GateError
 from pgsluice.facts import Column, Moment, TableInfo
-from pgsluice.job import NullCursors, TableRef
+from pgsluice.job import TableRef
 from pgsluice.model import Reached, StagingTable
 from pgsluice.plan import SyncPlan
+from pgsluice.policies import NullCursors
 from pgsluice.session import Session
 
 _SAMPLE_ROWS = 1000
