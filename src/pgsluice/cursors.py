@@ -117,10 +117,14 @@ class Cursor:
         if self.kind.name == "yyyymmdd":
             day = sql.SQL("pg_catalog.to_char(pg_catalog.to_date({}, 'YYYYMMDD') - {}, 'YYYYMMDD')::{}")
             return day.format(sql.Literal(value), distance, sqltext.verbatim(self.value_type))
-        wide = "bigint" if self.type in _INTEGERS else self.value_type  # smallint could not hold every difference
-        return sql.SQL("({} OPERATOR(pg_catalog.-) {})::{}").format(
-            self.literal(value), distance, sqltext.verbatim(wide)
-        )
+        if self.type in _INTEGERS:  # neither smallint nor bigint could hold every difference
+            lowest = sql.SQL("GREATEST({}::numeric - {}, -9223372036854775808)::bigint")
+            return lowest.format(sql.Literal(value), distance)
+        if self.kind.is_time:  # time begins in 4713 BC
+            earliest = sql.SQL("CASE WHEN {value} < '4000-01-01 BC' THEN '-infinity' ELSE {value} - {distance} END")
+            moved = earliest.format(value=self.literal(value), distance=distance)
+            return sql.SQL("({})::{}").format(moved, sqltext.verbatim(self.value_type))
+        return sql.SQL("({} - {})").format(self.literal(value), distance)
 
     @property
     def misfit(self) -> sql.Composed | None:

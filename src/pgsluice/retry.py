@@ -36,7 +36,8 @@ _TEMPORARY = frozenset({
     "72000",  # snapshot too old
 })  # fmt: skip
 _DEFINITE_AT_COMMIT = frozenset({"40001", "40P01", "25P02"})
-_DEFINITE_CLASSES_AT_COMMIT = frozenset({"23", "44"})
+#: What deferred constraints and triggers raise, which run before anything is committed.
+_DEFINITE_CLASSES_AT_COMMIT = frozenset({"21", "22", "23", "2F", "38", "39", "42", "44", "P0"})
 
 
 def classify(sqlstate: str | None, step: str) -> Answer:

@@ -56,8 +56,10 @@ def test_a_code_nobody_has_heard_of_has_an_answer_too(sqlstate: str, step: str) 
         ("23503", Answer.PERSON, Answer.PERSON),
         ("25P02", Answer.PERSON, Answer.PERSON),
         ("28P01", Answer.PERSON, Answer.UNKNOWN),
-        ("42P01", Answer.PERSON, Answer.UNKNOWN),
-        ("42501", Answer.PERSON, Answer.UNKNOWN),
+        ("42P01", Answer.PERSON, Answer.PERSON),  # a deferred trigger's own statement
+        ("42501", Answer.PERSON, Answer.PERSON),
+        ("P0001", Answer.PERSON, Answer.PERSON),  # a deferred trigger's RAISE
+        ("22012", Answer.PERSON, Answer.PERSON),
         ("57014", Answer.PERSON, Answer.UNKNOWN),
         ("XX000", Answer.PERSON, Answer.UNKNOWN),
     ],
