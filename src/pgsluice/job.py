@@ -173,7 +173,7 @@ class Treatment:
     key: tuple[str, ...] = ()
     cursor: str | None = None
     cursor_type: str | None = None
-    late_rows: LateRows = LateRows()
+    late_rows: LateRows = field(default_factory=LateRows)
     late_within: str | None = None
     deletes: Deletes | None = None
     since: str | None = None
