@@ -52,7 +52,11 @@ CURSOR_TYPES = {
     )
 }
 _HINT = f"Cursors are {', '.join(CURSOR_TYPES)}."
-_YYYYMMDD = "^[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])$"
+#: Every day of the calendar, and no other.
+_YYYYMMDD = (
+    "^([0-9]{4}((0[13578]|1[02])(0[1-9]|[12][0-9]|3[01])|(0[469]|11)(0[1-9]|[12][0-9]|30)|02(0[1-9]|1[0-9]|2[0-8]))"
+    "|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)0229)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +97,26 @@ class Cursor:
         """Return the column as it is compared on the source."""
         return self.collated(sql.Identifier(self.name))
 
+    def column_of(self, table: str) -> sql.Composed:
+        """Return the column as it is compared, qualified."""
+        return self.collated(sql.Identifier(table, self.name))
+
     def as_staged(self, column: Column) -> sql.Composed:
         """Return the column as it is compared in staging, where it may have a wider type."""
         name: sql.Composable = sql.Identifier(self.name)
         if column.base != self.type:
             name = sql.SQL("{}::{}").format(name, sqltext.verbatim(self.value_type))
+        if self.type == "character":  # a wider type keeps the blanks that do not count in it
+            name = sql.SQL("pg_catalog.rtrim({}::text)").format(name)
         return self.collated(name)
 
-    def highest(self, expression: sql.Composed) -> sql.Composed:
-        """Return the aggregate for the highest value; PostgreSQL has none for uuid before 18."""
+    def highest(self, expression: sql.Composed, condition: sql.Composed) -> sql.Composed:
+        """Return the aggregate for the highest value under a condition; PostgreSQL has none for uuid before 18."""
+        highest = sql.SQL("pg_catalog.max({}) FILTER (WHERE {})")
         if self.type == "uuid":
-            return sql.SQL('pg_catalog.max({}::text COLLATE pg_catalog."C")::uuid').format(expression)
-        return sql.SQL("pg_catalog.max({})").format(expression)
+            as_text = sql.SQL('{}::text COLLATE pg_catalog."C"').format(expression)
+            return sql.SQL("({})::uuid").format(highest.format(as_text, condition))
+        return highest.format(expression, condition)
 
     def at_least(self, value: str, back: str | None = None) -> sql.Composed:
         """Return ``column >= value``, or ``value - back``; ``>=``, so that ties are never lost."""
@@ -129,9 +141,13 @@ class Cursor:
     @property
     def misfit(self) -> sql.Composed | None:
         """Return the condition for values that are not of the kind, where their type does not say so itself."""
+        return self.misfit_of(sql.Identifier(self.name))
+
+    def misfit_of(self, expression: sql.Composable) -> sql.Composed | None:
+        """Return the condition under which an expression is no value of the kind, or None where its type says so."""
         if self.kind.name != "yyyymmdd":
             return None
-        return sql.SQL("{}::text OPERATOR(pg_catalog.!~) {}").format(sql.Identifier(self.name), sql.Literal(_YYYYMMDD))
+        return sql.SQL("{}::text OPERATOR(pg_catalog.!~) {}").format(expression, sql.Literal(_YYYYMMDD))
 
 
 def fit(table: TableInfo, field: str, named: str | None) -> Cursor:

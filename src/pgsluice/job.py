@@ -11,8 +11,14 @@ from typing import Any
 from pgsluice.errors import TableNameError, UsageError
 from pgsluice.policies import DeletePolicy, Deletes, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 
-#: A semicolon with nothing but blanks and comments behind it.
-_CLOSING = re.compile(r";(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*$")
+#: What SQL is made of, as far as finding the semicolon that closes a statement takes.
+_TOKEN = re.compile(
+    r"""(?P<quoted>[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+      | (?P<blank>\s+ | --[^\n]* | /\*.*?\*/)
+      | (?P<semicolon>;)
+      | .""",
+    re.DOTALL | re.VERBOSE,
+)
 _NAME_PART = re.compile(r'"(?:[^"]|"")+"|[^".]+')
 
 
@@ -72,9 +78,13 @@ class QuerySource:
     @classmethod
     def parse(cls, text: str) -> QuerySource:
         """Take a SELECT as a user writes it; a closing semicolon is left off, with the comments behind it."""
-        text = text.strip()
-        closing = _CLOSING.search(text)
-        return cls(text[: closing.start()].rstrip() if closing and "'" not in closing.group() else text)
+        closing = None
+        for token in _TOKEN.finditer(text):
+            if token["semicolon"] and closing is None:
+                closing = token.start()
+            elif not token["blank"]:
+                closing = None
+        return cls(text[:closing].strip())
 
     def __str__(self) -> str:
         """Return the name that reports show."""

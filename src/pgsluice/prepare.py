@@ -85,11 +85,16 @@ def prepared(
     described = _describe_queries(source, jobs, refused)
     tables = tuple(job.source for job in jobs if isinstance(job.source, TableRef))
     early = catalog.require(source, tables, catalog.tables(source, tables), "source")
-    for job in jobs:
+    asked = {}
+    for job in (job for job in jobs if job not in refused):
         with _refusing(refused, job):
             if hold:
                 locks.hold(control, job.target)
-            _check_condition(source, job, early)
+            info = described[job] if job in described else early[_table_of(job)]
+            _check_condition(source, job, info)
+            asked[job] = _checked(source, job, info)
+    described = {asked[job]: info for job, info in described.items() if job in asked}
+    jobs = [asked.get(job, job) for job in jobs]
     place = (catalog.server(source), catalog.server(control))
     horizon = catalog.horizon(source) if any(map(_may_lean_on_horizon, jobs)) else None
     with snapshot(source, _lockable(early)) as shared:
@@ -102,10 +107,9 @@ def prepared(
         for job in _parents_first(jobs, looked.parents):
             if job not in refused:
                 with _refusing(refused, job):
-                    asked = _checked(source, job, infos[job])
-                    progress = _progress(control, asked, looked, shared.moment, horizon, stamps.get(job))
-                    facts = _facts(control, asked, infos[job], place, looked, obstacle, progress)
-                    outcomes.append((job, _plan(control, asked, facts, options)))
+                    progress = _progress(control, job, looked, shared.moment, horizon, stamps.get(job))
+                    facts = _facts(control, job, infos[job], place, looked, obstacle, progress)
+                    outcomes.append((job, _plan(control, job, facts, options)))
             if job in refused:
                 outcomes.append((job, refused[job]))
         yield Prepared(shared, tuple(outcomes))
@@ -157,10 +161,9 @@ def _table_of(job: SyncJob) -> TableRef:
     return job.source
 
 
-def _check_condition(source: Session, job: SyncJob, early: dict[TableRef, TableInfo]) -> None:
+def _check_condition(source: Session, job: SyncJob, info: TableInfo) -> None:
     if job.where:
-        relkind = early[job.source].relkind if isinstance(job.source, TableRef) else "q"
-        catalog.check_condition(source, sqltext.relation(job.source, relkind), job.where)
+        catalog.check_condition(source, sqltext.relation(job.source, info.relkind), job.where)
 
 
 def _lockable(early: dict[TableRef, TableInfo]) -> list[TableRef]:
@@ -229,7 +232,8 @@ def _checked(source: Session, job: SyncJob, info: TableInfo) -> SyncJob:
     """
     if job.mode is not Mode.INCREMENTAL:
         return job
-    cursor = watermark.cursor_of(source, info, str(job.cursor), job.cursor_type)
+    query = job.source if isinstance(job.source, QuerySource) else None
+    cursor = watermark.cursor_of(source, info, str(job.cursor), job.cursor_type, query)
     for distance in filter(None, (job.late_rows.overlap, job.late_within)):
         watermark.check_distance(source, cursor, distance)
     if job.since is None:

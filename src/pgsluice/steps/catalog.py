@@ -251,6 +251,8 @@ def query_columns(session: Session, query: str) -> tuple[Column, ...]:
     Raises:
         UserSqlError: not one valid SELECT; repeats the server's words.
     """
+    if not query:
+        raise UserSqlError("the query is empty", hint="Give one SELECT.", step="plan")
     try:
         with session.transaction(read_only=True):
             session.as_role(session.search_path, session.time_zone)

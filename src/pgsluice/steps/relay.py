@@ -26,7 +26,7 @@ import psycopg
 from psycopg import pq, sql
 
 from pgsluice import memory, sqltext
-from pgsluice.errors import StepError, TemporaryError
+from pgsluice.errors import StepError, TemporaryError, UserSqlError
 from pgsluice.facts import Column
 from pgsluice.job import CopyFormat
 from pgsluice.model import StagingTable
@@ -206,6 +206,12 @@ class _LibpqReader:
             yield from _coalesced(pgconn)
             self.rows = _finish(pgconn)
             done = True
+        except psycopg.errors.ReadOnlySqlTransaction as error:  # on a source that is a choice of ours, not a failover
+            raise UserSqlError(
+                f"what is read from the source writes: {error.diag.message_primary}",
+                hint="Give a SELECT, or a condition, that only reads.",
+                step="relay",
+            ) from None
         finally:
             if not done and pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self._session.abandon()

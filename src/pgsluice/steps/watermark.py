@@ -11,7 +11,7 @@ from pgsluice import sqltext
 from pgsluice.cursors import Cursor, fit
 from pgsluice.errors import CursorError, GateError
 from pgsluice.facts import Column, Moment, TableInfo
-from pgsluice.job import TableRef
+from pgsluice.job import QuerySource, TableRef
 from pgsluice.model import Reached, StagingTable
 from pgsluice.plan import SyncPlan
 from pgsluice.policies import NullCursors
@@ -20,7 +20,9 @@ from pgsluice.session import Session
 _SAMPLE_ROWS = 1000
 
 
-def cursor_of(session: Session, table: TableInfo, field: str, named: str | None) -> Cursor:
+def cursor_of(
+    session: Session, table: TableInfo, field: str, named: str | None, query: QuerySource | None = None
+) -> Cursor:
     """Return the cursor of a table, its kind found from the catalog or as named.
 
     Args:
@@ -28,6 +30,7 @@ def cursor_of(session: Session, table: TableInfo, field: str, named: str | None)
         table: as that server's catalog describes it.
         field: the column.
         named: its kind, or None.
+        query: what `table` describes, where it is no table.
 
     Raises:
         UsageError: no such column or kind.
@@ -36,12 +39,18 @@ def cursor_of(session: Session, table: TableInfo, field: str, named: str | None)
     try:
         return fit(table, field, named)
     except CursorError as error:
-        query = sql.SQL(
-            "SELECT v::text FROM (SELECT {} AS v FROM {} LIMIT {}) AS sample WHERE v IS NOT NULL LIMIT 1"
-        ).format(sql.Identifier(field), sqltext.relation(table.ref, table.relkind), sql.Literal(_SAMPLE_ROWS))
-        found = session.rows(query) if table.relkind != "q" else []
-        sample = f" (one value is {found[0][0]!r})" if found else ""
-        raise CursorError(f"{error.message}{sample}", hint=error.hint) from None
+        sample = _sample(session, sqltext.relation(query or table.ref, table.relkind), field)
+        shown = f" (one value is {sample!r})" if sample is not None else ""
+        raise CursorError(f"{error.message}{shown}", hint=error.hint) from None
+
+
+def _sample(session: Session, relation: sql.SQL | sql.Composed, field: str) -> str | None:
+    """Return a value of a column as text, from the first rows that come."""
+    query = sql.SQL("SELECT v::text FROM (SELECT {} AS v FROM {} LIMIT {}) AS sample WHERE v IS NOT NULL LIMIT 1")
+    with session.transaction(read_only=True):
+        session.as_role(session.search_path, session.time_zone)
+        found = session.rows(query.format(sql.Identifier(field), relation, sql.Literal(_SAMPLE_ROWS)))
+    return str(found[0][0]) if found else None
 
 
 def check_value(session: Session, cursor: Cursor, value: str) -> str:
@@ -50,10 +59,17 @@ def check_value(session: Session, cursor: Cursor, value: str) -> str:
     Raises:
         CursorError: it is not of the cursor's kind.
     """
+    literal = cursor.literal(value)
+    misfit = cursor.misfit_of(literal) or sql.SQL("FALSE")
     try:
-        return str(session.row(sql.SQL("SELECT {}::text").format(cursor.literal(value)))[0])
+        text, is_misfit = session.row(sql.SQL("SELECT {}::text, {}").format(literal, misfit))
     except psycopg.DataError:
-        raise CursorError(f"{value!r} is no value of {cursor.name}, which is {cursor.column_type}") from None
+        is_misfit = True
+    if is_misfit:
+        raise CursorError(
+            f"{value!r} is no value of {cursor.name}, which is {cursor.column_type} read as {cursor.kind.name}"
+        )
+    return str(text)
 
 
 def check_distance(session: Session, cursor: Cursor, distance: str) -> None:
@@ -63,7 +79,9 @@ def check_distance(session: Session, cursor: Cursor, distance: str) -> None:
         CursorError: it is not.
     """
     kind = cursor.kind.distance
-    hint = "Write an interval: '2 hours', 7d." if kind == "interval" else "Write a number: 1000."
+    hint = {"interval": "Write an interval: '2 hours', 7d.", "numeric": "Write a number: 1000."}.get(
+        kind, "There is no arithmetic on it: scan, or trust."
+    )
     try:
         query = sql.SQL("SELECT {}::{type} >= '0'::{type}").format(sql.Literal(distance), type=sqltext.verbatim(kind))
         fits = bool(kind) and bool(session.row(query)[0])
@@ -85,10 +103,9 @@ def highest(session: Session, table: TableRef, relkind: str, cursor: Cursor) -> 
         query = sql.SQL("SELECT {}::text FROM {} WHERE {} LIMIT 1").format(name, relation, cursor.misfit)
         for (value,) in session.rows(query):
             raise CursorError(_not_of_kind(cursor, value), hint="Mend these values, or name another type.")
-    query = sql.SQL("SELECT {field}::text FROM {table} WHERE {field} IS NOT NULL ORDER BY {order} DESC LIMIT 1").format(
-        field=sql.Identifier(cursor.name), table=relation, order=cursor.column
-    )
-    found = session.rows(query)
+    # qualified: ORDER BY would take the bare name for the text of the output
+    top = sql.SQL("SELECT t.{field}::text FROM {table} AS t WHERE t.{field} IS NOT NULL ORDER BY {order} DESC LIMIT 1")
+    found = session.rows(top.format(field=sql.Identifier(cursor.name), table=relation, order=cursor.column_of("t")))
     return None if not found else str(found[0][0])
 
 
@@ -117,14 +134,14 @@ def settle_sql(plan: SyncPlan, cursor: Cursor, staging: StagingTable) -> sql.Com
         "FROM (SELECT pg_catalog.count(*) FILTER (WHERE {value} IS NULL) AS nulls,"
         " pg_catalog.count(*) FILTER (WHERE {beyond}) AS future,"
         " pg_catalog.count(*) FILTER (WHERE {value} < {before}) AS late,"
-        " {highest} FILTER (WHERE NOT {beyond}) AS value FROM {staging}) AS top"
+        " {highest} AS value FROM {staging}) AS top"
     ).format(
         next=following,
         held=sql.SQL("({} <= {}) IS TRUE").format(following, cursor.literal(hold)) if hold else sql.SQL("FALSE"),
         value=value,
         beyond=beyond,
         before=before,
-        highest=cursor.highest(value),
+        highest=cursor.highest(value, sql.SQL("NOT {}").format(beyond)),
         staging=sqltext.table(staging.ref),
     )
 
