@@ -274,6 +274,8 @@ class JobState:
         lsn: `Moment.lsn` of it.
         system: system identifier of its server, or None where it was hidden.
         timeline: the same.
+        repeats_at: 64-bit id of the transaction from which on ids of rows read before come again, or None.
+        source_oid: oid of the source table.
         target_oid: oid of the target table.
     """
 
@@ -288,6 +290,8 @@ class JobState:
     lsn: int
     system: str | None
     timeline: int | None
+    repeats_at: int | None
+    source_oid: int
     target_oid: int
 
 
@@ -298,11 +302,13 @@ class Progress:
     Attributes:
         moment: of the snapshot; all zero where none was taken (rows that were staged by hand).
         state: of the job, or None where it has none.
-        elsewhere: the state of the same job on another cluster, or None: the source was replaced.
+        elsewhere: the state of the same job on another cluster, where that one moved last: the source was replaced.
         target_is_empty: the target holds no row, or is not there.
         highest: the target's highest value of the cursor, where it was asked for.
         horizon: read where the job may lean on it.
         stamps: of the cursor column, where there is one.
+        repeats_at: 64-bit id of the transaction from which on ids of rows that are there now come again, for mode
+            append; None where none can.
     """
 
     moment: Moment = Moment()
@@ -312,6 +318,7 @@ class Progress:
     highest: str | None = None
     horizon: Horizon | None = None
     stamps: Stamps = Stamps()
+    repeats_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,8 @@ def no_transaction_ids(facts: Facts) -> str | None:
     if facts.source.system is None:
         return (
             "the source hides its system identifier, so its transaction ids can't be told from those of a server"
-            f" restored in its place: GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint()"
-            f" TO {sqltext.bare(facts.source.role)};"
+            f" restored in its place: GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint(),"
+            f" pg_control_recovery() TO {sqltext.bare(facts.source.role)};"
         )
     return None
 
@@ -117,15 +117,16 @@ def _choices(
     yield f"Rows of {facts.source_table.ref} that commit late need a choice of yours, --late-rows:"
     limit = f"; more than the {size(options.scan_limit)} that is scanned unasked"
     yield f"    scan: {f'not here: {obstacle}' if obstacle else costs[LatePolicy.SCAN] + limit}."
-    if obstacle is None:
-        yield "    scan with --late-within 7d: only among the rows that the cursor puts into that time; " + (
-            "by an index on the cursor." if _index(facts) else "no index begins with the cursor, so all is read anyway."
-        )
+    span = {"interval": "7d", "numeric": "100000"}.get(cursor.kind.distance)
+    if obstacle is None and span:
+        yield f"    scan with --late-within {span}: only rows so far behind the watermark ({_way(facts, cursor)})."
     hidden = _no_horizon(facts, cursor)
     unproven = "; only a default sets the column, which a writer can override" if hidden is None else ""
     yield f"    horizon: {f'not here: {hidden}' if hidden else costs[LatePolicy.HORIZON] + unproven}."
     short = _no_overlap(facts, cursor)
-    yield f"    overlap:2h (a span you vouch for): {f'not here: {short}' if short else costs[LatePolicy.OVERLAP]}."
+    example = "1000" if cursor.kind.distance == "numeric" else "2h"
+    overlap = f"not here: {short}" if short else costs[LatePolicy.OVERLAP]
+    yield f"    overlap:{example} (a span you vouch for): {overlap}."
     yield f"    trust: {costs[LatePolicy.TRUST]}."
 
 

@@ -16,9 +16,7 @@ from pgsluice import changes, locks, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     Facts,
-    Horizon,
     JobState,
-    Moment,
     Progress,
     SchemaInfo,
     ServerInfo,
@@ -26,6 +24,7 @@ from pgsluice.facts import (
     TableInfo,
 )
 from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.late import shows_transaction_ids
 from pgsluice.plan import SyncPlan, job_id, make_plan, same_job
 from pgsluice.policies import LatePolicy
 from pgsluice.reading import lag
@@ -107,7 +106,14 @@ def prepared(
         for job in _parents_first(jobs, looked.parents):
             if job not in refused:
                 with _refusing(refused, job):
-                    progress = _progress(control, job, looked, shared.moment, horizon, stamps.get(job))
+                    known = Progress(
+                        shared.moment,
+                        looked.states.get(job),
+                        looked.elsewhere.get(job),
+                        horizon=horizon,
+                        stamps=stamps.get(job, Stamps()),
+                    )
+                    progress = _progress(source, control, job, infos[job], looked.tables.get(job.target), known)
                     facts = _facts(control, job, infos[job], place, looked, obstacle, progress)
                     outcomes.append((job, _plan(control, job, facts, options)))
             if job in refused:
@@ -204,7 +210,7 @@ def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str
         ours,
         missing,
         {job: states[mine] for job, (mine, _) in names.items() if mine in states},
-        {job: alike[same] for job, (mine, same) in names.items() if mine not in states and same in alike},
+        {job: alike[same] for job, (mine, same) in names.items() if same in alike and alike[same].job_id != mine},
     )
 
 
@@ -241,19 +247,18 @@ def _checked(source: Session, job: SyncJob, info: TableInfo) -> SyncJob:
     return dataclasses.replace(job, since=watermark.check_value(source, cursor, job.since))
 
 
-def _progress(  # noqa: PLR0913, PLR0917 - all that can be known of one job
-    control: Session, job: SyncJob, looked: _Look, moment: Moment, horizon: Horizon | None, stamps: Stamps | None
+def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job
+    source: Session,
+    control: Session,
+    job: SyncJob,
+    info: TableInfo,
+    target: TableInfo | None,
+    here: Progress,
 ) -> Progress:
-    """Gather how far the job has come; one or two looks at its target where it reads on.
-
-    Raises:
-        TemporaryError: the source is a standby that has not yet replayed what the last run has read.
-    """
-    here = Progress(moment, looked.states.get(job), looked.elsewhere.get(job), horizon=horizon)
-    here = dataclasses.replace(here, stamps=stamps or Stamps())
-    target = looked.tables.get(job.target)
-    readable = target and target.schema_usage and "SELECT" in target.privileges and not target.row_security
-    if not job.mode.reads_on or target is None or not readable:
+    """Add to what is known of a job's progress what a mode that reads on asks of its tables: one or two looks."""
+    if job.mode is Mode.APPEND and _is_readable(info) and shows_transaction_ids(info):
+        here = dataclasses.replace(here, repeats_at=catalog.repeats_at(source, info, here.moment))
+    if not job.mode.reads_on or target is None or not _is_readable(target):
         return here
     here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target))
     if not job.from_target or here.state is not None or target.column(str(job.cursor)) is None:
@@ -261,6 +266,11 @@ def _progress(  # noqa: PLR0913, PLR0917 - all that can be known of one job
     stored = state.watermark(control, CONTROL_SCHEMA, job.target, str(job.cursor))
     cursor = watermark.cursor_of(control, target, str(job.cursor), job.cursor_type)
     return dataclasses.replace(here, highest=stored or watermark.highest(control, job.target, target.relkind, cursor))
+
+
+def _is_readable(table: TableInfo) -> bool:
+    """Tell whether a look at its rows can succeed: one that fails would end the snapshot's transaction."""
+    return table.schema_usage and "SELECT" in table.privileges and not table.row_security
 
 
 def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job

@@ -168,10 +168,19 @@ def _once(facts: Facts, progress: Progress, options: Options) -> Reading:
 def _not_again(facts: Facts, progress: Progress) -> str:
     """Return why the stored position does not tell which rows mode append has copied, or ''."""
     state = progress.state
+    if moved := _moved_house(facts, progress.elsewhere):
+        return moved
     if state is None:
-        return _moved_house(facts, progress.elsewhere) or "the target has rows and this job has no state"
+        return "the target has rows and this job has no state"
     over = _replaced_target(facts, state) or _lost(facts, progress, state) or _too_far(facts, progress, state)
-    return over.reason if over else _restamped(facts, state)
+    return over.reason if over else _restamped(facts, state) or _repeated(progress.moment, state)
+
+
+def _repeated(moment: Moment, state: JobState) -> str:
+    """Return why rows that were copied long ago would look new, or ''."""
+    if state.repeats_at is None or moment.xmin <= state.repeats_at:
+        return ""
+    return "transaction ids have come round (4,294,967,296), and rows copied then show the ids of now"
 
 
 def _waiting(moment: Moment) -> Iterator[str]:
@@ -224,19 +233,24 @@ def _starts_over(facts: Facts, progress: Progress, options: Options, columns: tu
     state = progress.state
     if options.full_refresh:
         return _Over("a full refresh was asked for")
+    if moved := _moved_house(facts, progress.elsewhere):
+        return _Over(moved, is_loss=True)
     if state is None:
-        moved = _moved_house(facts, progress.elsewhere)
-        return _Over(moved, is_loss=True) if moved else None
+        return None
     if progress.target_is_empty:
         return _Over("the target is empty")
-    changed = [
-        column.name for column in columns if state.columns.get(column.name) != _read_columns(facts).get(column.name)
-    ]
+    return _altered(facts, state, columns) or _replaced_target(facts, state) or _lost(facts, progress, state)
+
+
+def _altered(facts: Facts, state: JobState, columns: tuple[Column, ...]) -> _Over | None:
+    """Return what DDL changed for every row, which no row's stamp shows."""
+    now = _read_columns(facts)
+    changed = [column.name for column in columns if state.columns.get(column.name) != now.get(column.name)]
     if changed:
-        return _Over(f"column {', '.join(changed)} is new or has changed, which no row's stamp shows")
+        return _Over(f"column {', '.join(changed)} is new or has changed")
     if facts.source_table.leaves and not _present(facts, state):
         return _Over("the source table was rewritten or replaced")
-    return _replaced_target(facts, state) or _lost(facts, progress, state)
+    return None
 
 
 def _moved_house(facts: Facts, elsewhere: JobState | None) -> str:
@@ -296,6 +310,8 @@ def _strange(facts: Facts, state: JobState) -> tuple[int, ...]:
 
 def _restamped(facts: Facts, state: JobState) -> str:
     """Return why rows that were copied once would look new, or ''."""
+    if facts.source_table.oid != state.source_oid:
+        return f"{facts.source_table.ref} was replaced by another table since the last run"
     now = {leaf.oid: leaf for leaf in facts.source_table.leaves}
     gone = {seen.bound for oid, seen in state.leaves.items() if oid not in now and seen.xmin == state.xmin}
     for leaf in now.values():

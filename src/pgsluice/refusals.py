@@ -220,7 +220,9 @@ def _mark_refusals(job: SyncJob, facts: Facts) -> Iterator[str]:
             f"{job.target} has no column {mark} to mark deleted rows with:"
             f" ALTER TABLE {_sql(job.target)} ADD {bare(mark)} timestamptz;"
         )
-    elif column.type not in _MARKS or column.generated:
+    elif column.generated:
+        yield f"Column {mark} of {job.target} is generated, so nothing can be marked in it."
+    elif column.type not in _MARKS:
         yield f"Column {mark} of {job.target} is {column.type}; deleted rows are marked in a boolean or a timestamp."
     elif column.not_null and column.type != "boolean":
         yield f"Column {mark} of {job.target} is NOT NULL, so it can't say that a row is not deleted: drop NOT NULL."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 import psycopg
@@ -194,10 +194,17 @@ def _request(values: dict[str, Any]) -> Selection | tuple[SyncJob, ...]:
         since=values["since"],
     )
     treatment.check()
-    query = values["query_file"].read() if values["query_file"] else None
+    query = _read(values["query_file"]) if values["query_file"] else None
     if query is None and not values["tables"]:
         raise UsageError("nothing to copy was named", hint="Give --table schema.table, or --query-file FILE.")
     return requested(values["tables"], query, values["to"], treatment)
+
+
+def _read(file: TextIO) -> str:
+    try:
+        return file.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the query in {file.name} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
 
 
 def _options(values: dict[str, Any]) -> Options:

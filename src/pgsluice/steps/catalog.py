@@ -13,11 +13,12 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import UnknownTableError, UserSqlError
-from pgsluice.facts import Column, Horizon, Key, Leaf, SchemaInfo, ServerInfo, Stamps, TableInfo
+from pgsluice.facts import Column, Horizon, Key, Leaf, Moment, SchemaInfo, ServerInfo, Stamps, TableInfo
 from pgsluice.job import QuerySource, TableRef
 from pgsluice.session import Session
 
 #: What a pattern stands for; views and foreign tables are copied when they are named.
+_TRANSACTION_IDS = 1 << 32
 _PATTERN_KINDS = frozenset({"r", "p"})
 
 
@@ -146,6 +147,24 @@ def is_empty(session: Session, table: TableInfo) -> bool:
     """Tell whether a table holds no row. One look."""
     query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(sqltext.relation(table.ref, table.relkind))
     return bool(session.row(query)[0])
+
+
+def repeats_at(session: Session, table: TableInfo, moment: Moment) -> int | None:
+    """Return the transaction from which on new rows can't be told from rows that are there already, or None.
+
+    Ids come again after 2^32. A row keeps the one that wrote it for ever; once more than 2^31 have passed, ``age``
+    shows it as one that is still to come. One scan, and none on a cluster that has not used up its ids once.
+
+    Args:
+        session: on the source, in the run's snapshot.
+        table: what is read.
+        moment: of the snapshot.
+    """
+    if moment.xmax < _TRANSACTION_IDS:
+        return None
+    query = sql.SQL("SELECT -pg_catalog.max(pg_catalog.age(xmin))::bigint FROM {} WHERE pg_catalog.age(xmin) < 0")
+    (distance,) = session.row(query.format(sqltext.relation(table.ref, table.relkind)))
+    return None if distance is None else moment.xmax + int(distance)
 
 
 def horizon(session: Session) -> Horizon:

@@ -163,7 +163,7 @@ def _guard(plan: SyncPlan, gone: int, total: int, present: int) -> None:
 
 
 def _keeping(plan: SyncPlan) -> str:
-    return "--mode upsert" if plan.job.mode is Mode.FULL else "--deletes keep"
+    return "--mode upsert" if plan.job.mode is Mode.FULL and plan.job.deletes is None else "--deletes keep"
 
 
 def _merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:

@@ -122,6 +122,8 @@ def advance(session: Session, schema: str, plan: SyncPlan, run_id: str, reached:
         "lsn": progress.moment.lsn,
         "system": plan.facts.source.system,
         "timeline": plan.facts.source.timeline,
+        "repeats_at": progress.repeats_at,
+        "source_oid": plan.facts.source_table.oid,
         "columns": Jsonb(columns),
         "leaves": Jsonb({str(oid): (leaf.file, leaf.bound, leaf.xmin) for oid, leaf in leaves.items()}),
     }

@@ -1,10 +1,11 @@
 -- Compare and set: the row moves on only from the sequence number that the run saw.
 INSERT INTO {state} AS s
   (job_id, seq, run_id, source, target, mode, same_job, cursor, watermark, held, snapshot_xmin, snapshot_lsn,
-   source_system, source_timeline, target_oid, columns, leaves)
+   source_system, source_timeline, repeats_at, source_oid, target_oid, columns, leaves)
 VALUES
   (%(job_id)s, %(seen)s + 1, %(run_id)s, %(source)s, %(target)s, %(mode)s, %(same_job)s, %(cursor)s, %(watermark)s,
-   %(held)s, %(xmin)s, %(lsn)s, %(system)s, %(timeline)s, to_regclass(%(name)s)::oid, %(columns)s, %(leaves)s)
+   %(held)s, %(xmin)s, %(lsn)s, %(system)s, %(timeline)s, %(repeats_at)s, %(source_oid)s,
+   to_regclass(%(name)s)::oid, %(columns)s, %(leaves)s)
 ON CONFLICT (job_id) DO UPDATE
    SET seq = s.seq + 1,
        run_id = excluded.run_id,
@@ -14,6 +15,8 @@ ON CONFLICT (job_id) DO UPDATE
        snapshot_lsn = excluded.snapshot_lsn,
        source_system = excluded.source_system,
        source_timeline = excluded.source_timeline,
+       repeats_at = excluded.repeats_at,
+       source_oid = excluded.source_oid,
        target_oid = excluded.target_oid,
        columns = excluded.columns,
        leaves = excluded.leaves,

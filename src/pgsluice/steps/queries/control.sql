@@ -17,6 +17,8 @@ ALTER TABLE {schema}.job_state
   ADD COLUMN IF NOT EXISTS cursor text,
   ADD COLUMN IF NOT EXISTS held boolean NOT NULL DEFAULT false,
   ADD COLUMN IF NOT EXISTS snapshot_lsn bigint NOT NULL DEFAULT 0,
+  ADD COLUMN IF NOT EXISTS repeats_at bigint,
+  ADD COLUMN IF NOT EXISTS source_oid oid NOT NULL DEFAULT 0,
   ADD COLUMN IF NOT EXISTS target_oid oid NOT NULL DEFAULT 0,
   ADD COLUMN IF NOT EXISTS columns jsonb NOT NULL DEFAULT '{{}}',
   ADD COLUMN IF NOT EXISTS leaves jsonb NOT NULL DEFAULT '{{}}';
