@@ -270,8 +270,8 @@ class JobState:
         run_id: the run that committed last.
         watermark: highest value of the cursor that is durably there, as text, or None.
         held: every later commit has a stamp at or above the watermark: it was held to the horizon.
-        xmin: `Moment.xmin` of the last snapshot.
-        lsn: `Moment.lsn` of it.
+        xmin: `Moment.xmin` of the last snapshot of which every row was read.
+        lsn: `Moment.lsn` of the last snapshot.
         system: system identifier of its server, or None where it was hidden.
         timeline: the same.
         repeats_at: 64-bit id of the transaction from which on ids of rows read before come again, or None.

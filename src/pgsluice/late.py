@@ -124,9 +124,9 @@ def _choices(
     unproven = "; only a default sets the column, which a writer can override" if hidden is None else ""
     yield f"    horizon: {f'not here: {hidden}' if hidden else costs[LatePolicy.HORIZON] + unproven}."
     short = _no_overlap(facts, cursor)
-    example = "1000" if cursor.kind.distance == "numeric" else "2h"
+    example = {"interval": "overlap:2h", "numeric": "overlap:1000"}.get(cursor.kind.distance, "overlap")
     overlap = f"not here: {short}" if short else costs[LatePolicy.OVERLAP]
-    yield f"    overlap:{example} (a span you vouch for): {overlap}."
+    yield f"    {example} (a span you vouch for): {overlap}."
     yield f"    trust: {costs[LatePolicy.TRUST]}."
 
 

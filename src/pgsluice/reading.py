@@ -49,6 +49,12 @@ class Reading:
         return self.window is None
 
     @property
+    def is_thorough(self) -> bool:
+        """Tell whether all that its snapshot shows has been read by now, whatever its cursor."""
+        window = self.window
+        return window is None or window.cursor is None or (window.since is not None and window.within is None)
+
+    @property
     def is_held(self) -> bool:
         """Tell whether the watermark is held to the horizon."""
         return self.policy is LatePolicy.HORIZON
@@ -335,22 +341,38 @@ def _meaning(column: Column) -> str:
     return f"{column.type} {', '.join(map(repr, column.enum[2]))}" if column.enum else column.type
 
 
-def remembered(
-    job: SyncJob, facts: Facts, columns: tuple[Column, ...]
-) -> tuple[Mapping[str, tuple[int, str]], Mapping[int, SeenLeaf]]:
-    """Return what the next run compares with: the columns read, and every leaf as this run's snapshot saw it.
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the next run compares with.
+
+    Attributes:
+        xmin: `Moment.xmin` of the last snapshot of which every row was read; 0 where there was none.
+        columns: attribute number and type of each column read.
+        leaves: by oid, as that snapshot saw them.
+    """
+
+    xmin: int
+    columns: Mapping[str, tuple[int, str]]
+    leaves: Mapping[int, SeenLeaf]
+
+
+def remembered(job: SyncJob, facts: Facts, reading: Reading, columns: tuple[Column, ...]) -> Remembered:
+    """Return what the next run compares with.
 
     Args:
         job: what the user asks for.
         facts: with the job's progress.
+        reading: of this run.
         columns: what is copied.
     """
-    progress = facts.progress
+    state, moment = facts.progress.state, facts.progress.moment
     if not job.mode.reads_on:
-        return {}, {}
+        return Remembered(moment.xmin, {}, {})
+    # a policy that may miss rows leaves the place from which a scan finds them
+    xmin = moment.xmin if reading.is_thorough else (state.xmin if state else 0)
     # what was appended stays, so a partition that is detached and comes back was read before; elsewhere its rows may
     # have been swept meanwhile, and it is read whole
-    known = dict(progress.state.leaves) if progress.state and job.mode is Mode.APPEND else {}
-    known |= {leaf.oid: SeenLeaf(leaf.file, leaf.bound, progress.moment.xmin) for leaf in facts.source_table.leaves}
+    known = dict(state.leaves) if state and job.mode is Mode.APPEND else {}
+    known |= {leaf.oid: SeenLeaf(leaf.file, leaf.bound, xmin) for leaf in facts.source_table.leaves}
     read = _read_columns(facts)
-    return {column.name: read[column.name] for column in columns if column.name in read}, known
+    return Remembered(xmin, {column.name: read[column.name] for column in columns if column.name in read}, known)

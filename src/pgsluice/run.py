@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgsluice import changes, creation
-from pgsluice.errors import PgsluiceError
+from pgsluice.errors import PgsluiceError, UsageError
 from pgsluice.events import Emitter, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob
 from pgsluice.model import Report, StagingTable, TableReport
@@ -79,10 +79,11 @@ class Run:
             ready = reading.enter_context(prepared(servers, jobs, self._options, CONTROL_SCHEMA, hold=True))
             return self._carry_all(ready, reading.close)
 
-    @staticmethod
-    def _jobs(servers: Servers, request: Selection | Sequence[SyncJob]) -> tuple[SyncJob, ...]:
+    def _jobs(self, servers: Servers, request: Selection | Sequence[SyncJob]) -> tuple[SyncJob, ...]:
         for each in (request,) if isinstance(request, Selection) else request:
             each.check()
+            if each.since and self._options.full_refresh:
+                raise UsageError("since reads a part, and a full refresh everything", hint="Leave one of them out.")
         return jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
 
     def _carry_all(self, ready: Prepared, release: Callable[[], None]) -> Report:

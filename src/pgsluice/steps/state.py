@@ -104,7 +104,7 @@ def advance(session: Session, schema: str, plan: SyncPlan, run_id: str, reached:
     Raises:
         BusyError: somebody has.
     """
-    columns, leaves = remembered(plan.job, plan.facts, plan.columns)
+    here = remembered(plan.job, plan.facts, plan.reading, plan.columns)
     progress = plan.facts.progress
     values = {
         "job_id": plan.job_id,
@@ -118,14 +118,14 @@ def advance(session: Session, schema: str, plan: SyncPlan, run_id: str, reached:
         "cursor": plan.job.cursor,
         "watermark": reached.watermark,
         "held": reached.held,
-        "xmin": str(progress.moment.xmin),
+        "xmin": str(here.xmin),
         "lsn": progress.moment.lsn,
         "system": plan.facts.source.system,
         "timeline": plan.facts.source.timeline,
         "repeats_at": progress.repeats_at,
         "source_oid": plan.facts.source_table.oid,
-        "columns": Jsonb(columns),
-        "leaves": Jsonb({str(oid): (leaf.file, leaf.bound, leaf.xmin) for oid, leaf in leaves.items()}),
+        "columns": Jsonb(here.columns),
+        "leaves": Jsonb({str(oid): (leaf.file, leaf.bound, leaf.xmin) for oid, leaf in here.leaves.items()}),
     }
     written = session.execute(sqltext.load("advance").format(state=sql.Identifier(schema, "job_state")), values)
     if written != 1:
