@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from pgsluice import sqltext
-from pgsluice.job import QuerySource
+from pgsluice.job import Mode, QuerySource
 from pgsluice.model import StagingTable
 from pgsluice.plan import SyncPlan
 
@@ -42,8 +42,10 @@ def _match(plan: SyncPlan) -> sql.Composed:
 
 
 def lock_sql(plan: SyncPlan) -> sql.Composed:
-    """Return the LOCK that keeps other writers out between the look and the merge."""
-    return sql.SQL("LOCK TABLE {} IN {} MODE").format(sqltext.table(plan.job.target), sqltext.verbatim(TARGET_LOCK))
+    """Return the LOCK that keeps other writers out between the look and the merge; an append looks at nothing."""
+    appends = plan.job.mode is Mode.APPEND and not plan.reading.starts_over
+    mode = "ROW EXCLUSIVE" if appends else TARGET_LOCK
+    return sql.SQL("LOCK TABLE {} IN {} MODE").format(sqltext.table(plan.job.target), sqltext.verbatim(mode))
 
 
 def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:

@@ -78,13 +78,13 @@ class QuerySource:
     @classmethod
     def parse(cls, text: str) -> QuerySource:
         """Take a SELECT as a user writes it; a closing semicolon is left off, with the comments behind it."""
-        closing = None
+        closing, is_empty = None, True
         for token in _TOKEN.finditer(text):
-            if token["semicolon"] and closing is None:
-                closing = token.start()
+            if token["semicolon"]:
+                closing = token.start() if closing is None else closing
             elif not token["blank"]:
-                closing = None
-        return cls(text[:closing].strip())
+                closing, is_empty = None, False
+        return cls("" if is_empty else text[:closing].strip())
 
     def __str__(self) -> str:
         """Return the name that reports show."""
@@ -219,6 +219,10 @@ class Treatment:
         for name, value in given.items():
             if value and mode is not Mode.INCREMENTAL:
                 raise UsageError(f"{name} belongs to mode incremental, not to {mode}")
+        if (self.late_rows.policy is LatePolicy.OVERLAP) != bool(self.late_rows.overlap):
+            raise UsageError("an overlap needs the span you vouch for", hint="For example overlap:2h, overlap:1000.")
+        if self.deletion.policy is DeletePolicy.SOFT and not self.deletion.column:
+            raise UsageError("soft deletes need the column that marks a row", hint="For example soft:deleted_at.")
         if self.late_within and self.late_rows.policy not in {LatePolicy.AUTO, LatePolicy.SCAN}:
             raise UsageError(f"a span for late rows limits their scan, and {self.late_rows} does none")
         if mode is Mode.APPEND and self.deletion.policy is not DeletePolicy.KEEP:

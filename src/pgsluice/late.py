@@ -22,7 +22,10 @@ _UTC_CLOCK = re.compile(
     rf"\(*(?:{_CLOCKS}\)*\s+at\s+time\s+zone\s+{_ZONE}|timezone\({_ZONE},\s*{_CLOCKS}\))\)*", re.IGNORECASE
 )
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_BRANCH = re.compile(r"\b(?:if|case|loop|exception|while|for)\b", re.IGNORECASE)
+_IN_UTC = re.compile(_ZONE, re.IGNORECASE)
+_SETTING = r'\bnew\.("(?:[^"]|"")+"|[^\W\d]\w*)\s*:?=\s*([^;"]+?)\s*;'
+_ASSIGNMENT = re.compile(_SETTING, re.IGNORECASE)
+_BODY = re.compile(rf"\s*begin\s+(?P<assignments>(?:{_SETTING}\s*)*)return\s+new\s*;\s*end\s*;?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def shows_transaction_ids(source: TableInfo) -> bool:
 
 
 def _kind(source: TableInfo) -> str:
-    kinds = {"v": "a view", "f": "a foreign table", "q": "a query"}
+    kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "q": "a query"}
     return kinds.get(source.relkind, "a part of it is a foreign table or kept by another access method")
 
 
@@ -193,22 +196,40 @@ def _no_overlap(facts: Facts, cursor: Cursor) -> str | None:
 def _stamped_by(facts: Facts, cursor: Cursor) -> str:
     """Return what sets the cursor by the database's clock: "trigger" where nothing passes it, "default", or ""."""
     clock = _CLOCK if cursor.type == "timestamp with time zone" else _UTC_CLOCK
-    concerned = [
-        (on_insert, on_update, body)
-        for on_insert, on_update, text in facts.progress.stamps.triggers
-        if re.search(rf"\b{re.escape(cursor.name)}\b", body := _COMMENT.sub(" ", text), re.IGNORECASE)
+    read = [(i, u, _assigned(body)) for i, u, body in facts.progress.stamps.triggers]
+    by_clock = [
+        (
+            i,
+            u,
+            None if assigned is None else [bool(clock.fullmatch(to)) for name, to in assigned if name == cursor.name],
+        )
+        for i, u, assigned in read
     ]
-    setting = [(i, u) for i, u, body in concerned if _sets(body, cursor.name, clock)]
-    if len(setting) == len(concerned) and any(i for i, _ in setting) and any(u for _, u in setting):
+    setting = [(i, u) for i, u, sets in by_clock if sets == [True]]
+    if (
+        all(sets in ([], [True]) for _, _, sets in by_clock)
+        and any(i for i, _ in setting)
+        and any(u for _, u in setting)
+    ):
         return "trigger"
     column = facts.source_table.column(cursor.name)
     by_default = column is not None and bool(clock.fullmatch(column.default or ""))
     return "default" if by_default or setting else ""
 
 
-def _sets(body: str, column: str, clock: re.Pattern[str]) -> bool:
-    assigned = re.findall(rf'\bnew\."?{re.escape(column)}"?\s*:?=\s*([^;]+?)\s*;', body, re.IGNORECASE)
-    return len(assigned) == 1 and bool(clock.fullmatch(assigned[0])) and not _BRANCH.search(body)
+def _assigned(body: str) -> list[tuple[str, str]] | None:
+    """Return the columns that a trigger's body sets and to what, or None where it does more than that.
+
+    PL/pgSQL is not read any deeper: a body that branches, asks tables or holds texts proves nothing.
+    """
+    if "'" in _IN_UTC.sub("", body) or "$" in body:
+        return None
+    found = _BODY.fullmatch(_COMMENT.sub(" ", body))
+    return [(_unquoted(name), value) for name, value in _ASSIGNMENT.findall(found["assignments"])] if found else None
+
+
+def _unquoted(identifier: str) -> str:
+    return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier.lower()
 
 
 # --- what is not found -----------------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         format_reason=format_reason,
         search_path=facts.source.search_path if has_user_sql else "",
         time_zone=facts.source.time_zone if has_user_sql else "UTC",
-        rows_expected=-1 if window and facts.progress.state else facts.source_table.rows,
+        rows_expected=-1 if window and window.is_part else facts.source_table.rows,
         psql=options.psql,
     )
 
@@ -290,7 +290,7 @@ def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
 def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, str]:
     if options.lane is not Lane.AUTO:
         return options.lane, "as asked"
-    if window is not None and facts.progress.state:
+    if window is not None and window.is_part:
         return Lane.LIBPQ, "only what is new is read, which needs no psql and no second scan to count it"
     if facts.source_table.relkind not in ("r", "p", "m"):
         return Lane.LIBPQ, "the size of the source is not known"

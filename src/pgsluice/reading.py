@@ -95,8 +95,8 @@ def _by_cursor(
     """Read from the watermark on, and what committed late."""
     cursor = fit(facts.source_table, str(job.cursor), job.cursor_type)
     reading = Reading(cursor=cursor)
-    if not any(column.name == cursor.name for column in columns):
-        return _refused(reading, f"The cursor {cursor.name} is not among the columns that both sides have.")
+    if obstacle := _not_copied(facts, cursor, columns):
+        return _refused(reading, obstacle)
     if job.since is not None:
         window = Window(cursor, job.since)
         return replace(reading, window=window, reason=f"once from {job.since} on; the watermark stays", moves=False)
@@ -106,12 +106,22 @@ def _by_cursor(
     reading = replace(reading, late=chosen.rows, late_reason=chosen.reason, notes=chosen.notes)
     state = progress.state
     over = _starts_over(facts, progress, options, columns)
-    if state is None and job.from_target and progress.highest is not None and not options.full_refresh:
+    if state is None and over is None and job.from_target and progress.highest is not None:
         window = Window(cursor, progress.highest)
         return replace(reading, window=window, reason=f"from the target's highest value on, {progress.highest}")
     if over or state is None:
         return _all(reading, over, options)
     return _from_watermark(job, facts, options, reading, state)
+
+
+def _not_copied(facts: Facts, cursor: Cursor, columns: tuple[Column, ...]) -> str:
+    """Return why staged rows would not hold the cursor, or ''."""
+    theirs = facts.source_table.column(cursor.name)
+    if theirs is not None and theirs.generated:
+        return f"The cursor {cursor.name} is a generated column, which is not copied."
+    if any(column.name == cursor.name for column in columns):
+        return ""
+    return f"The cursor {cursor.name} is not among the columns that both sides have."
 
 
 def _from_watermark(job: SyncJob, facts: Facts, options: Options, reading: Reading, state: JobState) -> Reading:
@@ -133,11 +143,12 @@ def _from_watermark(job: SyncJob, facts: Facts, options: Options, reading: Readi
 def _by_transaction(facts: Facts, progress: Progress, options: Options, columns: tuple[Column, ...]) -> Reading:
     """Read what was written by transactions that the last snapshot had not seen."""
     reading, state = Reading(), progress.state
-    if not late.shows_transaction_ids(facts.source_table):
-        return _all(reading, _Over(str(late.no_transaction_ids(facts)), is_loss=True), options)
-    if obstacle := late.no_transaction_ids(facts):
+    obstacle, shows = late.no_transaction_ids(facts), late.shows_transaction_ids(facts.source_table)
+    if shows and obstacle:
         return _refused(reading, f"Mode xmin can't work: {obstacle}.")
     over = _starts_over(facts, progress, options, columns)
+    if obstacle and not options.full_refresh:
+        over = _Over(obstacle, is_loss=True)
     if over or state is None or (over := _too_far(facts, progress, state)):
         return _all(reading, over, options)
     window = Window(since=state.xmin, whole=_strange(facts, state))
@@ -319,7 +330,7 @@ def _restamped(facts: Facts, state: JobState) -> str:
     if facts.source_table.oid != state.source_oid:
         return f"{facts.source_table.ref} was replaced by another table since the last run"
     now = {leaf.oid: leaf for leaf in facts.source_table.leaves}
-    gone = {seen.bound for oid, seen in state.leaves.items() if oid not in now and seen.xmin == state.xmin}
+    gone = {seen.bound for oid, seen in state.leaves.items() if oid not in now}
     for leaf in now.values():
         part = f"partition {leaf.bound} of {facts.source_table.ref}" if leaf.bound else str(facts.source_table.ref)
         if leaf.oid in state.leaves and state.leaves[leaf.oid].file != leaf.file:

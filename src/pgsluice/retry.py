@@ -89,7 +89,8 @@ def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceEr
     place = _LINE_AND_COLUMN.search(error.diag.context or "")
     if place:  # the rest of the context repeats the row's values
         reason = f"{reason} ({place.group(0)})"
-    if classify(error.sqlstate, step) is Answer.LATER:
+    is_ours = error.sqlstate is None and not isinstance(error, psycopg.OperationalError)  # the driver's own refusal
+    if classify(error.sqlstate, step) is Answer.LATER and not is_ours:
         return TemporaryError(
             reason,
             hint=_HINTS.get(error.sqlstate or "", "Nothing of it was kept; trying again can help."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from pgsluice.errors import UsageError
 
@@ -29,4 +30,7 @@ def bytes_of(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is not a size", hint="Write a number of bytes with its unit: 500MB, 10GB.")
-    return int(float(match["number"]) * _KIB ** " KMGT".index(match["unit"].upper() or " "))
+    try:
+        return int(Fraction(match["number"]) * _KIB ** " KMGT".index(match["unit"].upper() or " "))
+    except ValueError:  # more digits than Python reads
+        raise UsageError("a size has too many digits", hint="Write it in a larger unit.") from None

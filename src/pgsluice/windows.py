@@ -36,6 +36,11 @@ class Window:
     until: int | None = None
 
     @property
+    def is_part(self) -> bool:
+        """Tell whether it leaves out more than what waits for the next run."""
+        return self.start is not None or self.since is not None
+
+    @property
     def condition(self) -> sql.Composed:
         """Return it as it stands behind WHERE, in brackets."""
         wanted = self._wanted()

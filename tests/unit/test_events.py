@@ -25,7 +25,6 @@ from pgsluice.model import Report, TableReport
 from pgsluice.sinks.jsonlog import JsonLog
 from pgsluice.sinks.progress import LiveProgress, PlainProgress
 from pgsluice.sinks.recorder import Recorder
-from pgsluice.units import size
 
 STARTED = RunStarted(run_id="r1", tables=("s.t",))
 RELAY = StepStarted(run_id="r1", table="s.t", step="relay", rows_expected=1000)
@@ -111,21 +110,6 @@ def test_each_event_is_one_json_object_a_line(event: Event, name: str, fields: d
 
 
 # --- for people ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (5 << 20, "5.0 MiB"),
-        (3 << 29, "1.5 GiB"),
-        (1 << 50, "1024.0 TiB"),
-    ],
-)
-def test_a_size_is_told_as_a_person_reads_it(count: int, text: str) -> None:
-    assert size(count) == text
 
 
 def test_plain_progress_tells_the_table_at_work_when_the_clock_ticks() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgsluice.errors import TableNameError, UsageError
-from pgsluice.job import Mode, QuerySource, Selection, SyncJob, TableRef
-from pgsluice.policies import MaxDelete
+from pgsluice.job import Mode, QuerySource, Selection, SyncJob, TableRef, Treatment, requested
+from pgsluice.policies import DeletePolicy, Deletes, LatePolicy, LateRows, MaxDelete
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 
@@ -184,3 +186,213 @@ def test_two_sources_into_one_target_are_refused_by_name() -> None:
 def test_a_template_without_a_schema_is_refused() -> None:
     with pytest.raises(TableNameError):
         targets("{table}", TableRef("s", "t"))
+
+
+# --- rows that commit late, rows that are gone -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "shown"),
+    [
+        ("auto", LateRows(), "auto"),
+        (" scan ", LateRows(LatePolicy.SCAN), "scan"),
+        ("horizon", LateRows(LatePolicy.HORIZON), "horizon"),
+        ("trust", LateRows(LatePolicy.TRUST), "trust"),
+        ("overlap: 2 hours ", LateRows(LatePolicy.OVERLAP, "2 hours"), "overlap:2 hours"),
+        ("overlap:01:30:00", LateRows(LatePolicy.OVERLAP, "01:30:00"), "overlap:01:30:00"),
+    ],
+)
+def test_a_policy_for_late_rows_is_read_and_shown_as_it_is_written(text: str, rows: LateRows, shown: str) -> None:
+    assert LateRows.parse(text) == rows
+    assert str(rows) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Scan", "scan:", "scan:5", "trust:2h", "overlap", "overlap:", "overlap: ", "2h", ":"]
+)
+def test_what_says_nothing_about_late_rows_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        LateRows.parse(text)
+    assert caught.value.message == f"{text!r} says nothing about late rows"
+    assert "overlap:2h" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "deletes", "shown"),
+    [
+        ("keep", Deletes(), "keep"),
+        ("sweep", Deletes(DeletePolicy.SWEEP), "sweep"),
+        ("soft", Deletes(DeletePolicy.SOFT, "_deleted_at"), "soft:_deleted_at"),
+        ("soft:Gone at: 100%", Deletes(DeletePolicy.SOFT, "Gone at: 100%"), "soft:Gone at: 100%"),
+    ],
+)
+def test_what_becomes_of_deletes_is_read_and_shown_as_it_is_written(text: str, deletes: Deletes, shown: str) -> None:
+    assert Deletes.parse(text) == deletes
+    assert str(deletes) == shown
+
+
+@pytest.mark.parametrize("text", ["", "Keep", "keep:", "keep:x", "sweep:x", "soft:", "hard", ":"])
+def test_what_is_nothing_to_do_with_deletes_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Deletes.parse(text)
+    assert caught.value.message == f"{text!r} is nothing to do with deletes"
+    assert caught.value.hint == "Write keep, sweep, soft or soft:COLUMN."
+
+
+# --- what goes together ----------------------------------------------------------------------------------------------
+
+SOFT = Deletes.parse("soft:gone")
+OVERLAP = LateRows.parse("overlap:2h")
+
+
+@pytest.mark.parametrize(
+    ("mode", "deletes", "becomes"),
+    [
+        (Mode.FULL, None, DeletePolicy.SWEEP),
+        (Mode.UPSERT, None, DeletePolicy.KEEP),
+        (Mode.INCREMENTAL, None, DeletePolicy.KEEP),
+        (Mode.XMIN, None, DeletePolicy.KEEP),
+        (Mode.APPEND, None, DeletePolicy.KEEP),
+        (Mode.FULL, Deletes(), DeletePolicy.KEEP),
+        (Mode.UPSERT, SOFT, DeletePolicy.SOFT),
+    ],
+)
+def test_deletes_are_as_asked_or_the_modes_own_way(mode: Mode, deletes: Deletes | None, becomes: DeletePolicy) -> None:
+    assert Treatment(mode=mode, deletes=deletes).deletion.policy is becomes
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"mode": Mode.INCREMENTAL}, "mode incremental needs a cursor column"),
+        ({"mode": Mode.INCREMENTAL, "cursor": ""}, "mode incremental needs a cursor column"),
+        ({"mode": Mode.XMIN, "cursor": "at"}, "a cursor belongs to mode incremental, not to xmin"),
+        ({"cursor_type": "date"}, "a cursor type belongs to mode incremental, not to full"),
+        (
+            {"mode": Mode.APPEND, "late_rows": OVERLAP},
+            "a policy for late rows belongs to mode incremental, not to append",
+        ),
+        (
+            {"mode": Mode.UPSERT, "late_within": "7d"},
+            "a span for late rows belongs to mode incremental, not to upsert",
+        ),
+        ({"since": "2024-01-01"}, "a value to read from (since) belongs to mode incremental, not to full"),
+        (
+            {"mode": Mode.INCREMENTAL, "cursor": "at", "late_within": "7d", "late_rows": OVERLAP},
+            "a span for late rows limits their scan, and overlap:2h does none",
+        ),
+        (
+            {"mode": Mode.APPEND, "deletes": Deletes.parse("sweep")},
+            "mode append knows no key, so it can't tell which rows are gone",
+        ),
+        ({"mode": Mode.APPEND, "deletes": SOFT}, "mode append knows no key, so it can't tell which rows are gone"),
+        ({"mode": Mode.APPEND, "key": ("id",)}, "mode append takes no key: each row arrives once"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Treatment(**asked).check()
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"mode": Mode.UPSERT, "key": ("id",), "where": "x > 1", "deletes": SOFT},
+        {"mode": Mode.INCREMENTAL, "cursor": "at", "late_within": "7d"},
+        {"mode": Mode.INCREMENTAL, "cursor": "at", "late_rows": LateRows.parse("scan"), "late_within": "7d"},
+        {"mode": Mode.INCREMENTAL, "cursor": "at", "since": "2024-01-01", "late_rows": OVERLAP, "deletes": SOFT},
+        {"mode": Mode.XMIN, "deletes": Deletes.parse("sweep"), "key": ("id",)},
+        {"mode": Mode.APPEND, "where": "x > 1", "deletes": Deletes()},
+    ],
+)
+def test_what_goes_together_is_taken(asked: dict[str, Any]) -> None:
+    Treatment(**asked).check()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"deletes": Deletes(DeletePolicy.SOFT)},  # would delete
+        {"mode": Mode.INCREMENTAL, "cursor": "at", "late_rows": LateRows(LatePolicy.OVERLAP)},  # would trust
+    ],
+)
+def test_half_of_a_policy_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Treatment(**asked).check()
+
+
+# --- what is asked for -----------------------------------------------------------------------------------------------
+
+TREATED = Treatment(mode=Mode.UPSERT, where="x > 1", key=("id",), deletes=SOFT)
+
+
+def test_tables_are_asked_for_by_name_or_pattern() -> None:
+    asked = requested(["s.t", "s.u*"], None, "raw.{table}", TREATED)
+    assert asked == Selection(
+        ("s.t", "s.u*"), "raw.{table}", mode=Mode.UPSERT, where="x > 1", key=("id",), deletes=SOFT
+    )
+
+
+def test_a_query_is_asked_for_with_the_name_of_its_target() -> None:
+    asked = requested((), "SELECT 1 AS id;\n", "raw.ones", TREATED)
+    job = SyncJob(
+        QuerySource("SELECT 1 AS id"),
+        TableRef("raw", "ones"),
+        mode=Mode.UPSERT,
+        where="x > 1",
+        key=("id",),
+        deletes=SOFT,
+    )
+    assert asked == (job,)
+
+
+def test_every_setting_of_a_treatment_reaches_the_job() -> None:
+    full = Treatment(
+        mode=Mode.INCREMENTAL,
+        where="x > 1",
+        key=("id",),
+        cursor="at",
+        cursor_type="date",
+        late_rows=OVERLAP,
+        late_within="7d",
+        deletes=SOFT,
+        since="2024-01-01",
+        from_target=True,
+    )
+    unset = Treatment().treatment()
+    assert not [name for name, value in full.treatment().items() if value == unset[name]], "one is not tried here"
+    (asked,) = Selection(("s.*",), **full.treatment()).jobs([TableRef("s", "t")])
+    assert asked.treatment() == full.treatment()
+
+
+@pytest.mark.parametrize(
+    ("tables", "query", "to", "message"),
+    [
+        ([], None, "{schema}.{table}", "nothing to copy was named"),
+        (["s.t"], "SELECT 1", "raw.t", "tables and a query were both given"),
+        ([], "SELECT 1", "{schema}.{table}", "a query needs a name for its target"),
+        ([], "SELECT 1", "raw.{x}", "a query needs a name for its target"),
+    ],
+)
+def test_neither_or_both_or_a_query_without_a_name_is_refused(
+    tables: list[str], query: str | None, to: str, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        requested(tables, query, to, TREATED)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("sql", "alone"),
+    [
+        ("SELECT 1; -- done", "SELECT 1"),
+        ("SELECT 1 /* a;b */ ;\n/* c */", "SELECT 1 /* a;b */"),
+        ("SELECT ';' -- one; two", "SELECT ';' -- one; two"),
+        ("SELECT $x$;$x$, E'\\';', \";\"", "SELECT $x$;$x$, E'\\';', \";\""),
+        ("SELECT 1; SELECT 2;", "SELECT 1; SELECT 2"),  # the server refuses the second
+    ],
+)
+def test_a_semicolon_closes_a_query_only_where_no_more_follows(sql: str, alone: str) -> None:
+    assert QuerySource.parse(sql).sql == alone

@@ -6,23 +6,17 @@ import dataclasses
 import re
 
 import pytest
-from handmade import ID, NOTE, ORDERS, PRIMARY_ID, SOURCE, TARGET, facts, plan_of, primary, table
+from handmade import ID, NOTE, ORDERS, PRIMARY_ID, SOURCE, TARGET, facts, plan_of, primary, refusals, table
 
-from pgsluice.errors import PlanError
-from pgsluice.facts import Column, Facts, SchemaInfo
+from pgsluice.facts import Column, Facts, Progress, SchemaInfo
 from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
+from pgsluice.policies import Deletes
+from pgsluice.run import statements
 
 NO_RIGHTS = SchemaInfo(usage=False, create=False)
 CAN_USE = SchemaInfo(usage=True, create=False)
 POOR = dataclasses.replace(TARGET, can_create_schema=False, can_use_temporary=False)
 COUNTED = Column("n", "bigint", "bigint", not_null=True)
-
-
-def refusals(known: Facts, job: SyncJob | None = None, options: Options | None = None) -> tuple[str, ...]:
-    with pytest.raises(PlanError) as caught:
-        plan_of(known, job, options)
-    assert caught.value.table == str(job.target if job else ORDERS)
-    return caught.value.refusals
 
 
 @pytest.mark.parametrize(
@@ -265,6 +259,133 @@ def test_tables_without_a_column_in_common_are_refused() -> None:
 )
 def test_a_way_that_was_asked_for_and_is_barred_is_refused(known: Facts, options: Options, sentence: str) -> None:
     assert refusals(known, options=options) == (sentence,)
+
+
+# --- marks of deleted rows -------------------------------------------------------------------------------------------
+
+GONE = Column("gone", "timestamp with time zone", "timestamp with time zone")
+YES_OR_NO = Column("gone", "boolean", "boolean")
+SOFT = SyncJob(ORDERS, ORDERS, deletes=Deletes.parse("soft:gone"))
+
+
+def marked(column: Column) -> Facts:
+    return facts(target_table=table(oid=2, columns=(ID, NOTE, column)))
+
+
+@pytest.mark.parametrize(
+    ("known", "job", "sentence"),
+    [
+        (
+            facts(),
+            SOFT,
+            (
+                "sales.orders has no column gone to mark deleted rows with:"
+                " ALTER TABLE sales.orders ADD gone timestamptz;"
+            ),
+        ),
+        (
+            facts(),
+            SyncJob(ORDERS, ORDERS, deletes=Deletes.parse("soft:Gone at")),
+            (
+                "sales.orders has no column Gone at to mark deleted rows with:"
+                ' ALTER TABLE sales.orders ADD "Gone at" timestamptz;'
+            ),
+        ),
+        (
+            facts(table(columns=(ID, GONE)), table(oid=2, columns=(ID, GONE))),
+            SOFT,
+            "The mark of deleted rows, gone, is a column of the source too: name another, --deletes soft:COLUMN.",
+        ),
+        (
+            facts(table(columns=(ID, GONE)), None),
+            SOFT,
+            "The mark of deleted rows, gone, is a column of the source too: name another, --deletes soft:COLUMN.",
+        ),
+        (
+            marked(Column("gone", "date", "date")),
+            SOFT,
+            "Column gone of sales.orders is date; deleted rows are marked in a boolean or a timestamp.",
+        ),
+        (
+            marked(Column("gone", "boolean[]", "boolean")),
+            SOFT,
+            "Column gone of sales.orders is boolean[]; deleted rows are marked in a boolean or a timestamp.",
+        ),
+        (
+            marked(dataclasses.replace(YES_OR_NO, generated="s", default="false")),
+            SOFT,
+            "Column gone of sales.orders is generated, so nothing can be marked in it.",
+        ),
+        (
+            marked(dataclasses.replace(GONE, not_null=True)),
+            SOFT,
+            "Column gone of sales.orders is NOT NULL, so it can't say that a row is not deleted: drop NOT NULL.",
+        ),
+    ],
+)
+def test_a_column_that_can_not_mark_deleted_rows_is_refused(known: Facts, job: SyncJob, sentence: str) -> None:
+    assert refusals(known, job) == (sentence,)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        GONE,
+        dataclasses.replace(GONE, type="timestamp without time zone", leaf="timestamp without time zone"),
+        YES_OR_NO,
+        dataclasses.replace(YES_OR_NO, not_null=True),  # false says it
+    ],
+)
+def test_deleted_rows_are_marked_in_a_boolean_or_a_timestamp(column: Column) -> None:
+    plan = plan_of(marked(column), SOFT)
+    assert (plan.mark, plan.names) == ("gone", ("id", "note"))
+
+
+def test_a_new_table_gets_the_mark() -> None:
+    creation = plan_of(facts(target_table=None), SOFT).creation
+    assert creation is not None
+    assert creation.columns == (ID, NOTE, GONE)
+
+
+def test_marks_need_no_right_to_delete() -> None:
+    target = table(oid=2, columns=(ID, NOTE, GONE), privileges=frozenset({"SELECT", "INSERT", "UPDATE"}))
+    assert plan_of(facts(target_table=target), SOFT).deletes
+
+
+# --- each row once ---------------------------------------------------------------------------------------------------
+
+APPEND = SyncJob(ORDERS, ORDERS, mode=Mode.APPEND)
+
+
+def test_mode_append_asks_for_no_key_and_merges_by_none() -> None:
+    always = dataclasses.replace(NOTE, identity="a")
+    plan = plan_of(facts(table(keys=()), table(oid=2, columns=(ID, always), keys=())), APPEND)
+    assert (plan.key.columns, plan.key_is_proven) == ((), True)
+
+
+def test_mode_append_deletes_only_to_start_over() -> None:
+    target = table(oid=2, privileges=frozenset({"SELECT", "INSERT", "UPDATE"}))
+    known = facts(target_table=target, progress=Progress(target_is_empty=False))
+    assert refusals(known, APPEND, Options(full_refresh=True)) == (
+        "Role loader may not write the target: GRANT DELETE ON sales.orders TO loader;",
+    )
+    empty = facts(target_table=target, progress=Progress(target_is_empty=True))
+    assert not plan_of(empty, APPEND).reading.starts_over
+
+
+def test_mode_append_locks_in_a_mode_that_insert_alone_allows() -> None:
+    known = facts(target_table=table(oid=2, privileges=frozenset({"SELECT", "INSERT"})))
+    assert "ROW EXCLUSIVE" in dict(statements(plan_of(known, APPEND)))["lock (target)"]
+    assert "SHARE ROW EXCLUSIVE" not in dict(statements(plan_of(known, APPEND)))["lock (target)"]
+
+
+def test_the_reasons_of_a_reading_are_told_with_the_others() -> None:
+    hidden = dataclasses.replace(SOURCE, system=None)
+    target = table(oid=2, privileges=frozenset({"SELECT"}))
+    told = refusals(facts(source=hidden, target_table=target), APPEND)
+    assert told[0] == "Role loader may not write the target: GRANT INSERT ON sales.orders TO loader;"
+    assert told[1].startswith("Mode append can't work: the source hides its system identifier")
+    assert len(told) == 2
 
 
 def test_every_reason_is_told_at_once() -> None:

@@ -87,3 +87,44 @@ def test_a_failed_table_tells_where_why_and_the_way_out() -> None:
 def test_a_run_is_summed_up_in_a_line() -> None:
     assert run_summary(Report("r1", (DONE, DONE), 2.0)) == "run r1: 2 of 2 done, 24,690 rows relayed, 2.0 s"
     assert run_summary(Report("r1", (DONE, FAILED), 2.0)) == "run r1: 1 of 2 done, 1 failed, 12,345 rows relayed, 2.0 s"
+
+
+READ_ON = dataclasses.replace(
+    DONE,
+    mode="incremental",
+    target_count=-1,
+    reading="from 2024-01-01 00:00:00+00 on",
+    watermark="2024-06-01 11:59:00+00",
+    late_rows="scan",
+    late=1234,
+    keys_swept=98765,
+    notes=(),
+)
+
+
+def test_a_table_that_was_read_on_tells_from_where_how_far_and_what_was_late() -> None:
+    assert table_report(READ_ON).splitlines()[1:6] == [
+        "  inserted 1,000, updated 200, unchanged 11,145, deleted 7",
+        "  read from 2024-01-01 00:00:00+00 on",
+        "  relayed 12,345 rows, 5.0 MiB",
+        "  watermark 2024-06-01 11:59:00+00; late rows: scan, 1,234 found",
+        "  swept 98,765 keys",
+    ]
+
+
+def test_a_target_that_was_not_counted_leaves_the_counts_of_what_came() -> None:
+    assert "  counted 12,345 on the source, 12,345 staged" in table_report(READ_ON).splitlines()
+
+
+def test_a_job_without_a_watermark_yet_says_so_and_one_without_a_cursor_is_silent() -> None:
+    none_yet = dataclasses.replace(READ_ON, watermark=None, late=0, keys_swept=0)
+    assert "  watermark none; late rows: scan\n  swept 0 keys\n" in table_report(none_yet)
+    by_transaction = dataclasses.replace(READ_ON, mode="xmin", watermark=None, late_rows=None, keys_swept=-1)
+    text = table_report(by_transaction)
+    assert "  read from" in text
+    assert "watermark" not in text
+    assert "swept" not in text
+
+
+def test_a_full_sync_is_not_told_to_have_read_every_row() -> None:
+    assert "read every" not in table_report(dataclasses.replace(DONE, reading="every row in scope"))

@@ -8,13 +8,30 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from handmade import EQUALS, ID, NOTE, ORDERS, TARGET, facts, plan_of, primary, table
+from handmade import (
+    AT,
+    EQUALS,
+    ID,
+    NOTE,
+    ORDERS,
+    SAME,
+    TARGET,
+    facts,
+    moment,
+    plan_of,
+    primary,
+    stamps,
+    state,
+    table,
+)
 
-from pgsluice.facts import Column, Key
-from pgsluice.job import Mode, QuerySource, SyncJob, TableRef
+from pgsluice.facts import Column, Horizon, Key, Leaf, Progress, TableInfo
+from pgsluice.job import Mode, Options, QuerySource, SyncJob, TableRef
 from pgsluice.plan import SyncPlan
+from pgsluice.policies import Deletes, LateRows
 from pgsluice.run import statements
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -115,6 +132,97 @@ def hostile_names_created() -> SyncPlan:
     return plan_of(known, SyncJob(ORDERS, TableRef("%{schema}", LONGEST)))
 
 
+# --- jobs that read on
+
+MARK = "2024-01-01 00:00:00+00"
+SWEEP = Deletes.parse("sweep")
+SOFT = Deletes.parse("soft:gone")
+GONE = Column("gone", "timestamp with time zone", "timestamp with time zone")
+PARTS = table(columns=(ID, NOTE, AT), relkind="p", leaves=(Leaf(1, 11, "FOR a"), Leaf(2, 12, "FOR b")))
+
+
+def read_on(
+    cursor: Column | None = AT,
+    mark: Column | None = None,
+    *,
+    late_rows: str = "scan",
+    held: bool = False,
+    watermark: str = MARK,
+    source: TableInfo | None = None,
+    **job: Any,
+) -> SyncPlan:
+    """Return the plan of a run that reads on by a cursor, or in another mode where there is none."""
+    columns = (ID, NOTE, *([cursor] if cursor else []))
+    source = source or table(columns=columns, leaves=(Leaf(1000, 1),))
+    target = table(columns=(*columns, *([mark] if mark else [])), oid=SAME.oid)
+    progress = Progress(
+        moment(1000, begun=5),
+        state(dataclasses.replace(source, leaves=source.leaves[:1]), watermark=watermark, held=held),
+        target_is_empty=False,
+        horizon=Horizon("2024-06-01 11:59:00+00"),
+        stamps=stamps("BEGIN NEW.updated_at := now(); RETURN NEW; END"),
+    )
+    if cursor:
+        job = {"mode": Mode.INCREMENTAL, "cursor": cursor.name, "late_rows": LateRows.parse(late_rows), **job}
+    options = job.pop("options", None)
+    return plan_of(facts(source, target, progress=progress), SyncJob(ORDERS, ORDERS, **job), options)
+
+
+def incremental() -> SyncPlan:
+    return read_on()
+
+
+def incremental_attached() -> SyncPlan:
+    return read_on(source=PARTS)
+
+
+def incremental_swept() -> SyncPlan:
+    return read_on(where=SINCE, deletes=SWEEP, late_within="7 days", late_rows="auto")
+
+
+def incremental_marked() -> SyncPlan:
+    return read_on(mark=GONE, deletes=SOFT)
+
+
+def incremental_held() -> SyncPlan:
+    return read_on(late_rows="horizon", held=True)
+
+
+def incremental_by_text() -> SyncPlan:
+    return read_on(Column("code", "character(9)", "character"), late_rows="trust", watermark="it's")
+
+
+def incremental_by_uuid() -> SyncPlan:
+    return read_on(Column("u", "uuid", "uuid"), watermark="ff000000-0000-0000-0000-000000000000")
+
+
+def incremental_by_day() -> SyncPlan:
+    day = Column("day", "integer", "integer")
+    return read_on(day, late_rows="overlap:1 day", watermark="20240301", cursor_type="yyyymmdd")
+
+
+def xmin() -> SyncPlan:
+    return read_on(None, mode=Mode.XMIN)
+
+
+def append() -> SyncPlan:
+    return read_on(None, mode=Mode.APPEND)
+
+
+def append_afresh() -> SyncPlan:
+    return read_on(None, mode=Mode.APPEND, where=SINCE, options=Options(full_refresh=True))
+
+
+def append_created() -> SyncPlan:
+    return plan_of(facts(target_table=None, progress=Progress(moment(1000))), SyncJob(ORDERS, ORDERS, mode=Mode.APPEND))
+
+
+def full_marked() -> SyncPlan:
+    flag = Column("gone", "boolean", "boolean", not_null=True)
+    known = facts(target_table=table(columns=(ID, NOTE, flag), oid=2))
+    return plan_of(known, SyncJob(ORDERS, ORDERS, where=SINCE, deletes=SOFT))
+
+
 PLANS = {
     plan.__name__: plan
     for plan in (
@@ -129,6 +237,19 @@ PLANS = {
         created_before_18,
         hostile_names,
         hostile_names_created,
+        incremental,
+        incremental_attached,
+        incremental_swept,
+        incremental_marked,
+        incremental_held,
+        incremental_by_text,
+        incremental_by_uuid,
+        incremental_by_day,
+        xmin,
+        append,
+        append_afresh,
+        append_created,
+        full_marked,
     )
 }
 
@@ -160,3 +281,52 @@ def test_no_name_of_a_source_is_taken_for_the_staging_table(name: str) -> None:
     merge = dict(statements(plan_of(facts(source), SyncJob(source.ref, ORDERS))))["merge (target)"]
     target_alias, staging_alias = (merge.split(" AS ")[part].split(" ")[0] for part in (1, 2))
     assert target_alias != staging_alias
+
+
+# --- the next watermark ----------------------------------------------------------------------------------------------
+
+
+def settled(type_: str, named: str | None = None, watermark: str = "1") -> str:
+    """Return the query for the next watermark of a cursor called c."""
+    plan = read_on(Column("c", type_, type_), late_rows="trust", cursor_type=named, watermark=watermark)
+    return dict(statements(plan))["watermark (target)"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "named", "beyond"),
+    [
+        ("timestamp with time zone", None, "> '2024-06-01 12:00:00+00'::timestamp with time zone"),
+        ("timestamp with time zone", "timestamp", "> '2024-06-01 12:00:00+00'::timestamp with time zone"),
+        ("timestamp without time zone", None, "> '2024-06-01 21:00:00'::timestamp without time zone"),
+        ("date", None, "> '2024-06-02'::date"),
+        ("bigint", "yyyymmdd", "> '20240602'::bigint"),
+        ("text", "yyyymmdd", "> '20240602'::text"),
+        ("numeric", None, ">= 'Infinity'::numeric"),  # and NaN, which sorts behind it
+    ],
+)
+def test_a_value_of_the_future_is_no_watermark_yet(type_: str, named: str | None, beyond: str) -> None:
+    text = settled(type_, named)
+    assert f"{beyond})) AS future" in text
+    assert f"{beyond})) AS value" in text
+
+
+@pytest.mark.parametrize("type_", ["smallint", "bigint", "text", "uuid"])
+def test_a_cursor_that_is_no_time_has_no_future(type_: str) -> None:
+    future, _ = settled(type_).split(" AS future")
+    assert not future.endswith("IS NULL))")
+
+
+def test_a_first_run_has_no_row_below_a_watermark() -> None:
+    known = facts(*(2 * (table(columns=(ID, NOTE, AT)),)), progress=Progress(moment(1000)))
+    job = SyncJob(ORDERS, ORDERS, mode=Mode.INCREMENTAL, cursor=AT.name, late_rows=LateRows.parse("trust"))
+    text = dict(statements(plan_of(known, job)))["watermark (target)"]
+    assert '"updated_at" < NULL::timestamp with time zone) AS late' in text
+    assert "GREATEST(top.value, NULL::timestamp with time zone)" in text  # which leaves NULL out
+
+
+def test_a_watermark_is_compared_as_the_source_does_where_the_target_is_wider() -> None:
+    day = Column("day", "date", "date")
+    wide = dataclasses.replace(day, type="timestamp without time zone", leaf="timestamp without time zone", base="")
+    known = facts(table(columns=(ID, day)), table(columns=(ID, wide), oid=2), progress=Progress(moment(1000)))
+    job = SyncJob(ORDERS, ORDERS, mode=Mode.INCREMENTAL, cursor="day", late_rows=LateRows.parse("trust"))
+    assert 'pg_catalog.max("day"::date)' in dict(statements(plan_of(known, job)))["watermark (target)"]

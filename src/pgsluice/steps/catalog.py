@@ -175,9 +175,9 @@ def horizon(session: Session) -> Horizon:
     bound, blind, permitted = session.row(sqltext.load("horizon"))
     (prepared,) = session.row(sqltext.load("prepared"))
     if prepared:
-        return Horizon(None, f"{prepared} prepared transactions are open on the source", permitted)
+        return Horizon(None, f"prepared transactions open on the source: {prepared}", permitted)
     if blind:
-        return Horizon(None, f"{blind} sessions of the source run with track_activities off", permitted)
+        return Horizon(None, f"sessions of the source with track_activities off: {blind}", permitted)
     return Horizon(bound, permitted=permitted)
 
 

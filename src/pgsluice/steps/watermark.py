@@ -165,7 +165,7 @@ def _beyond(cursor: Cursor, moment: Moment, value: sql.Composed) -> sql.Composed
     if cursor.type == "numeric":
         return sql.SQL("({} >= 'Infinity'::numeric)").format(value)
     if not cursor.kind.is_time:
-        return sql.SQL("({} IS NULL)").format(value)
+        return sql.SQL("FALSE").format()
     latest = {"timestamp with time zone": moment.clock, "timestamp without time zone": moment.local}.get(
         cursor.type, moment.today if cursor.kind.name == "date" else moment.today.replace("-", "")
     )

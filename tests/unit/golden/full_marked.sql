@@ -1,0 +1,31 @@
+-- staging (target)
+CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "note" text) WITH (autovacuum_enabled = false);
+
+-- relay (source)
+COPY (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE (
+created_at > '2024-01-01' -- from 2024
+)) TO STDOUT (FORMAT binary);
+
+-- relay (target)
+COPY "pgsluice"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
+
+-- lock (target)
+LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
+
+-- delete guard (target)
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NULL)
+FROM (SELECT * FROM ONLY "sales"."orders" AS "orders" WHERE (
+created_at > '2024-01-01' -- from 2024
+) AND NOT ("orders"."gone" IS TRUE)) AS "orders"
+LEFT JOIN "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id";
+
+-- delete (target)
+UPDATE ONLY "sales"."orders" AS "orders" SET "gone" = TRUE WHERE (
+created_at > '2024-01-01' -- from 2024
+) AND NOT ("orders"."gone" IS TRUE)
+AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id");
+
+-- merge (target)
+MERGE INTO ONLY "sales"."orders" AS "orders" USING "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+WHEN MATCHED AND (pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note")) OR ("orders"."gone" IS TRUE)) THEN UPDATE SET "id" = "pgsluice_staged"."id", "note" = "pgsluice_staged"."note", "gone" = FALSE
+WHEN NOT MATCHED THEN INSERT ("id", "note", "gone") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id", "pgsluice_staged"."note", FALSE);

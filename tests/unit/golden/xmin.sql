@@ -1,0 +1,16 @@
+-- staging (target)
+CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "note" text) WITH (autovacuum_enabled = false);
+
+-- relay (source)
+COPY (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE (((pg_catalog.age(xmin) OPERATOR(pg_catalog.>=) 0 AND pg_catalog.age(xmin) OPERATOR(pg_catalog.<=) pg_catalog.age('500'::pg_catalog.xid8::pg_catalog.xid))))) TO STDOUT (FORMAT binary);
+
+-- relay (target)
+COPY "pgsluice"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
+
+-- lock (target)
+LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
+
+-- merge (target)
+MERGE INTO ONLY "sales"."orders" AS "orders" USING "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+WHEN MATCHED AND pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note")) THEN UPDATE SET "id" = "pgsluice_staged"."id", "note" = "pgsluice_staged"."note"
+WHEN NOT MATCHED THEN INSERT ("id", "note") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id", "pgsluice_staged"."note");
