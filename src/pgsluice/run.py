@@ -141,7 +141,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         listed.append(("sweep (source)", copy_out(plan.sweep)))
         listed.append(("sweep (target)", copy_in(plan.sweep, present)))
     if not plan.key_is_proven:
-        listed.append(("gate (target)", changes.fault_sql(plan, table)))
+        listed.append(("gate (target)", changes.fault_sql(plan, present)))
     if plan.creation:
         listed += _creating(plan, plan.creation, table)
     else:

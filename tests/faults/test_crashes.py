@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
+from faulting import WAITING, At, await_a_standby, await_that, crash, stop_awaiting_a_standby
 from servers import Database, Pair, database, start_cli
 
 from pgsluice import DatabaseOperations, DataCopyEngine, Options, StagingKind
 from pgsluice.embedded import Cluster
 from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError
-from pgsluice.events import Event, StepStarted
 
 ROWS = 60_000
 
@@ -37,13 +35,6 @@ def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
             INSERT INTO s.t SELECT i, 1, repeat('x', 200) FROM generate_series(1, {ROWS}) i; ANALYZE s.t;"""
         )
         yield Pair(source, target)
-
-
-def await_that(holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for: {what}"
-        time.sleep(0.01)
 
 
 def versions(target: Database) -> list[tuple[int, int]]:
@@ -106,41 +97,6 @@ def test_a_signal_at_any_step_rolls_back_cleans_up_and_exits_with_its_code(
     ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %'"
     await_that(lambda: shop.source.value(ours) == 0, "our sessions on the source to be gone")
     await_that(lambda: shop.target.value(ours) == 0, "our sessions on the target to be gone")
-
-
-class At:
-    """A sink that does something when a step begins."""
-
-    def __init__(self, step: str, action: Callable[[], None]) -> None:
-        self.step, self.action, self.done = step, action, False
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, StepStarted) and event.step == self.step and not self.done:
-            self.done = True
-            self.action()
-
-
-def crash(target: Database) -> None:
-    """Kill -9 a backend that has nothing to do with us, and wait until the server has recovered."""
-    bystander = psycopg.connect(target.dsn, autocommit=True)
-    os.kill(bystander.info.backend_pid, signal.SIGKILL)
-
-    def recovered() -> bool:
-        try:
-            return bool(target.value("SELECT true"))
-        except psycopg.OperationalError:
-            return False
-
-    await_that(lambda: not bystander_lives(bystander), "the bystander to notice")
-    await_that(recovered, "the server to recover")
-
-
-def bystander_lives(connection: psycopg.Connection[object]) -> bool:
-    try:
-        connection.execute("SELECT 1")
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 def test_staging_emptied_by_a_crash_of_the_target_is_refused_at_the_gate(shop: Pair) -> None:
@@ -230,29 +186,6 @@ def test_a_commit_that_got_no_answer_is_proven_and_reported_as_done(shop: Pair) 
     cutter.join()
     assert (result.status, result.updated) == ("done", ROWS)
     assert versions(shop.target) == [(2, ROWS)]
-
-
-WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name LIKE %s"
-
-
-def await_a_standby(target: Database) -> None:
-    """Let every commit wait for a standby that never comes, and see one do so."""
-    target.execute("ALTER SYSTEM SET synchronous_standby_names = 'nosuch'")
-    target.execute("SELECT pg_reload_conf()")
-
-    def probe() -> None:
-        with contextlib.suppress(psycopg.Error):
-            psycopg.connect(target.dsn, autocommit=True, application_name="probe").execute("CREATE TABLE probe ()")
-
-    while not target.rows(WAITING, ("probe",)):
-        threading.Thread(target=probe, daemon=True).start()
-        time.sleep(0.1)
-    target.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'probe'")
-
-
-def stop_awaiting_a_standby(target: Database) -> None:
-    target.execute("ALTER SYSTEM RESET synchronous_standby_names")
-    target.execute("SELECT pg_reload_conf()")
 
 
 def cut_a_waiting_commit(target: Database) -> None:

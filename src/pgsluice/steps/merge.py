@@ -49,7 +49,7 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
     for each in filter(None, (staged, keys)):
         _gate(session, each)
     if not plan.key_is_proven:
-        _tell_apart(session, plan, staged.table)
+        _tell_apart(session, plan, (keys or staged).table)  # the keys of the source hold those of the staged rows
     session.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{_WORK_MEM_MB}MB")))
     for each in filter(None, (staged, keys)):
         session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(each.table.ref)))
