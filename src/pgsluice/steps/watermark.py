@@ -128,7 +128,8 @@ def settle_sql(plan: SyncPlan, cursor: Cursor, staging: StagingTable) -> sql.Com
         capped = sql.SQL("CASE WHEN top.value > {bound} THEN {bound} ELSE top.value END").format(
             bound=cursor.literal(hold)
         )
-    following = sql.SQL("GREATEST({}, {})").format(capped, cursor.collated(before))
+    afresh = stored is not None and plan.reading.is_complete  # a position that was void does not bind the next one
+    following = sql.SQL("COALESCE({}, {})" if afresh else "GREATEST({}, {})").format(capped, cursor.collated(before))
     return sql.SQL(
         "SELECT top.nulls, top.future, top.late, ({next})::text, {held}\n"
         "FROM (SELECT pg_catalog.count(*) FILTER (WHERE {value} IS NULL) AS nulls,"
@@ -175,7 +176,8 @@ def _beyond(cursor: Cursor, moment: Moment, value: sql.Composed) -> sql.Composed
 def settle(session: Session, plan: SyncPlan, staging: StagingTable) -> Reached:
     """Say how far the job comes with the staged rows. One scan of them.
 
-    A watermark never goes back: no rows, or only older ones, leave it where it is.
+    A watermark never goes back: no rows, or only older ones, leave it where it is. Where everything was read it begins
+    anew, from the rows that are there.
 
     Args:
         session: in the merge transaction, behind the gate.
