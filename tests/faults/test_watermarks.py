@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -112,29 +113,42 @@ def assert_complete(pair: Pair) -> None:
     assert pair.target.image("s.t") == pair.source.image("s.t")
 
 
+@contextlib.contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a command line that does not outlive the block."""
+    with start_cli(*command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def ended(process: subprocess.Popen[str]) -> Outcome:
     out, errors = process.communicate(timeout=60)
     return Outcome(process.returncode, out, errors)
 
 
-def held_at_its_merge(pair: Pair, mode: str, *more: str) -> tuple[subprocess.Popen[str], psycopg.Connection[Any]]:
+@contextlib.contextmanager
+def held_at_its_merge(
+    pair: Pair, mode: str, *more: str
+) -> Iterator[tuple[subprocess.Popen[str], psycopg.Connection[Any]]]:
     """Start a sync and see it wait for the target's lock, which the connection gives back when it is closed."""
-    blocker = psycopg.connect(pair.target.dsn)
-    blocker.execute("LOCK TABLE s.t IN SHARE MODE")
-    process = start_cli(*arguments(pair, mode, *more))
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass"
-    await_that(lambda: process.poll() is not None or pair.target.value(waiting) > 0, "the merge to wait for its lock")
-    return process, blocker
+    with psycopg.connect(pair.target.dsn) as blocker:
+        blocker.execute("LOCK TABLE s.t IN SHARE MODE")
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass"
+        with started(*arguments(pair, mode, *more)) as process:
+            await_that(lambda: pair.target.value(waiting) > 0, "the merge to wait for its lock")
+            yield process, blocker
 
 
 def killed_at_its_commit(pair: Pair, mode: str, *more: str) -> None:
     """Kill -9 a sync whose COMMIT is done and not answered: it waits for a standby that does not exist."""
-    process, blocker = held_at_its_merge(pair, mode, *more)
-    await_a_standby(pair.target)
-    blocker.close()
-    await_that(lambda: bool(pair.target.rows(WAITING, ("pgsluice %",))), "the commit to wait for a standby")
-    process.kill()
-    assert ended(process).code == -signal.SIGKILL
+    with held_at_its_merge(pair, mode, *more) as (process, blocker):
+        await_a_standby(pair.target)
+        blocker.close()
+        await_that(lambda: bool(pair.target.rows(WAITING, ("pgsluice %",))), "the commit to wait for a standby")
+        process.kill()
+        assert ended(process).code == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("mode", ["append", "incremental"])
@@ -143,10 +157,10 @@ def test_of_two_runs_of_one_job_one_works_and_the_other_ends_with_11(log: Pair, 
     grow(log, 1000)
     synced(log, mode)
     grow(log, 500)
-    first, blocker = held_at_its_merge(log, mode)
-    second = log.pgsluice("sync", "--table", "s.t", *MODES[mode])
-    blocker.close()
-    assert ended(first).code == 0
+    with held_at_its_merge(log, mode) as (first, blocker):
+        second = log.pgsluice("sync", "--table", "s.t", *MODES[mode])
+        blocker.close()
+        assert ended(first).code == 0
     assert second.code == 11, second.out
     assert "another run holds s.t" in second.out
     assert commits(log.target) == 2
@@ -185,13 +199,13 @@ def test_a_run_that_begins_while_a_killed_one_still_commits_is_rolled_back_whole
     grow(log, 1000)
     synced(log, mode)
     grow(log, 500)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(stop_awaiting_a_standby, log.target)
         killed_at_its_commit(log, mode)
-        second = start_cli(*arguments(log, mode))
+        second = stack.enter_context(started(*arguments(log, mode)))
         await_that(lambda: len(log.target.rows(WAITING, ("pgsluice %",))) == 2, "the second run to have begun")
-    finally:
         stop_awaiting_a_standby(log.target)
-    outcome = ended(second)
+        outcome = ended(second)
     assert outcome.code == 11, outcome.out + outcome.err
     assert "another run has finished s.t since this one began" in outcome.out
     assert commits(log.target) == 2
@@ -218,9 +232,9 @@ def test_killed_at_random_moments_mode_append_has_every_row_once(log: Pair) -> N
     both = ["sync", "--source", log.source.dsn, "--target", log.target.dsn, "--table", "s.t", "--log-format", "json"]
     for _ in range(10):
         grow(log, 5_000, 100)
-        process = start_cli(*both, *MODES["append"], "--staging", chance.choice(["unlogged", "temporary"]))
         step = chance.choice(["relay", "merge", "state", "commit", "commit"])
-        killed_within(process, step, chance.choice([0.0, chance.uniform(0, 0.02)]))
+        with started(*both, *MODES["append"], "--staging", chance.choice(["unlogged", "temporary"])) as process:
+            killed_within(process, step, chance.choice([0.0, chance.uniform(0, 0.02)]))
         image = log.target.image("s.t")
         assert len(image) == len(set(image))
     print(f"{commits(log.target) - 1} of 10 had committed")
