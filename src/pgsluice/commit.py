@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import psycopg
 
 from pgsluice import locks
-from pgsluice.errors import CommitUnknownError, PgsluiceError
+from pgsluice.errors import CommitAbortedError, CommitUnknownError, PgsluiceError
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
@@ -18,6 +19,14 @@ from pgsluice.steps import audit, merge, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 Steps = Callable[[str], AbstractContextManager[None]]
+
+
+class Outcome(enum.Enum):
+    """What became of a COMMIT that got no answer."""
+
+    COMMITTED = "the target proves that it was committed"
+    ABORTED = "the target proves that it was rolled back"
+    UNKNOWN = "the target can't be asked"
 
 
 def merge_staged(
@@ -72,43 +81,56 @@ def provable(
         committing: entered around COMMIT alone.
 
     Raises:
-        CommitUnknownError: not committed, or not known; says which.
+        CommitAbortedError: the connection broke during COMMIT, and it was rolled back.
+        CommitUnknownError: the same, and it is not known whether it was; `outcome` can be asked again.
         KeyboardInterrupt: it came during COMMIT; the target is whole, old or new.
     """
     try:
         with servers.writer.transaction(committing=committing):
             yield
     except CommitUnknownError as error:
-        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
-        with contextlib.suppress(CommitUnknownError) if interrupted else contextlib.nullcontext():
-            _prove(servers, plan, run_id, error)
-            warn("the connection broke during COMMIT; the target proves that it was committed")
-        if interrupted:
+        became = outcome(servers, plan, run_id)
+        if became is Outcome.COMMITTED:
+            warn(f"the connection broke during COMMIT; {became.value}")
+        if isinstance(error.__cause__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
+        if became is not Outcome.COMMITTED:
+            raise unsettled(became, plan, run_id, error.sqlstate) from error
 
 
-def _prove(servers: Servers, plan: SyncPlan, run_id: str, unknown: CommitUnknownError) -> None:
-    """Return where the commit is proven, raise where it is not."""
-    target = plan.job.target
+def outcome(servers: Servers, plan: SyncPlan, run_id: str) -> Outcome:
+    """Ask the target what became of a COMMIT that got no answer.
+
+    Getting the fence proves that the old backend is gone: before that, a look is taken too early and decides wrong. A
+    backend that does not let go is ended; what it was about to commit is then committed or not, and can be seen.
+    """
     servers.abandon_writer()
+    job, patience = plan.job_id, plan.options.lock_timeout
     try:
-        proven = state.committed(
-            servers.revive_control(), CONTROL_SCHEMA, run_id, plan.job_id, target, plan.options.lock_timeout
-        )
+        control = servers.revive_control()
+        try:
+            proven = state.committed(control, CONTROL_SCHEMA, run_id, job, plan.job.target, patience)
+        except psycopg.errors.LockNotAvailable:
+            servers.end_lost("target")
+            proven = state.committed(control, CONTROL_SCHEMA, run_id, job, plan.job.target, patience)
     except (psycopg.Error, PgsluiceError):
-        raise CommitUnknownError(
-            "the connection broke during COMMIT and the target can't be asked what became of it",
-            hint=f"Run `pgsluice status` when it is back: run {run_id} is listed as done if it was committed."
-            " Running again is safe either way.",
-            step="commit",
-            table=str(target),
-            sqlstate=unknown.sqlstate,
-        ) from unknown
-    if not proven:
-        raise CommitUnknownError(
-            "the connection broke during COMMIT; the target proves that it was rolled back",
-            hint="Nothing was changed; run again.",
-            step="commit",
-            table=str(target),
-            sqlstate=unknown.sqlstate,
-        ) from unknown
+        return Outcome.UNKNOWN
+    return Outcome.COMMITTED if proven else Outcome.ABORTED
+
+
+def unsettled(became: Outcome, plan: SyncPlan, run_id: str, sqlstate: str | None = None) -> PgsluiceError:
+    """Return the error that an outcome other than `COMMITTED` is."""
+    kind = CommitAbortedError if became is Outcome.ABORTED else CommitUnknownError
+    hint = (
+        "Nothing was changed; run again."
+        if became is Outcome.ABORTED
+        else f"Run `pgsluice status` when it is back: run {run_id} is listed as done if it was committed."
+        " Running again is safe either way."
+    )
+    return kind(
+        f"the connection broke during COMMIT; {became.value}",
+        hint=hint,
+        step="commit",
+        table=str(plan.job.target),
+        sqlstate=sqlstate,
+    )

@@ -10,6 +10,8 @@
     │   └── LoginError            2    it was reached and refused us: password, role, database
     ├── StepError                 1    the server refused a statement
     │   └── TemporaryError        5    the same, where trying again later can help
+    │       ├── StalledError      5    a server that neither answered nor worked
+    │       ├── CommitAbortedError  5  a COMMIT without an answer, proven to have been rolled back
     │       └── CommitUnknownError  5  a COMMIT whose outcome could not be learned
     ├── RefusedError              6    refused, nothing was written
     │   ├── PlanError             6    every refusal of a plan at once
@@ -119,6 +121,8 @@ class ConnectError(PgsluiceError):
     """The server can't be reached."""
 
     exit_code = 5
+    #: The same run had reached it before: then it is a server that is down, not a name that is wrong.
+    reached_before = False
 
 
 class LoginError(ConnectError):
@@ -135,6 +139,14 @@ class TemporaryError(StepError):
     """The server refused a statement, and trying again later can help."""
 
     exit_code = 5
+
+
+class StalledError(TemporaryError):
+    """A server neither answered nor worked."""
+
+
+class CommitAbortedError(TemporaryError):
+    """The connection broke during COMMIT, and the target proves that it was rolled back."""
 
 
 class CommitUnknownError(TemporaryError):

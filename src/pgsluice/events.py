@@ -81,6 +81,27 @@ class RelayProgress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying(Event):
+    """Something failed that may pass, and is tried again after a pause.
+
+    Attributes:
+        step: that failed.
+        attempt: number of the try that follows.
+        seconds: until then.
+        reason: the failure, without row data.
+        sqlstate: of it, or None.
+        table: the target it concerns, or None while the run begins.
+    """
+
+    step: str
+    attempt: int
+    seconds: float
+    reason: str
+    sqlstate: str | None = None
+    table: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned(Event):
     """Something a person should know; the run goes on.
 

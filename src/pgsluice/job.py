@@ -140,6 +140,13 @@ class Options:
         verify: whether rows are counted on both sides before the commit.
         lock_timeout: seconds to wait for a table lock, all tries together.
         connect_timeout: seconds to wait for a connection.
+        stall_timeout: seconds in which nothing moves and the server does no work for us, before a wait is ended; 0 for
+            never.
+        statement_timeout: seconds that one statement of ours may take on either server; 0 for as long as it takes.
+        retries: tries of a table after its first, while nothing moves forward.
+        retry_for: seconds in which they may begin.
+        fail_fast: the first table that fails ends the run.
+        resume: a run whose tables that are done are left out, by its id, or "last".
         psql: path of the psql to use, or None to look for one.
         full_refresh: forget the stored position and start over.
         on_lost_state: where the stored position means nothing any more.
@@ -153,6 +160,12 @@ class Options:
     verify: bool = True
     lock_timeout: float = 30.0
     connect_timeout: float = 10.0
+    stall_timeout: float = 300.0
+    statement_timeout: float = 0.0
+    retries: int = 10
+    retry_for: float = 600.0
+    fail_fast: bool = False
+    resume: str | None = None
     psql: str | None = None
     full_refresh: bool = False
     on_lost_state: OnLostState = OnLostState.REREAD

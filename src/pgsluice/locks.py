@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import time
 
-import psycopg
 from psycopg import sql
 
-from pgsluice import sqltext
+from pgsluice import blockers, sqltext
 from pgsluice.errors import BusyError, TemporaryError
 from pgsluice.job import TableRef
 from pgsluice.session import Session
@@ -30,10 +29,16 @@ def hold(session: Session, target: TableRef) -> None:
         BusyError: another run holds it; says which session.
     """
     key = run_key(target)
-    if session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (key,))[0]:
+    take = sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)")
+    if session.row(take, (key,))[0]:
         return
-    holder = session.rows(sqltext.load("lock_holder"), {"key": key})
-    who = "; ".join(f"{app}, pid {pid} of the target, since {since}" for app, pid, since in holder) or "just ended"
+    holders = session.rows(sqltext.load("lock_holder"), {"key": key})
+    if any(app == session.name for app, *_ in holders):  # a session of ours that we lost and the server did not
+        for _, pid, _ in holders:
+            session.execute(sql.SQL("SELECT pg_catalog.pg_terminate_backend(%s, 5000)"), (pid,))
+        if session.row(take, (key,))[0]:
+            return
+    who = "; ".join(f"{app}, pid {pid} of the target, since {since}" for app, pid, since in holders) or "just ended"
     raise BusyError(f"another run holds {target} ({who})", hint="Wait for it, or end that session.", table=str(target))
 
 
@@ -50,13 +55,12 @@ def fence(session: Session, target: TableRef, seconds: float) -> None:
     session.patience()
 
 
-def lock_table(session: Session, lock: sql.Composed, ref: TableRef, seconds: float) -> None:
+def lock_table(session: Session, lock: sql.Composed, seconds: float) -> None:
     """Lock a table inside the open transaction, in short tries so that others queue behind us for 2 s at most.
 
     Args:
         session: in a transaction.
         lock: the LOCK TABLE.
-        ref: the table it names.
         seconds: to keep trying.
 
     Raises:
@@ -68,30 +72,13 @@ def lock_table(session: Session, lock: sql.Composed, ref: TableRef, seconds: flo
         session.execute(sql.SQL("SAVEPOINT before_lock"))
         session.patience(patience)
         try:
-            session.execute(lock)
-        except psycopg.errors.LockNotAvailable as error:
-            session.execute(sql.SQL("ROLLBACK TO SAVEPOINT before_lock"))
+            with blockers.named(session, patience):
+                session.execute(lock)
+        except TemporaryError:
             if time.monotonic() >= deadline:
-                raise TemporaryError(
-                    f"the lock on {ref} was not to be had within {seconds:g} s; held by {_holders(session, ref)}",
-                    hint="Try later, end those sessions, or give --lock-timeout more seconds.",
-                    table=str(ref),
-                    sqlstate=error.sqlstate,
-                ) from None
+                raise
+            session.execute(sql.SQL("ROLLBACK TO SAVEPOINT before_lock"))
             time.sleep(0.2)  # lets those who queued behind us through
             continue
         session.patience()
         return
-
-
-def _holders(session: Session, ref: TableRef) -> str:
-    found = session.rows(
-        sql.SQL(
-            "SELECT l.pid, coalesce(a.usename, '?'), coalesce(nullif(a.application_name, ''), '?'), l.mode"
-            " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
-            " WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid()"
-            " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
-            " AND l.relation = pg_catalog.to_regclass({}) ORDER BY 1 LIMIT 5"
-        ).format(sql.Literal(session.text(sqltext.table(ref))))
-    )
-    return "; ".join(f"pid {pid} ({user}, {app}, {mode})" for pid, user, app, mode in found) or "nobody any more"

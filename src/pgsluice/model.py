@@ -147,6 +147,7 @@ class TableReport:
         staging: "unlogged" or "temporary".
         peak_bytes: peak resident memory of this process.
         psql_peak_bytes: peak resident memory of psql; 0 where none ran or the system does not tell.
+        attempts: tries that it took.
         notes: what the user should know: columns not copied, things not created.
         error: the message, or None.
         hint: the way out, or "".
@@ -187,6 +188,7 @@ class TableReport:
     staging: str = ""
     peak_bytes: int = 0
     psql_peak_bytes: int = 0
+    attempts: int = 1
     notes: tuple[str, ...] = ()
     error: str | None = None
     hint: str = ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from pgsluice import changes, locks, sqltext
+from pgsluice import blockers, changes, locks, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     Facts,
@@ -83,7 +83,7 @@ def prepared(
     refused: dict[SyncJob, PgsluiceError] = {}
     described = _describe_queries(source, jobs, refused)
     tables = tuple(job.source for job in jobs if isinstance(job.source, TableRef))
-    early = catalog.require(source, tables, catalog.tables(source, tables), "source")
+    early = catalog.require(source, tables, _tables(source, tables), "source")
     asked = {}
     for job in (job for job in jobs if job not in refused):
         with _refusing(refused, job):
@@ -97,7 +97,7 @@ def prepared(
     place = (catalog.server(source), catalog.server(control))
     horizon = catalog.horizon(source) if any(map(_may_lean_on_horizon, jobs)) else None
     with snapshot(source, _lockable(early)) as shared:
-        now = catalog.require(source, tables, catalog.tables(source, tables), "source")
+        now = catalog.require(source, tables, _tables(source, tables), "source")
         infos = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
         looked = _look(control, infos, control_schema, place[0])
         stamps = _stamps(source, infos)
@@ -181,6 +181,12 @@ def _lockable(early: dict[TableRef, TableInfo]) -> list[TableRef]:
     ]
 
 
+def _tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
+    """Look tables up; their sizes wait for whoever locks one of them ACCESS EXCLUSIVE."""
+    with blockers.named(session, session.lock_seconds):
+        return catalog.tables(session, refs)
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     """What the target shows: its tables and who refers to whom, its schemas, our schema, what it lacks, and states."""
@@ -196,7 +202,7 @@ class _Look:
 
 def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo) -> _Look:
     targets = [job.target for job in infos]
-    found = {info.ref: info for info in catalog.tables(control, targets)}
+    found = {info.ref: info for info in _tables(control, targets)}
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets}, control_schema])
     to_create = [column for job, info in infos.items() if job.target not in found for column in info.columns]
     missing = catalog.missing(control, catalog.needs(control, to_create)) if to_create else frozenset()

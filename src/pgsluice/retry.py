@@ -1,4 +1,4 @@
-"""The one answer to "can trying again help?", and a server's error in our words.
+"""The one answer to "again?": what a failure asks for, and who waits, how often and how long.
 
 Classified by SQLSTATE and step, never by exception class: 57P01 means "again" during a COPY and "unknown" during a
 COMMIT; 25P03 and 25006 arrive as InternalError; a dropped link has no SQLSTATE at all.
@@ -10,52 +10,203 @@ from __future__ import annotations
 import contextlib
 import enum
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import psycopg
+import tenacity
 
-from pgsluice.errors import PgsluiceError, StepError, TemporaryError
+from pgsluice.errors import (
+    CommitAbortedError,
+    CommitUnknownError,
+    ConnectError,
+    PgsluiceError,
+    StepError,
+    TemporaryError,
+)
 
 
 class Answer(enum.Enum):
     """What a failure asks for."""
 
-    LATER = "trying again later can help"
+    RETRY = "again, in a new transaction"
+    LATER = "again, after a pause"
+    UNKNOWN = "the commit may have happened: ask the target"
     PERSON = "somebody has to mend something first"
-    UNKNOWN = "the commit may have happened"
+    NEVER = "the same would fail again"
 
 
-#: Whole SQLSTATEs, then classes, that pass by themselves.
-_TEMPORARY = frozenset({
-    "25006",  # read-only transaction: a failover under way
-    "25P03", "25P04",  # idle-in-transaction and transaction timeouts
-    "40001", "40P01",  # serialization failure, recovery conflict, deadlock
-    "53200", "53300",  # out of memory, too many connections
-    "55006", "55P03",  # object in use, lock not available
-    "57P01", "57P02", "57P03", "57P05",  # shutdown, crash, starting up, idle session timeout
-    "72000",  # snapshot too old
-})  # fmt: skip
+#: Whole SQLSTATEs, where their class says something else or nothing.
+_ANSWERS = {
+    "40001": Answer.RETRY,  # serialization failure; every conflict of a standby with its recovery
+    "40P01": Answer.RETRY,  # deadlock
+    "55P04": Answer.RETRY,  # an enum label used in the transaction that made it
+    "72000": Answer.RETRY,  # snapshot too old
+    "23505": Answer.RETRY,  # two writers of one new key: the second MERGE is told, and may update now
+    "23P01": Answer.RETRY,  # the same of an exclusion constraint
+    "25P03": Answer.RETRY,  # idle-in-transaction timeout
+    "25P04": Answer.RETRY,  # transaction timeout
+    "57P05": Answer.RETRY,  # idle session timeout
+    "25006": Answer.LATER,  # read-only transaction: a failover under way
+    "53200": Answer.LATER,  # out of memory
+    "53300": Answer.LATER,  # too many connections
+    "55006": Answer.LATER,  # object in use
+    "55P03": Answer.LATER,  # lock not available
+    "57P01": Answer.LATER,  # shutdown, or somebody ended our backend
+    "57P02": Answer.LATER,  # crash of another backend
+    "57P03": Answer.LATER,  # starting up
+    "08007": Answer.UNKNOWN,  # transaction resolution unknown
+    "40003": Answer.UNKNOWN,  # statement completion unknown
+    "53000": Answer.PERSON,
+    "53100": Answer.PERSON,  # disk full: what tries again fills it again
+    "53400": Answer.PERSON,  # configuration limit, for example temp_file_limit
+    "55000": Answer.PERSON,  # a materialized view not populated ..
+    "57014": Answer.PERSON,  # a person or a timeout cancelled it: do not fight
+    "58000": Answer.RETRY,  # system error outside of PostgreSQL
+    "58030": Answer.RETRY,  # I/O error
+    "XX000": Answer.RETRY,  # internal error
+    "XX001": Answer.PERSON,  # data corrupted
+    "XX002": Answer.PERSON,  # index corrupted
+}
+#: Classes of SQLSTATEs.
+_CLASSES = {"08": Answer.LATER, "53": Answer.PERSON, "57": Answer.PERSON, "F0": Answer.PERSON}
+
+#: What COMMIT itself raises before anything is committed.
 _DEFINITE_AT_COMMIT = frozenset({"40001", "40P01", "25P02"})
 #: What deferred constraints and triggers raise, which run before anything is committed.
 _DEFINITE_CLASSES_AT_COMMIT = frozenset({"21", "22", "23", "2F", "38", "39", "42", "44", "P0"})
 
+#: How often at most a failure is met by another try, where that is less than asked for.
+_AT_MOST = {
+    "23505": 1, "23P01": 1, "25P03": 1, "25P04": 1, "55P04": 1, "57P05": 1, "58000": 1, "58030": 1, "XX000": 1,
+    "08P01": 2,  # a pooler's word for its own troubles; from a server it is a fault
+    "40001": 3,  # on a standby that keeps cancelling, the fourth snapshot meets the same
+    "53200": 2,
+}  # fmt: skip
+#: Of these what has not passed by then is no matter of time.
+_LASTING = frozenset({"23505", "23P01", "55P04", "58000", "58030", "XX000"})
+_NEVER_REACHED = 2
 
-def classify(sqlstate: str | None, step: str) -> Answer:
-    """Say what a failure asks for.
+
+def classify(sqlstate: str | None, step: str, connected: bool = True) -> Answer:  # noqa: FBT001, FBT002 - a fact
+    """Say what a failure asks for. Total: every text has an answer.
 
     Args:
-        sqlstate: five characters, or None for a connection that broke without a word.
+        sqlstate: five characters, or None for a connection that broke, or was not made, without a word.
         step: the step it happened in; "commit" is the one where an outcome can be unknown.
+        connected: there was a connection. Nothing can have been committed over none.
     """
-    if step == "commit" and not _is_definite(sqlstate):
+    if step == "commit" and connected and not _is_definite(sqlstate):
         return Answer.UNKNOWN
-    if sqlstate is None or sqlstate.startswith("08") or sqlstate in _TEMPORARY:
+    if sqlstate is None:
         return Answer.LATER
-    return Answer.PERSON
+    return _ANSWERS.get(sqlstate) or _CLASSES.get(sqlstate[:2], Answer.NEVER)
 
 
 def _is_definite(sqlstate: str | None) -> bool:
     return sqlstate is not None and (sqlstate in _DEFINITE_AT_COMMIT or sqlstate[:2] in _DEFINITE_CLASSES_AT_COMMIT)
+
+
+def answer(error: PgsluiceError) -> Answer:
+    """Say what one of our errors asks for: by its SQLSTATE where a server sent one, else by its kind."""
+    if isinstance(error, CommitUnknownError):
+        return Answer.UNKNOWN
+    if isinstance(error, CommitAbortedError):
+        return Answer.RETRY
+    if error.sqlstate is not None and isinstance(error, StepError):
+        return classify(error.sqlstate, error.step or "")
+    return Answer.LATER if error.exit_code == TemporaryError.exit_code else Answer.NEVER
+
+
+# --- again -----------------------------------------------------------------------------------------------------------
+
+_SOON = tenacity.wait_random(0, 0.2)
+#: Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): many runs that one restart
+#: of a server has thrown off come back one by one.
+_LATER = tenacity.wait_random_exponential(multiplier=0.5, max=30)
+
+OnRetry = Callable[[PgsluiceError, int, float], None]
+
+
+class Retries:
+    """The tries of one job: so many, for so long; given back by progress alone."""
+
+    def __init__(self, retries: int, seconds: float, tell: OnRetry) -> None:
+        """Keep what is needed.
+
+        Args:
+            retries: tries after the first.
+            seconds: of wall clock in which a try may begin, counted from the first, or from the last progress.
+            tell: called before each wait with the error, the number of the try that follows, and the seconds.
+        """
+        self._retries = retries
+        self._seconds = seconds
+        self._tell = tell
+        self._met: dict[str, int] = {}
+        self._done = 0
+        self._moved = False
+        self.attempts = 0
+
+    def progressed(self, done: int) -> None:
+        """Begin to count anew, if more is done than ever before; the same, done again, is no progress."""
+        self._moved = self._moved or done > self._done
+        self._done = max(self._done, done)
+
+    def carry(self, attempt: Callable[[], None]) -> None:
+        """Call `attempt` until it returns, its failure is not worth another try, or the tries are spent.
+
+        A wait can be interrupted like any other call.
+
+        Raises:
+            PgsluiceError: the last failure.
+        """
+        tenacity.Retrying(
+            retry=self._is_worth_it,
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(self._retries + 1), tenacity.stop_before_delay(self._seconds)
+            ),
+            wait=_wait,
+            before_sleep=self._before_sleep,
+            reraise=True,
+        )(self._counted, attempt)
+
+    def _counted(self, attempt: Callable[[], None]) -> None:
+        self.attempts += 1
+        attempt()
+
+    def _is_worth_it(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if not isinstance(error, PgsluiceError):
+            return False
+        if self._moved:
+            self._moved = False
+            self._met.clear()
+            state.attempt_number, state.start_time = 1, time.monotonic()
+        if answer(error) in {Answer.PERSON, Answer.NEVER}:
+            return False
+        name = error.sqlstate or type(error).__name__
+        self._met[name] = self._met.get(name, 0) + 1
+        return self._met[name] <= _at_most(error, self._retries)
+
+    def _before_sleep(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, PgsluiceError):
+            self._tell(error, self.attempts + 1, state.upcoming_sleep)
+
+
+def _at_most(error: PgsluiceError, retries: int) -> int:
+    if isinstance(error, ConnectError):
+        return retries if error.reached_before else _NEVER_REACHED
+    return _AT_MOST.get(error.sqlstate or "", retries)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    soon = isinstance(error, PgsluiceError) and answer(error) is Answer.RETRY
+    return _SOON(state) if soon else _LATER(state)
+
+
+# --- a server's error in our words -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -84,21 +235,36 @@ def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceEr
         table: the target, ``schema.table``.
     """
     reason = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-    if (error.sqlstate or "").startswith("22"):  # its message ends in the value
-        reason = re.sub(r': ".*"$', "", reason, flags=re.DOTALL)
     place = _LINE_AND_COLUMN.search(error.diag.context or "")
     if place:  # the rest of the context repeats the row's values
-        reason = f"{reason} ({place.group(0)})"
+        reason = f"{_without_value(reason, error.sqlstate)} ({place.group(0)})"
     is_ours = error.sqlstate is None and not isinstance(error, psycopg.OperationalError)  # the driver's own refusal
-    if classify(error.sqlstate, step) is Answer.LATER and not is_ours:
-        return TemporaryError(
-            reason,
-            hint=_HINTS.get(error.sqlstate or "", "Nothing of it was kept; trying again can help."),
-            step=step,
-            table=table,
-            sqlstate=error.sqlstate,
-        )
-    return StepError(reason, hint=_HINTS.get(error.sqlstate or "", ""), step=step, table=table, sqlstate=error.sqlstate)
+    return server_error(reason, error.sqlstate, step, table, temporary=not is_ours)
+
+
+def server_error(
+    reason: str, sqlstate: str | None, step: str, table: str | None = None, *, temporary: bool = True
+) -> StepError:
+    """Return what a server said as one of our errors.
+
+    Args:
+        reason: its words, without row data.
+        sqlstate: five characters, or None.
+        step: where it happened.
+        table: the target, ``schema.table``.
+        temporary: False where it can't be, whatever its code.
+    """
+    reason = _without_value(reason, sqlstate)
+    passing = classify(sqlstate, step) in {Answer.RETRY, Answer.LATER} and sqlstate not in _LASTING
+    if temporary and passing:
+        hint = _HINTS.get(sqlstate or "", "Nothing of it was kept; trying again can help.")
+        return TemporaryError(reason, hint=hint, step=step, table=table, sqlstate=sqlstate)
+    return StepError(reason, hint=_HINTS.get(sqlstate or "", ""), step=step, table=table, sqlstate=sqlstate)
+
+
+def _without_value(reason: str, sqlstate: str | None) -> str:
+    """Return the words of a data exception without the value that they end in."""
+    return re.sub(r': ".*"$', "", reason, flags=re.DOTALL) if (sqlstate or "").startswith("22") else reason
 
 
 _HINTS = {
@@ -110,8 +276,13 @@ _HINTS = {
     "23503": "A foreign key of the target refused a row: copy the table it refers to in the same run, or first.",
     "23514": "A check constraint or a missing partition of the target refused a row.",
     "23502": "A column of the target does not take NULL.",
+    "40001": "A standby cancels what its recovery needs: read from the primary, or set hot_standby_feedback = on (or"
+    " a longer max_standby_streaming_delay) on the standby.",
+    "25006": "The server takes no writes: name all hosts of the cluster in --target, or wait for its failover to end.",
     "55P03": "Another session holds a lock on it: wait for it, or give --lock-timeout more seconds.",
     "0A000": "The target table can't be merged into: MERGE takes no table with rules.",
     "22P05": "The target's encoding lacks a character of the source; a UTF8 database holds them all.",
-    "57014": "A timeout or a person cancelled the statement.",
+    "57014": "A timeout (--statement-timeout) or a person cancelled the statement; it is not tried again.",
+    "XX001": "The server reports corrupted data: look after it before anything else.",
+    "XX002": "The server reports a corrupted index: REINDEX it, and look for the cause.",
 }

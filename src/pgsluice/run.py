@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import psycopg
 
 from pgsluice import changes, creation
-from pgsluice.errors import PgsluiceError, UsageError
-from pgsluice.events import Emitter, RunFinished, RunStarted, Sink, TableFinished, Warned
+from pgsluice.errors import ConnectError, PgsluiceError, UsageError
+from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob
 from pgsluice.model import Report, StagingTable, TableReport
-from pgsluice.plan import Creation, SyncPlan
-from pgsluice.prepare import Prepared, jobs_of, prepared
-from pgsluice.retry import translated
+from pgsluice.plan import Creation, SyncPlan, job_id
+from pgsluice.prepare import jobs_of, prepared
+from pgsluice.readiness import Readiness
+from pgsluice.retry import Retries, translated
 from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Query
 from pgsluice.slices import copy_in, copy_out
-from pgsluice.steps import staging, state, watermark
+from pgsluice.steps import catalog, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.version import __version__
-from pgsluice.work import Work
+from pgsluice.work import Shared, Work
 
 
 def new_run_id() -> str:
@@ -50,6 +52,8 @@ class Run:
         self.errors: list[PgsluiceError] = []
         self._options = options or Options()
         self._emit = Emitter(sinks)
+        self._resumed: str | None = None
+        self._is_written_down = False
         self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
     def plan(self, request: Selection | Sequence[SyncJob]) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
@@ -66,18 +70,17 @@ class Run:
     def sync(self, request: Selection | Sequence[SyncJob]) -> Report:
         """Carry out every job, one after the other, from one snapshot of the source.
 
-        A job that fails leaves its target as it was and does not stop the others.
+        A job that fails leaves its target as it was and, without `Options.fail_fast`, does not stop the others.
 
         Raises:
             PgsluiceError: the run could not begin: no connection, an unknown table.
             KeyboardInterrupt: what was begun has been rolled back and cleaned up.
         """
-        with translated("prepare"), contextlib.ExitStack() as stack:
-            servers = stack.enter_context(self._servers)
-            jobs = self._jobs(servers, request)
-            reading = stack.enter_context(contextlib.ExitStack())
-            ready = reading.enter_context(prepared(servers, jobs, self._options, CONTROL_SCHEMA, hold=True))
-            return self._carry_all(ready, reading.close)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._servers)
+            ready = self._begun(request)
+            stack.callback(ready.close)
+            return self._carry_all(ready)
 
     def _jobs(self, servers: Servers, request: Selection | Sequence[SyncJob]) -> tuple[SyncJob, ...]:
         for each in (request,) if isinstance(request, Selection) else request:
@@ -86,29 +89,67 @@ class Run:
                 raise UsageError("since reads a part, and a full refresh everything", hint="Leave one of them out.")
         return jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
 
-    def _carry_all(self, ready: Prepared, release: Callable[[], None]) -> Report:
+    # --- the beginning -----------------------------------------------------------------------------------------------
+
+    def _begun(self, request: Selection | Sequence[SyncJob]) -> Readiness:
+        """Connect, lock, plan and write the run down; all of it again where it fails in a way that may pass."""
+        started: list[Readiness] = []
+
+        def begin() -> None:
+            self._servers.settle()
+            with translated("prepare"), contextlib.ExitStack() as failing:
+                jobs = self._jobs(self._servers, request)
+                jobs, resumed = self._missing(jobs) if self._options.resume else (jobs, None)
+                ready = Readiness(self._servers, jobs, self._options, self._warn)
+                failing.callback(ready.close)
+                ready.begin()
+                self._resumed = resumed
+                failing.pop_all()
+            started.append(ready)
+
+        Retries(self._options.retries, self._options.retry_for, self._again).carry(begin)
+        return started[0]
+
+    def _missing(self, jobs: tuple[SyncJob, ...]) -> tuple[tuple[SyncJob, ...], str]:
+        """Return the jobs that the run to resume, and those that it resumed, have not done, and that run's id."""
+        earlier, done = state.done_jobs(self._servers.control, CONTROL_SCHEMA, str(self._options.resume))
+        server = catalog.server(self._servers.source)
+        missing = tuple(job for job in jobs if job_id(job, server) not in done)
+        self._warn(f"run {earlier} has done {len(jobs) - len(missing)} of these {len(jobs)} tables; the rest follows")
+        return missing, earlier
+
+    def _write_down(self, tables: int) -> None:
+        """Note on the target that the run began: with the first job that can be done, for others write nothing."""
+        if self._is_written_down:
+            return
+        control = self._servers.control
+        state.ensure(control, CONTROL_SCHEMA)
+        for name in staging.sweep(control, CONTROL_SCHEMA, self.run_id).dropped:
+            self._warn(f"dropped {name}, which a dead run had left")
+        state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)
+        self._is_written_down = True
+
+    # --- job after job -----------------------------------------------------------------------------------------------
+
+    def _carry_all(self, ready: Readiness) -> Report:
         started = time.monotonic()
-        self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job, _ in ready.outcomes)))
-        planned = sum(isinstance(outcome, SyncPlan) for _, outcome in ready.outcomes)
-        if planned:
-            self._begin(len(ready.outcomes))
-        reports = []
-        for number, (job, outcome) in enumerate(ready.outcomes, 1):
-            planned -= isinstance(outcome, SyncPlan)
-            # the source's snapshot is let go the moment the last slice is read: merging needs nothing of it
-            work = Work(self.run_id, self._servers, self._emit, job, number, release if not planned else _keep)
-            reports.append(self._finished(work.carry(outcome, ready.snapshot)))
+        self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
+        write_down = functools.partial(self._write_down, len(ready.jobs))
+        shared = Shared(self.run_id, self._servers, ready, self._options, self._emit, write_down)
+        reports: list[TableReport] = []
+        for number, job in enumerate(ready.jobs, 1):
+            if self.errors and self._options.fail_fast:
+                skipped = TableReport(self.run_id, str(job.source), str(job.target), job.mode.value)
+                reports.append(self._finished(skipped))
+                continue
+            # a server that could not be reached for so long is not waited for once more with each table
+            gone = bool(reports) and bool(self.errors) and isinstance(self.errors[-1], ConnectError)
+            work = Work(shared, job, number, patient=not (gone and reports[-1].status == "failed"))
+            reports.append(self._finished(work.carry()))
             self.errors += [work.error] if work.error else []
         report = Report(self.run_id, tuple(reports), time.monotonic() - started)
         self._end(report)
         return report
-
-    def _begin(self, tables: int) -> None:
-        control = self._servers.control
-        state.ensure(control, CONTROL_SCHEMA)
-        for name in staging.sweep(control, CONTROL_SCHEMA, self.run_id).dropped:
-            self._emit(Warned(run_id=self.run_id, message=f"dropped {name}, which a dead run had left"))
-        state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__)
 
     def _finished(self, report: TableReport) -> TableReport:
         self._emit(TableFinished(run_id=self.run_id, report=report))
@@ -120,9 +161,23 @@ class Run:
             state.finish_run(self._servers.revive_control(), CONTROL_SCHEMA, self.run_id, status, report.exit_code)
         self._emit(RunFinished(run_id=self.run_id, report=report))
 
+    # --- told --------------------------------------------------------------------------------------------------------
 
-def _keep() -> None:
-    """Keep the snapshot: other jobs still read it."""
+    def _warn(self, message: str) -> None:
+        self._emit(Warned(run_id=self.run_id, message=message))
+
+    def _again(self, error: PgsluiceError, attempt: int, seconds: float) -> None:
+        self._emit(
+            Retrying(
+                run_id=self.run_id,
+                step=error.step or "prepare",
+                attempt=attempt,
+                seconds=seconds,
+                reason=error.message,
+                sqlstate=error.sqlstate,
+                table=error.table,
+            )
+        )
 
 
 def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:

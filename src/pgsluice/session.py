@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
+import select
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,11 +23,13 @@ from pgsluice.errors import (
     ConnectError,
     LoginError,
     RefusedError,
+    StalledError,
     StepError,
     UsageError,
 )
 from pgsluice.job import Options
 from pgsluice.retry import Answer, classify
+from pgsluice.watchdog import Party, Wait, watchdog
 
 Dsn = str | Callable[[], str]
 Query = sql.SQL | sql.Composed
@@ -45,7 +51,6 @@ PRELUDE: Mapping[str, str] = {
     "synchronize_seqscans": "off",
     "row_security": "off",
     "client_min_messages": "error",  # so that all a server says during COPY IN is an error
-    "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
 _SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
@@ -59,30 +64,46 @@ _TRANSPORT = {
     "tcp_user_timeout": "60000",
 }
 _STILL_TEMPORARY = re.compile(
-    r"too many|remaining connection slots|starting up|shutting down|recovery|timeout", re.IGNORECASE
+    r"too many|remaining connection slots|starting up|shutting down|recovery|timeout"
+    r"|closed the connection|could not (?:receive|send)|connection refused|reset by peer",
+    re.IGNORECASE,
+)
+
+
+#: A backend that waits for its client is not at work, nor one whose commit waits for a standby.
+_WORKING = sql.SQL(
+    "SET TimeZone = 'UTC'; SELECT pid FROM pg_catalog.pg_stat_activity WHERE {} AND state = 'active'"
+    " AND pid <> pg_catalog.pg_backend_pid()"
+    " AND wait_event_type IS DISTINCT FROM 'Client' AND wait_event IS DISTINCT FROM 'SyncRep'"
 )
 
 
 class Session:
     """One connection with the prelude in force, in autocommit outside `transaction`."""
 
-    def __init__(
-        self, connection: psycopg.Connection[Any], settings: Mapping[str, str], search_path: str, time_zone: str
-    ) -> None:
-        """Wrap a connection; `Endpoint.open` makes them. `pid` is that of the server's backend.
+    def __init__(self, connection: psycopg.Connection[Any], endpoint: Endpoint) -> None:
+        """Wrap a connection; `Endpoint.open` makes them, and runs the prelude.
+
+        `pid` and `started` name the server's backend; `settings` are in force; `search_path` and `time_zone` are the
+        role's own, before the prelude.
 
         Args:
             connection: in autocommit mode.
-            settings: the prelude, as it is in force.
-            search_path: of the role, before the prelude.
-            time_zone: of the role, before the prelude.
+            endpoint: it leads to.
         """
         self._connection = connection
-        self.settings = settings
+        self._endpoint = endpoint
+        self._severed = ""
         self.pgconn = connection.pgconn
-        self.search_path = search_path
-        self.time_zone = time_zone
         self.pid = connection.pgconn.backend_pid
+        self.started = ""
+        self.settings: Mapping[str, str] = {}
+        self.search_path = self.time_zone = ""
+
+    @property
+    def name(self) -> str:
+        """Return the application_name, which holds the run's id."""
+        return self._endpoint.application_name
 
     @property
     def version(self) -> int:
@@ -152,12 +173,77 @@ class Session:
         return self._run(query, params).rowcount
 
     def _run(self, query: Query, params: Params) -> psycopg.Cursor[Any]:
+        with self.waiting():
+            try:
+                return self._connection.execute(query, params)
+            except psycopg.Error as error:
+                if isinstance(error.__context__, KeyboardInterrupt):  # psycopg cancelled, and met this error instead
+                    raise KeyboardInterrupt from error
+                raise
+
+    @contextlib.contextmanager
+    def waiting(self, *others: Party, seconds: float | None = None) -> Iterator[Wait]:
+        """Watch the block, which waits for this session's server.
+
+        Args:
+            others: that it waits for as well: it is enough that one of them works.
+            seconds: without a move or a sign of work; None for the endpoint's own.
+
+        Raises:
+            StalledError: the wait was ended.
+        """
+        limit = self._endpoint.stall_timeout if seconds is None else seconds
         try:
-            return self._connection.execute(query, params)
+            with watchdog.watching(limit, self, *others) as wait:
+                yield wait
         except psycopg.Error as error:
-            if isinstance(error.__context__, KeyboardInterrupt):  # psycopg cancelled, and met this error instead
-                raise KeyboardInterrupt from error
+            if self._severed:
+                who = "the relay stood still" if others else f"the {self._endpoint.side} went silent"
+                raise StalledError(
+                    f"{who}: {self._severed}",
+                    hint="Look at the server and at what stands between; --stall-timeout sets the patience.",
+                    sqlstate=error.sqlstate,
+                ) from error
             raise
+
+    def answers(self, seconds: float = 5) -> bool:
+        """Ask for a sign of life; False closes the session. One round trip."""
+        try:
+            with self.waiting(seconds=seconds):
+                self._connection.execute("SELECT 1")
+        except psycopg.errors.InFailedSqlTransaction:  # an answer all the same
+            return True
+        except (psycopg.Error, StalledError):
+            self.close()
+        return not self._connection.closed
+
+    def is_working(self) -> bool:
+        """Ask whether this session's backend is at work for us."""
+        who = sql.SQL("pid = {} AND backend_start::text = {}").format(sql.Literal(self.pid), sql.Literal(self.started))
+        return bool(self.aside(_WORKING.format(who)))
+
+    def run_is_working(self) -> bool:
+        """Ask the same of every backend that bears the run's name."""
+        who = sql.SQL("application_name = {}").format(sql.Literal(self._endpoint.application_name))
+        return bool(self.aside(_WORKING.format(who)))
+
+    def aside(self, query: sql.Composed) -> list[tuple[str, ...]]:
+        """Ask this session's server something over a connection of its own, from any thread.
+
+        Returns:
+            Rows as text; none where there are none, and where no answer came within the time to connect.
+        """
+        try:
+            with psycopg.connect(make_conninfo("", **self.parameters), autocommit=True) as other:
+                return _asked(other.pgconn, query.as_string(None), self._endpoint.connect_timeout)
+        except psycopg.Error:
+            return []
+
+    def sever(self, reason: str) -> None:
+        """Shut the socket under the connection, from any thread: whoever waits for it gets an error."""
+        self._severed = reason
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.pgconn.socket)) as other:
+            other.shutdown(socket.SHUT_RDWR)
 
     def describe(self, query: str) -> list[tuple[str, int, int]]:
         """Parse one statement by the extended protocol, without running it.
@@ -168,14 +254,20 @@ class Session:
         Raises:
             psycopg.Error: the server refuses it; more than one statement is a syntax error here.
         """
-        for result in (self.pgconn.prepare(b"", query.encode()), self.pgconn.describe_prepared(b"")):
-            if result.status != pq.ExecStatus.COMMAND_OK:
-                raise psycopg.errors.error_from_result(result, encoding="utf-8")
+        with self.waiting():
+            for result in (self.pgconn.prepare(b"", query.encode()), self.pgconn.describe_prepared(b"")):
+                if result.status != pq.ExecStatus.COMMAND_OK:
+                    raise psycopg.errors.error_from_result(result, encoding="utf-8")
         return [((result.fname(i) or b"").decode(), result.ftype(i), result.fmod(i)) for i in range(result.nfields)]
 
     def text(self, query: sql.Composable) -> str:
         """Return a query as the text this connection would send."""
         return query.as_string(self._connection)
+
+    @property
+    def lock_seconds(self) -> float:
+        """Return how long a statement waits for a lock."""
+        return self._endpoint.lock_timeout
 
     def patience(self, seconds: float | None = None) -> None:
         """Wait at most so long for a lock until the transaction ends; None: as long as the session does."""
@@ -217,27 +309,30 @@ class Session:
             self.rollback()
             raise
         with committing or contextlib.nullcontext():
-            self._commit()
+            self._commit(provable=committing is not None)
 
-    def _commit(self) -> None:
+    def _commit(self, *, provable: bool) -> None:
         try:
-            tag = self._connection.execute("COMMIT").statusmessage
-        except psycopg.Error as error:
+            with self.waiting():
+                tag = self._connection.execute("COMMIT").statusmessage
+        except (psycopg.Error, StalledError) as error:
             if classify(error.sqlstate, "commit") is not Answer.UNKNOWN:
                 raise
             raise CommitUnknownError(step="commit", sqlstate=error.sqlstate) from error
         except KeyboardInterrupt as interrupt:
+            if not provable:
+                raise
             raise CommitUnknownError("interrupted during COMMIT", step="commit") from interrupt
         if tag != "COMMIT":  # a COMMIT in a failed transaction answers ROLLBACK and raises nothing
             raise StepError("the transaction had failed before COMMIT and was rolled back", step="commit")
 
     def rollback(self) -> None:
         """Roll back if the connection still can; a broken one has been rolled back by its server."""
-        with contextlib.suppress(psycopg.Error):
+        with contextlib.suppress(psycopg.Error, StalledError):
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self.abandon()
             elif not self._connection.closed:
-                self._connection.execute("ROLLBACK")
+                self.execute(sql.SQL("ROLLBACK"))
 
     def abandon(self) -> None:
         """Stop what the server is doing for this session, and close, without waiting for either side to drain."""
@@ -267,6 +362,8 @@ class Endpoint:
         read_only: every transaction is, unless it says otherwise.
         connect_timeout: seconds.
         lock_timeout: seconds that any statement waits for a lock: the catalog's functions take them too.
+        stall_timeout: seconds in which nothing moves and no work is seen on the server, before a wait is ended.
+        statement_timeout: seconds that a statement may take; 0 for as long as it takes.
         application_name: shown in pg_stat_activity.
         pinned: parameters that lead to one server, laid over those of `dsn`.
     """
@@ -275,6 +372,8 @@ class Endpoint:
     read_only: bool
     connect_timeout: float = 10.0
     lock_timeout: float = 30.0
+    stall_timeout: float = 300.0
+    statement_timeout: float = 0.0
     application_name: str = "pgsluice"
     pinned: Mapping[str, str] | None = None
 
@@ -285,6 +384,8 @@ class Endpoint:
             application_name=f"pgsluice {run_id}",
             connect_timeout=options.connect_timeout,
             lock_timeout=options.lock_timeout,
+            stall_timeout=options.stall_timeout,
+            statement_timeout=options.statement_timeout,
         )
 
     @property
@@ -305,11 +406,13 @@ class Endpoint:
             connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
         except psycopg.OperationalError as error:
             raise _connect_error(error, self.side, parameters) from None  # its text can hold the whole string
+        session = Session(connection, self)
         try:
-            return _begin(connection, self.read_only, self.lock_timeout)
+            self._begin(session)
         except BaseException:
-            connection.close()
+            session.close()
             raise
+        return session
 
     def _parameters(self) -> dict[str, Any]:
         dsn = self.dsn() if callable(self.dsn) else self.dsn
@@ -321,8 +424,52 @@ class Endpoint:
                 hint="Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name.",
             ) from None
         ours = {"connect_timeout": str(max(2, round(self.connect_timeout))), **_TRANSPORT}
+        if not self.read_only and "," in f"{given.get('host', '')}{given.get('hostaddr', '')}":
+            ours["target_session_attrs"] = "read-write"  # of several hosts the one that takes writes
         fixed = {"application_name": self.application_name, "client_encoding": "UTF8"}
         return {**ours, **given, **fixed, **(self.pinned or {})}
+
+    def _begin(self, session: Session) -> None:
+        """Run the prelude, keep what the role had before it, and see that it holds. Two round trips."""
+        wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if session.version >= since}
+        wanted["default_transaction_read_only"] = "on" if self.read_only else "off"
+        patience = {
+            "lock_timeout": str(max(1, round(self.lock_timeout * 1000))),
+            "statement_timeout": str(round(self.statement_timeout * 1000)),
+        }
+        # The select list runs left to right: the role's own settings are read before they are replaced.
+        calls: list[Query] = [
+            sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in ("search_path", "TimeZone")
+        ]
+        calls += [
+            sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+            for name, value in {**wanted, **patience}.items()
+        ]
+        calls.append(
+            sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
+                "pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')"
+                " WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
+            )
+        )
+        search_path, time_zone, *_ = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
+        *now, pid, started = session.row(
+            sql.SQL(
+                "SELECT {}, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
+                " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid())"
+            ).format(sql.SQL(", ").join(readers))
+        )
+        lost = [name for name, value in zip(wanted, now, strict=True) if not _same_setting(wanted[name], str(value))]
+        if pid != session.pid:  # locks of the session, staging and snapshot need a server of one's own
+            lost.append("the server's process")
+        if lost:
+            raise RefusedError(
+                f"what a session sets does not hold: {', '.join(lost)}",
+                hint="A pooler in transaction mode stands in between; connect to the server's own port.",
+                step="connect",
+            )
+        session.settings = {**wanted, **patience}
+        session.search_path, session.time_zone, session.started = str(search_path), str(time_zone), str(started)
 
     @property
     def place(self) -> str:
@@ -341,45 +488,28 @@ class Endpoint:
         return f"Endpoint({self.side} {self.place})"
 
 
-def _begin(connection: psycopg.Connection[Any], read_only: bool, lock_timeout: float) -> Session:  # noqa: FBT001
-    version = connection.pgconn.server_version
-    wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if version >= since}
-    wanted["default_transaction_read_only"] = "on" if read_only else "off"
-    # The select list runs left to right: the role's own settings are read before they are replaced.
-    calls: list[Query] = [
-        sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in ("search_path", "TimeZone")
-    ]
-    calls += [
-        sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
-        for name, value in wanted.items()
-    ]
-    patience = str(max(1, round(lock_timeout * 1000)))
-    calls.append(sql.SQL("pg_catalog.set_config('lock_timeout', {}, false)").format(sql.Literal(patience)))
-    calls.append(
-        sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
-            "pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')"
-            " WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
-        )
-    )
-    role_settings = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))).fetchone()
-    readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
-    readers.append(sql.SQL("pg_catalog.pg_backend_pid()"))
-    now = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(readers))).fetchone()
-    if role_settings is None or now is None:  # a SELECT without FROM has one row
-        raise StepError("the server did not answer the session's first query", step="connect")
-    lost = [name for name, value in zip(wanted, now, strict=False) if not _same_setting(wanted[name], str(value))]
-    if (
-        now[-1] != connection.pgconn.backend_pid
-    ):  # locks of the session, staging and snapshot need a server of one's own
-        lost.append("the server's process")
-    if lost:
-        raise RefusedError(
-            f"what a session sets does not hold: {', '.join(lost)}",
-            hint="A pooler in transaction mode stands in between; connect to the server's own port.",
-            step="connect",
-        )
-    settings = {**wanted, "lock_timeout": patience}
-    return Session(connection, settings, str(role_settings[0]), str(role_settings[1]))
+def _asked(pgconn: pq.abc.PGconn, query: str, seconds: float) -> list[tuple[str, ...]]:
+    """Return the rows of a query as text; none where they do not come in time, whatever the server does."""
+    deadline = time.monotonic() + seconds
+    rows: list[tuple[str, ...]] = []
+    pgconn.send_query(query.encode())
+    while True:
+        events = select.POLLIN | (select.POLLOUT if pgconn.flush() else 0)
+        if not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                return rows
+            width = range(result.nfields)
+            rows += [
+                tuple((result.get_value(row, i) or b"").decode("utf-8", "replace") for i in width)
+                for row in range(result.ntuples)
+            ]
+            continue
+        poller = select.poll()
+        poller.register(pgconn.socket, events)
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return []
+        pgconn.consume_input()
 
 
 def _same_setting(wanted: str, shown: str) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from psycopg import sql
+from psycopg import pq, sql
 
-from pgsluice import sqltext
+from pgsluice import blockers, sqltext
 from pgsluice.facts import Moment
 from pgsluice.job import TableRef
 from pgsluice.session import Session
@@ -35,6 +35,11 @@ class Snapshot:
     def join(self) -> sql.Composed:
         """Return the statement that lets a transaction just begun see what this snapshot sees."""
         return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id))
+
+    def lives(self) -> bool:
+        """Ask whether others can still join it: not where its transaction has failed. One round trip."""
+        in_transaction = self.session.pgconn.transaction_status == pq.TransactionStatus.INTRANS
+        return in_transaction and self.session.answers()
 
     @contextlib.contextmanager
     def joined(self, session: Session, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
@@ -63,7 +68,8 @@ def snapshot(session: Session, tables: Sequence[TableRef]) -> Iterator[Snapshot]
     try:
         if tables:
             listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
-            session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
+            with blockers.named(session, session.lock_seconds):
+                session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
         exported, *moment = session.row(sqltext.load("moment"), {"zone": session.time_zone})
         yield Snapshot(session, str(exported), Moment(*moment))
     finally:

@@ -1,4 +1,4 @@
-"""One job on its way: its steps in order, timed, told, and cleaned up after."""
+"""One job on its way: its steps in order, tried again where that can help, timed, told, and cleaned up after."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import psycopg
 
 from pgsluice import locks, memory
-from pgsluice.commit import merge_staged, provable, remember
-from pgsluice.errors import PgsluiceError
-from pgsluice.events import Emitter, RelayProgress, StepFinished, StepStarted, Warned
-from pgsluice.job import Mode, StagingKind, SyncJob
+from pgsluice.commit import Outcome, merge_staged, outcome, provable, remember, unsettled
+from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError, TemporaryError
+from pgsluice.events import Emitter, RelayProgress, Retrying, StepFinished, StepStarted, Warned
+from pgsluice.job import Mode, Options, StagingKind, SyncJob
 from pgsluice.model import MergeResult, Reached, StagingTable, TableReport
 from pgsluice.plan import CopyPlan, SyncPlan
-from pgsluice.retry import step_error, translated
+from pgsluice.readiness import Readiness
+from pgsluice.retry import Answer, Retries, answer, step_error, translated
 from pgsluice.servers import Servers
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
@@ -25,41 +27,120 @@ from pgsluice.steps import audit, merge, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 
-class Work:
-    """One job on its way."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the jobs of a run have in common.
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what one job needs of its run
-        self, run_id: str, servers: Servers, emit: Emitter, job: SyncJob, number: int, release: Callable[[], None]
-    ) -> None:
-        """Keep what is needed; `error` says why the job failed, if it did. `release` lets the snapshot go."""
-        self._run_id = run_id
-        self._servers = servers
-        self._emit = emit
+    Attributes:
+        run_id: of the run.
+        servers: both.
+        ready: the snapshot and the plans.
+        options: how.
+        emit: takes events.
+        write_down: makes room for what runs leave on the target, and notes there that this one began; once.
+    """
+
+    run_id: str
+    servers: Servers
+    ready: Readiness
+    options: Options
+    emit: Emitter
+    write_down: Callable[[], None]
+
+
+class Work:
+    """One job on its way.
+
+    A failure that may pass is met by another try of the smallest whole: the merge transaction where the staged rows
+    still stand, the relay while the source's snapshot lives, else the job from a new snapshot.
+    """
+
+    def __init__(self, run: Shared, job: SyncJob, number: int, *, patient: bool = True) -> None:
+        """Keep what is needed; `error` says why the job failed, if it did.
+
+        Args:
+            run: it belongs to.
+            job: to do.
+            number: of it in the run, from 1.
+            patient: try again at all.
+        """
+        self._run = run
+        self._servers = run.servers
         self._job = job
         self._number = number
-        self._release = release
         self._started = time.monotonic()
         self.error: PgsluiceError | None = None
         self._steps: dict[str, float] = {}
-        self._report = TableReport(run_id, str(job.source), str(job.target), job.mode.value)
+        self._report = TableReport(run.run_id, str(job.source), str(job.target), job.mode.value)
+        self._retries = Retries(run.options.retries if patient else 0, run.options.retry_for, self._again)
+        self._plan: SyncPlan | None = None
+        self._staged: list[merge.Staged] = []
+        self._is_unsettled = False
 
-    def carry(self, outcome: SyncPlan | PgsluiceError, snapshot: Snapshot) -> TableReport:
+    def carry(self) -> TableReport:
         """Do the job, or note why not."""
-        plan = outcome if isinstance(outcome, SyncPlan) else None
         try:
-            if isinstance(outcome, PgsluiceError):
-                raise outcome
-            self._carry(outcome, snapshot)
+            with contextlib.ExitStack() as cleanup:
+                cleanup.callback(self._let_go)
+                self._retries.carry(self._attempt)
         except PgsluiceError as error:
-            self._fail(error, plan)
-        except psycopg.Error as error:
-            self._fail(step_error(error, "commit", self._report.target), plan)
+            self._fail(error)
         except KeyboardInterrupt:
             self._interrupted()
             raise
-        return self._tell(seconds=time.monotonic() - self._started, steps=dict(self._steps))
+        finally:
+            self._run.ready.read(self._job)
+        return self._tell(
+            attempts=self._retries.attempts, seconds=time.monotonic() - self._started, steps=dict(self._steps)
+        )
 
-    def _carry(self, plan: SyncPlan, snapshot: Snapshot) -> None:
+    # --- one try -----------------------------------------------------------------------------------------------------
+
+    def _attempt(self) -> None:
+        if self._retries.attempts > 1:
+            self._servers.settle()
+        try:
+            if not (self._is_unsettled and self._has_committed()):
+                self._once()
+        except PgsluiceError as error:
+            self._is_unsettled = isinstance(error, CommitUnknownError)
+            if isinstance(error, StagingLostError):
+                self._let_go()
+            if error.sqlstate == psycopg.errors.ReadOnlySqlTransaction.sqlstate:
+                self._servers.leave("target")
+            raise
+        except psycopg.Error as error:  # between the steps: a BEGIN; COMMIT is a step of its own
+            raise step_error(error, "merge", self._report.target) from error
+
+    def _has_committed(self) -> bool:
+        """Ask once more what became of the last try's COMMIT."""
+        plan = self._plan
+        became = outcome(self._servers, plan, self._run.run_id) if plan else Outcome.ABORTED
+        if plan and became is Outcome.UNKNOWN:
+            raise unsettled(became, plan, self._run.run_id)
+        return became is Outcome.COMMITTED
+
+    def _once(self) -> None:
+        """Go the whole way, or what is left of it."""
+        if self._staged and self._plan:
+            self._hold()
+            self._merge_alone(self._plan)
+            return
+        self._plan, snapshot = self._run.ready.of(self._job)
+        self._begin(self._plan)
+        self._hold()
+        if self._plan.staging is StagingKind.TEMPORARY:
+            with provable(self._servers, self._plan, self._run.run_id, self._warn, self._step("commit")):
+                tables = self._tables(self._plan, staging.TEMPORARY_SCHEMA)
+                with self._step("staging"):
+                    for table in tables:
+                        staging.create(self._servers.writer, table, locks.run_key(self._job.target))
+                self._merge(self._plan, *self._filled(self._plan, tables, snapshot))
+        else:
+            self._stage(self._plan, snapshot)
+            self._merge_alone(self._plan)
+
+    def _begin(self, plan: SyncPlan) -> None:
         self._tell(
             lane=plan.copy.lane.value,
             lane_reason=plan.copy.lane_reason,
@@ -71,53 +152,74 @@ class Work:
             held_back=plan.facts.progress.moment.running if plan.job.mode is Mode.APPEND else 0,
             notes=plan.notes,
         )
+
+    def _hold(self) -> None:
         with self._step("staging"):
             locks.hold(self._servers.control, self._job.target)  # again: a control session opened anew has lost it
-        if plan.staging is StagingKind.TEMPORARY:
-            with provable(self._servers, plan, self._run_id, self._warn, self._step("commit")):
-                tables = self._tables(plan, staging.TEMPORARY_SCHEMA)
-                with self._step("staging"):
-                    for table in tables:
-                        staging.create(self._servers.writer, table, locks.run_key(self._job.target))
-                self._merge(plan, *self._filled(plan, tables, snapshot))
-        else:
-            with contextlib.ExitStack() as owned:
-                tables = [owned.enter_context(self._unlogged(table)) for table in self._tables(plan, CONTROL_SCHEMA)]
-                filled = self._filled(plan, tables, snapshot)
-                with provable(self._servers, plan, self._run_id, self._warn, self._step("commit")):
-                    self._merge(plan, *filled)
+            self._run.write_down()
+
+    def _merge_alone(self, plan: SyncPlan) -> None:
+        with provable(self._servers, plan, self._run.run_id, self._warn, self._step("commit")):
+            self._merge(plan, *self._staged)
+
+    # --- staging -----------------------------------------------------------------------------------------------------
 
     def _tables(self, plan: SyncPlan, schema: str) -> list[StagingTable]:
         """Return the staging tables of the job: its rows, and its keys where it sweeps."""
-        named = functools.partial(staging.named, schema, self._run_id, self._number, self._job.target)
+        named = functools.partial(
+            staging.named, schema, self._run.run_id, self._number, self._job.target, attempt=self._retries.attempts
+        )
         return [named(plan.columns), *([named(plan.sweep.columns, part="keys")] if plan.sweep else [])]
+
+    def _stage(self, plan: SyncPlan, snapshot: Snapshot) -> None:
+        """Fill staging tables that outlive their transaction, and keep them until they are merged."""
+        with contextlib.ExitStack() as failing:
+            tables = self._tables(plan, CONTROL_SCHEMA)
+            with self._step("staging"):
+                for table in tables:
+                    failing.callback(self._drop, table)
+                    staging.create(self._servers.control, table, locks.run_key(self._job.target))
+            self._staged = self._filled(plan, tables, snapshot)
+            failing.pop_all()
+        self._retries.progressed(1)
 
     def _filled(self, plan: SyncPlan, tables: list[StagingTable], snapshot: Snapshot) -> list[merge.Staged]:
         """Relay what each staging table is for; the source is not needed after that."""
-        filled = [self._relay(plan, tables[0], snapshot)]
-        if plan.sweep:
-            filled.append(self._sweep(plan.sweep, tables[1], snapshot))
-        self._release()
+        try:
+            filled = [self._relay(plan, tables[0], snapshot)]
+            if plan.sweep:
+                filled.append(self._sweep(plan.sweep, tables[1], snapshot))
+        except PgsluiceError as error:
+            if answer(error) is Answer.NEVER and self._run.ready.is_lost():
+                reason = f"the source's snapshot was lost while it was read: {error.message}"
+                raise TemporaryError(reason, hint=error.hint, step=error.step, table=error.table) from error
+            raise
+        self._run.ready.read(self._job)
         return filled
 
-    @contextlib.contextmanager
-    def _unlogged(self, table: StagingTable) -> Iterator[StagingTable]:
-        """Own a staging table while the block runs; it is dropped whatever happens."""
-        try:
-            with self._step("staging"):
-                staging.create(self._servers.control, table, locks.run_key(self._job.target))
-            yield table
-        finally:
-            with self._step("cleanup"):
-                self._drop(table)
+    def _let_go(self) -> None:
+        """Drop what is staged."""
+        staged, self._staged = self._staged, []
+        for each in staged:
+            self._drop(each.table)
 
     def _drop(self, table: StagingTable) -> None:
         self._servers.abandon_writer()
         try:
-            staging.drop(self._servers.revive_control(), table.ref, self._servers.writer_pid())
-        except (psycopg.Error, PgsluiceError) as error:
-            reason = " ".join(str(error).split())
+            with self._step("cleanup"):
+                try:
+                    staging.drop(self._servers.revive_control(), table.ref)
+                except KeyboardInterrupt:
+                    staging.drop(self._servers.revive_control(), table.ref)
+                    raise
+                except psycopg.errors.LockNotAvailable:
+                    self._servers.end_lost("target")
+                    staging.drop(self._servers.revive_control(), table.ref)
+        except PgsluiceError as error:
+            reason = " ".join(error.message.split())
             self._warn(f"staging table {table} remains ({reason}); the next run or `pgsluice clean` removes it")
+
+    # --- the steps ---------------------------------------------------------------------------------------------------
 
     def _relay(self, plan: SyncPlan, table: StagingTable, snapshot: Snapshot) -> merge.Staged:
         with self._step("relay", rows_expected=plan.copy.rows_expected):
@@ -156,7 +258,8 @@ class Work:
             null_cursors=reached.nulls,
             future_cursors=reached.future,
             late=reached.late,
-            notes=(*self._report.notes, *watermark.notes(plan, reached)),
+            notes=(*plan.notes, *watermark.notes(plan, reached)),
+            attempts=self._retries.attempts,
             status="done",
             inserted=merged.inserted,
             updated=merged.updated,
@@ -171,13 +274,13 @@ class Work:
         )
 
     def _progress(self, bytes_: int, rows: int) -> None:
-        self._emit(RelayProgress(run_id=self._run_id, table=self._report.target, bytes=bytes_, rows=rows))
+        self._run.emit(RelayProgress(run_id=self._run.run_id, table=self._report.target, bytes=bytes_, rows=rows))
 
     @contextlib.contextmanager
     def _step(self, name: str, rows_expected: int = -1) -> Iterator[None]:
         """Time a step, tell of it, and give its name to whatever fails in it."""
         table = self._report.target
-        self._emit(StepStarted(run_id=self._run_id, table=table, step=name, rows_expected=rows_expected))
+        self._run.emit(StepStarted(run_id=self._run.run_id, table=table, step=name, rows_expected=rows_expected))
         started = time.monotonic()
         try:
             with translated(name, table):
@@ -187,9 +290,22 @@ class Work:
             raise
         seconds = time.monotonic() - started
         self._steps[name] = self._steps.get(name, 0.0) + seconds
-        self._emit(StepFinished(run_id=self._run_id, table=table, step=name, seconds=seconds))
+        self._run.emit(StepFinished(run_id=self._run.run_id, table=table, step=name, seconds=seconds))
 
-    def _fail(self, error: PgsluiceError, plan: SyncPlan | None) -> None:
+    def _again(self, error: PgsluiceError, attempt: int, seconds: float) -> None:
+        self._run.emit(
+            Retrying(
+                run_id=self._run.run_id,
+                table=self._report.target,
+                step=error.step or "",
+                attempt=attempt,
+                seconds=seconds,
+                reason=error.message,
+                sqlstate=error.sqlstate,
+            )
+        )
+
+    def _fail(self, error: PgsluiceError) -> None:
         self.error = error
         self._tell(
             status="failed",
@@ -205,25 +321,26 @@ class Work:
             step=error.step,
             sqlstate=error.sqlstate,
             exit_code=error.exit_code,
+            attempts=self._retries.attempts,
             seconds=time.monotonic() - self._started,
             steps=dict(self._steps),
         )
-        self._record(plan)
+        self._record()
 
     def _interrupted(self) -> None:
         with contextlib.suppress(psycopg.Error, PgsluiceError):
-            state.finish_run(self._servers.revive_control(), CONTROL_SCHEMA, self._run_id, "interrupted", 130)
+            state.finish_run(self._servers.revive_control(), CONTROL_SCHEMA, self._run.run_id, "interrupted", 130)
 
-    def _record(self, plan: SyncPlan | None) -> None:
-        if plan is None:
+    def _record(self) -> None:
+        if self._plan is None:
             return
         try:
-            state.record(self._servers.revive_control(), CONTROL_SCHEMA, plan.job_id, self._report)
+            state.record(self._servers.revive_control(), CONTROL_SCHEMA, self._plan.job_id, self._report)
         except (psycopg.Error, PgsluiceError):
             self._warn("the failure could not be written to the run history")
 
     def _warn(self, message: str) -> None:
-        self._emit(Warned(run_id=self._run_id, table=self._report.target, message=message))
+        self._run.emit(Warned(run_id=self._run.run_id, table=self._report.target, message=message))
 
     def _tell(self, **changes: object) -> TableReport:
         self._report = dataclasses.replace(self._report, **changes)  # type: ignore[arg-type]

@@ -15,7 +15,9 @@ from servers import Database, Pair, database, start_cli
 
 from pgsluice import DatabaseOperations, DataCopyEngine, Options, StagingKind
 from pgsluice.embedded import Cluster
-from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError
+from pgsluice.errors import CommitAbortedError, PgsluiceError, StagingLostError
+from pgsluice.events import Retrying, StepStarted
+from pgsluice.sinks.recorder import Recorder
 
 ROWS = 60_000
 
@@ -93,7 +95,8 @@ def test_a_signal_at_any_step_rolls_back_cleans_up_and_exits_with_its_code(
     assert "Traceback" not in errors
     assert shop.target.value("SELECT count(*) FROM s.t") == 0
     assert shop.target.staging_tables() == []
-    assert "interrupted" in shop.pgsluice("status").out
+    history = shop.pgsluice("status").out
+    assert "interrupted" in history or (step == "staging" and "No run has written" in history)
     ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %'"
     await_that(lambda: shop.source.value(ours) == 0, "our sessions on the source to be gone")
     await_that(lambda: shop.target.value(ours) == 0, "our sessions on the target to be gone")
@@ -112,41 +115,56 @@ def test_staging_emptied_by_a_crash_of_the_target_is_refused_at_the_gate(shop: P
     assert versions(shop.target) == [(0, 500)]
 
 
-def test_a_crash_of_the_target_between_relay_and_merge_deletes_nothing_and_says_what_to_do(shop: Pair) -> None:
+@pytest.mark.parametrize("retries", [0, 5])
+def test_a_crash_of_the_target_between_relay_and_merge_deletes_nothing_and_is_tried_again(
+    shop: Pair, retries: int
+) -> None:
+    recorder = Recorder()
     engine = DataCopyEngine(
         DatabaseOperations(shop.source.dsn, shop.target.dsn),
-        options=Options(staging=StagingKind.UNLOGGED),
-        sinks=[At("merge", lambda: crash(shop.target))],
+        options=Options(staging=StagingKind.UNLOGGED, retries=retries),
+        sinks=[At("merge", lambda: crash(shop.target)), recorder],
     )
     shop.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int, filler text)")
     shop.target.execute("INSERT INTO s.t SELECT i, 0, 'old' FROM generate_series(1, 500) i")
-    with pytest.raises(PgsluiceError) as raised:
-        engine.copy_with_staging_table("s.t", "s.t", ["id"], delete_missing=True)
-    assert raised.value.exit_code == 5
-    assert "trying again can help" in raised.value.hint
-    assert versions(shop.target) == [(0, 500)]
+    if retries:
+        report = engine.copy_with_staging_table("s.t", "s.t", ["id"], delete_missing=True)
+        assert report.attempts == 1 + len(recorder.of(Retrying)) > 1
+    else:
+        with pytest.raises(PgsluiceError) as raised:
+            engine.copy_with_staging_table("s.t", "s.t", ["id"], delete_missing=True)
+        assert raised.value.exit_code == 5
+        assert "trying again can help" in raised.value.hint
+        assert versions(shop.target) == [(0, 500)]
+        assert shop.target.staging_tables() == []
+        assert shop.pgsluice("sync", "--table", "s.t").code == 0
     assert shop.target.staging_tables() == []
-    assert shop.pgsluice("sync", "--table", "s.t").code == 0
     assert versions(shop.target) == [(1, ROWS)]
 
 
-def test_a_source_that_dies_midway_leaves_no_part_of_a_table(shop: Pair) -> None:
-    def terminate_readers() -> None:
-        shop.source.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name LIKE 'pgsluice %%' AND query LIKE 'COPY%%'"
-        )
-
+@pytest.mark.parametrize("retries", ["0", "5"])
+@pytest.mark.parametrize("lane", ["psql", "libpq"])
+def test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again(
+    shop: Pair, lane: str, retries: str
+) -> None:
     reading = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %' AND query LIKE 'COPY%'"
-    for lane in ("psql", "libpq"):
-        shop.source.execute("UPDATE s.t SET filler = repeat('y', 4000)")
-        process = start_cli(*arguments(shop, "--lane", lane, "--staging", "unlogged"))
-        await_that(lambda: shop.source.value(reading) > 0, "the copy to begin")
-        terminate_readers()
-        out, errors = process.communicate(timeout=60)
+    shop.source.execute("UPDATE s.t SET filler = repeat('y', 4000)")
+    process = start_cli(*arguments(shop, "--lane", lane, "--staging", "unlogged", "--retries", retries))
+    await_that(lambda: shop.source.value(reading) > 0, "the copy to begin")
+    shop.source.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'pgsluice %%' AND query LIKE 'COPY%%'"
+    )
+    out, errors = process.communicate(timeout=60)
+    assert shop.target.staging_tables() == []
+    if retries == "0":
         assert process.returncode == 5, out + errors
+        assert "57P01" in out or "server closed the connection" in out
         assert shop.target.value("SELECT to_regclass('s.t') IS NULL")
-        assert shop.target.staging_tables() == []
+    else:
+        assert process.returncode == 0, out + errors
+        assert "took 2 tries" in out
+        assert versions(shop.target) == [(1, ROWS)]
 
 
 @pytest.mark.parametrize("lane", ["psql", "libpq"])
@@ -197,17 +215,27 @@ def cut_a_waiting_commit(target: Database) -> None:
     stop_awaiting_a_standby(target)  # what proves the commit must not wait as well
 
 
-def test_a_commit_cut_before_it_happened_is_reported_as_rolled_back(shop: Pair) -> None:
+def test_a_commit_cut_before_it_happened_is_proven_rolled_back_and_only_the_merge_is_tried_again(shop: Pair) -> None:
     assert shop.pgsluice("sync", "--table", "s.t").code == 0
     shop.source.execute("UPDATE s.t SET version = 2")
-    engine = DataCopyEngine(
-        DatabaseOperations(shop.source.dsn, shop.target.dsn),
-        sinks=[At("commit", lambda: terminate_writer(shop.target))],
+    databases = DatabaseOperations(shop.source.dsn, shop.target.dsn)
+    cut = DataCopyEngine(
+        databases, options=Options(retries=0), sinks=[At("commit", lambda: terminate_writer(shop.target))]
     )
-    with pytest.raises(CommitUnknownError, match="proves that it was rolled back"):
-        engine.copy_with_staging_table("s.t", "s.t", ["id"])
+    with pytest.raises(CommitAbortedError, match="proves that it was rolled back"):
+        cut.copy_with_staging_table("s.t", "s.t", ["id"])
     assert versions(shop.target) == [(1, ROWS)]
-    assert engine.copy_with_staging_table("s.t", "s.t", ["id"]).updated == ROWS
+    recorder = Recorder()
+    again = DataCopyEngine(
+        databases,
+        options=Options(staging=StagingKind.UNLOGGED),
+        sinks=[At("commit", lambda: terminate_writer(shop.target)), recorder],
+    )
+    result = again.copy_with_staging_table("s.t", "s.t", ["id"])
+    assert (result.updated, result.attempts) == (ROWS, 2)
+    steps = [event.step for event in recorder.of(StepStarted)]
+    assert (steps.count("relay"), steps.count("merge")) == (1, 2)
+    assert versions(shop.target) == [(2, ROWS)]
 
 
 def terminate_writer(target: Database) -> None:

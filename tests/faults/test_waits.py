@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
 from servers import Pair, run_cli
@@ -20,10 +22,11 @@ def test_a_table_locked_by_others_ends_the_run_as_worth_trying_later(shop: Pair,
     dsn = (shop.source if side == "source" else shop.target).dsn
     with psycopg.connect(dsn) as other:
         other.execute("LOCK TABLE s.t IN ACCESS EXCLUSIVE MODE")
-        done = shop.pgsluice("sync", "--table", "s.t", "--lock-timeout", "0.5")
+        done = shop.pgsluice("sync", "--table", "s.t", "--lock-timeout", "0.5", "--retries", "1")
     assert done.code == 5, done.out + done.err
     assert "55P03" in done.out + done.err
     assert "--lock-timeout" in done.out + done.err
+    assert "idle in transaction since " in done.out + done.err, "who holds it is named"
     assert shop.target.rows("SELECT * FROM s.t") == [(1, 1)]
     assert shop.pgsluice("sync", "--table", "s.t").code == 0
 
@@ -32,10 +35,11 @@ def test_a_table_locked_by_others_ends_the_run_as_worth_trying_later(shop: Pair,
 def test_a_writer_that_does_not_finish_is_named(shop: Pair, staging: str) -> None:
     with psycopg.connect(shop.target.dsn, application_name="the culprit") as other:
         other.execute("UPDATE s.t SET v = 9")
-        done = shop.pgsluice("sync", "--table", "s.t", "--lock-timeout", "0.5", "--staging", staging)
+        done = shop.pgsluice("sync", "--table", "s.t", "--lock-timeout", "0.5", "--retries", "1", "--staging", staging)
         other.rollback()
     assert done.code == 5
-    assert "the culprit, RowExclusiveLock" in done.out
+    assert re.search(r"held by pid \d+ \(\w+, the culprit, idle in transaction since ", done.out), done.out
+    assert "s.t: merge failed: the lock on s.t was not to be had" in done.err
     assert shop.target.rows("SELECT * FROM s.t") == [(1, 1)]
     assert shop.target.staging_tables() == []
 

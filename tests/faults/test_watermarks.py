@@ -251,8 +251,9 @@ def empty_staging(target: Database) -> None:
 
 @pytest.mark.parametrize("fault", [crash, empty_staging])
 @pytest.mark.parametrize("mode", ["append", "incremental"])
-def test_staging_lost_before_the_merge_moves_nothing_and_the_next_run_is_complete(
-    log: Pair, mode: str, fault: Callable[[Database], None]
+@pytest.mark.parametrize("retries", [0, 5])
+def test_staging_lost_before_the_merge_moves_nothing_and_the_next_try_or_run_is_complete(
+    log: Pair, mode: str, fault: Callable[[Database], None], retries: int
 ) -> None:
     keyed(log, mode)
     grow(log, 1000)
@@ -269,12 +270,15 @@ def test_staging_lost_before_the_merge_moves_nothing_and_the_next_run_is_complet
         "s.t",
         mode=mode,
         **settings[mode],
-        options=Options(staging=StagingKind.UNLOGGED),
+        options=Options(staging=StagingKind.UNLOGGED, retries=retries),
         sinks=[At("merge", lambda: fault(log.target))],
     )
-    assert report.exit_code == 5, report.tables[0].error
-    assert (state(log.target), log.target.image("s.t")) == before
-    assert synced(log, mode)["inserted"] == 500
+    if retries:
+        assert (report.exit_code, report.tables[0].inserted) == (0, 500), report.tables[0].error
+    else:
+        assert report.exit_code == 5, report.tables[0].error
+        assert (state(log.target), log.target.image("s.t")) == before
+        assert synced(log, mode)["inserted"] == 500
     assert commits(log.target) == 2
     assert_complete(log)
     assert log.target.staging_tables() == []

@@ -10,8 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.pq import DiagnosticField
 
-from pgsluice.errors import StepError, TemporaryError
-from pgsluice.retry import Answer, classify, step_error, translated
+from pgsluice.errors import (
+    CommitAbortedError,
+    CommitUnknownError,
+    ConnectError,
+    GateError,
+    LoginError,
+    PgsluiceError,
+    StagingLostError,
+    StepError,
+    TemporaryError,
+)
+from pgsluice.retry import Answer, Retries, answer, classify, step_error, translated
 
 DRIVER = [getattr(kind, "sqlstate", None) for _, kind in inspect.getmembers(psycopg.errors, inspect.isclass)]
 KNOWN = sorted({state for state in DRIVER if isinstance(state, str)})
@@ -22,9 +32,15 @@ def test_the_driver_knows_the_servers_codes() -> None:
 
 
 @pytest.mark.parametrize("sqlstate", [None, *KNOWN])
-def test_every_code_has_an_answer_and_only_a_commit_can_be_unknown(sqlstate: str | None) -> None:
-    assert classify(sqlstate, "relay") in {Answer.LATER, Answer.PERSON}
+def test_every_code_has_an_answer_and_only_a_commit_or_the_server_itself_makes_it_unknown(sqlstate: str | None) -> None:
+    says_so_itself = sqlstate in {"08007", "40003"}
+    assert (classify(sqlstate, "relay") is Answer.UNKNOWN) == says_so_itself
     assert isinstance(classify(sqlstate, "commit"), Answer)
+
+
+@pytest.mark.parametrize("sqlstate", [None, *KNOWN])
+def test_without_a_connection_nothing_can_have_been_committed(sqlstate: str | None) -> None:
+    assert classify(sqlstate, "commit", connected=False) is classify(sqlstate, "relay")
 
 
 @given(st.text(max_size=5), st.sampled_from(["staging", "relay", "merge", "commit", "cleanup", ""]))
@@ -39,29 +55,51 @@ def test_a_code_nobody_has_heard_of_has_an_answer_too(sqlstate: str, step: str) 
         ("08000", Answer.LATER, Answer.UNKNOWN),
         ("08001", Answer.LATER, Answer.UNKNOWN),
         ("08003", Answer.LATER, Answer.UNKNOWN),
+        ("08004", Answer.LATER, Answer.UNKNOWN),
         ("08006", Answer.LATER, Answer.UNKNOWN),
+        ("08007", Answer.UNKNOWN, Answer.UNKNOWN),
+        ("08P01", Answer.LATER, Answer.UNKNOWN),  # a pooler's own troubles
         ("57P01", Answer.LATER, Answer.UNKNOWN),  # somebody ended our backend
         ("57P02", Answer.LATER, Answer.UNKNOWN),
         ("57P03", Answer.LATER, Answer.UNKNOWN),
+        ("57P04", Answer.PERSON, Answer.UNKNOWN),  # the database was dropped
+        ("57P05", Answer.RETRY, Answer.UNKNOWN),
         ("25006", Answer.LATER, Answer.UNKNOWN),  # read-only: a failover under way
-        ("25P03", Answer.LATER, Answer.UNKNOWN),  # arrives as InternalError
-        ("25P04", Answer.LATER, Answer.UNKNOWN),
-        ("40001", Answer.LATER, Answer.LATER),  # rolled back for certain
-        ("40P01", Answer.LATER, Answer.LATER),
-        ("40003", Answer.PERSON, Answer.UNKNOWN),  # the server itself does not know
+        ("25P03", Answer.RETRY, Answer.UNKNOWN),  # arrives as InternalError
+        ("25P04", Answer.RETRY, Answer.UNKNOWN),
+        ("40001", Answer.RETRY, Answer.RETRY),  # rolled back for certain
+        ("40P01", Answer.RETRY, Answer.RETRY),
+        ("40003", Answer.UNKNOWN, Answer.UNKNOWN),  # the server itself does not know
+        ("72000", Answer.RETRY, Answer.UNKNOWN),
         ("55P03", Answer.LATER, Answer.UNKNOWN),
+        ("55P04", Answer.RETRY, Answer.UNKNOWN),
+        ("55006", Answer.LATER, Answer.UNKNOWN),
+        ("55000", Answer.PERSON, Answer.UNKNOWN),
         ("53300", Answer.LATER, Answer.UNKNOWN),
+        ("53200", Answer.LATER, Answer.UNKNOWN),
         ("53100", Answer.PERSON, Answer.UNKNOWN),  # the disk is full
-        ("23505", Answer.PERSON, Answer.PERSON),  # a deferred constraint: rolled back for certain
-        ("23503", Answer.PERSON, Answer.PERSON),
-        ("25P02", Answer.PERSON, Answer.PERSON),
-        ("28P01", Answer.PERSON, Answer.UNKNOWN),
-        ("42P01", Answer.PERSON, Answer.PERSON),  # a deferred trigger's own statement
-        ("42501", Answer.PERSON, Answer.PERSON),
-        ("P0001", Answer.PERSON, Answer.PERSON),  # a deferred trigger's RAISE
-        ("22012", Answer.PERSON, Answer.PERSON),
+        ("53400", Answer.PERSON, Answer.UNKNOWN),
+        ("54000", Answer.NEVER, Answer.UNKNOWN),
+        ("23505", Answer.RETRY, Answer.RETRY),  # at a commit by a deferred constraint: rolled back for certain
+        ("23P01", Answer.RETRY, Answer.RETRY),
+        ("23503", Answer.NEVER, Answer.NEVER),
+        ("21000", Answer.NEVER, Answer.NEVER),
+        ("22P02", Answer.NEVER, Answer.NEVER),
+        ("25P02", Answer.NEVER, Answer.NEVER),
+        ("28P01", Answer.NEVER, Answer.UNKNOWN),
+        ("3D000", Answer.NEVER, Answer.UNKNOWN),
+        ("26000", Answer.NEVER, Answer.UNKNOWN),  # a pooler in transaction mode
+        ("0A000", Answer.NEVER, Answer.UNKNOWN),
+        ("42P01", Answer.NEVER, Answer.NEVER),  # at a commit by a deferred trigger's own statement
+        ("42501", Answer.NEVER, Answer.NEVER),
+        ("428C9", Answer.NEVER, Answer.NEVER),
+        ("P0001", Answer.NEVER, Answer.NEVER),  # a trigger's RAISE
+        ("22012", Answer.NEVER, Answer.NEVER),
         ("57014", Answer.PERSON, Answer.UNKNOWN),
-        ("XX000", Answer.PERSON, Answer.UNKNOWN),
+        ("58030", Answer.RETRY, Answer.UNKNOWN),
+        ("XX000", Answer.RETRY, Answer.UNKNOWN),
+        ("XX001", Answer.PERSON, Answer.UNKNOWN),
+        ("F0000", Answer.PERSON, Answer.UNKNOWN),
     ],
 )
 def test_the_answer_depends_on_code_and_step(sqlstate: str | None, relay: Answer, commit: Answer) -> None:
@@ -69,8 +107,8 @@ def test_the_answer_depends_on_code_and_step(sqlstate: str | None, relay: Answer
 
 
 @pytest.mark.parametrize("sqlstate", [state for state in KNOWN if state.startswith("42")])
-def test_what_is_wrong_in_the_sql_is_for_a_person(sqlstate: str) -> None:
-    assert classify(sqlstate, "merge") is Answer.PERSON
+def test_what_is_wrong_in_the_sql_stays_wrong(sqlstate: str) -> None:
+    assert classify(sqlstate, "merge") is Answer.NEVER
 
 
 @pytest.mark.parametrize(("sqlstate", "kind"), [("57P01", TemporaryError), ("23505", StepError), ("53100", StepError)])
@@ -110,3 +148,129 @@ def test_what_a_driver_raises_in_a_step_leaves_it_as_one_of_ours() -> None:
         raise psycopg.errors.AdminShutdown("bye")
     assert (caught.value.step, caught.value.table, caught.value.sqlstate) == ("prepare", "s.t", "57P01")
     assert isinstance(caught.value.__cause__, psycopg.errors.AdminShutdown)
+
+
+# --- again -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TemporaryError("psql ended with 2"), Answer.LATER),
+        (TemporaryError("a deadlock", step="merge", sqlstate="40P01"), Answer.RETRY),
+        (StepError("a double key", step="merge", sqlstate="23505"), Answer.RETRY),
+        (StepError("no such table", step="merge", sqlstate="42P01"), Answer.NEVER),
+        (StepError("the disk is full", step="relay", sqlstate="53100"), Answer.PERSON),
+        (StagingLostError(), Answer.LATER),
+        (ConnectError(), Answer.LATER),
+        (LoginError(), Answer.NEVER),
+        (GateError(), Answer.NEVER),
+        (CommitAbortedError(step="commit", sqlstate="57P01"), Answer.RETRY),
+        (CommitUnknownError(step="commit", sqlstate="57P01"), Answer.UNKNOWN),
+    ],
+)
+def test_our_own_errors_have_an_answer_too(error: PgsluiceError, expected: Answer) -> None:
+    assert answer(error) is expected
+
+
+class Failing:
+    """Fails as it is told, one error a try, and then works."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.tries = 0
+
+    def __call__(self) -> None:
+        self.tries += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)
+    return []
+
+
+def patient(told: list[tuple[str, int]], retries: int = 10, seconds: float = 600) -> Retries:
+    return Retries(retries, seconds, lambda error, attempt, _seconds: told.append((error.message, attempt)))
+
+
+DEADLOCK = TemporaryError("a deadlock", step="merge", sqlstate="40P01")
+
+
+def test_what_passes_is_tried_until_it_has_passed_and_each_retry_is_told(told: list[tuple[str, int]]) -> None:
+    failing = Failing(DEADLOCK, DEADLOCK, TemporaryError("cut"))
+    retries = patient(told)
+    retries.carry(failing)
+    assert (failing.tries, retries.attempts) == (4, 4)
+    assert told == [("a deadlock", 2), ("a deadlock", 3), ("cut", 4)]
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (StepError("no", sqlstate="42P01"), 1),
+        (StepError("full", sqlstate="53100"), 1),
+        (GateError("no"), 1),
+        (StepError("twice", sqlstate="23505"), 2),
+        (TemporaryError("conflict with recovery", sqlstate="40001"), 4),
+        (ConnectError("never reached"), 3),
+        (DEADLOCK, 6),
+    ],
+)
+def test_what_does_not_pass_is_tried_as_often_as_that_can_help(
+    told: list[tuple[str, int]], error: PgsluiceError, tries: int
+) -> None:
+    failing = Failing(*[error] * 20)
+    with pytest.raises(type(error)):
+        patient(told, retries=5).carry(failing)
+    assert failing.tries == tries
+
+
+def test_a_server_that_had_been_reached_is_waited_for_longer(told: list[tuple[str, int]]) -> None:
+    error = ConnectError("down")
+    error.reached_before = True
+    failing = Failing(*[error] * 20)
+    with pytest.raises(ConnectError):
+        patient(told, retries=5).carry(failing)
+    assert failing.tries == 6
+
+
+def test_only_progress_gives_tries_back(told: list[tuple[str, int]]) -> None:
+    retries = patient(told, retries=2)
+    failing = Failing(*[DEADLOCK] * 20)
+
+    def attempt() -> None:
+        if failing.tries in {1, 3}:
+            retries.progressed(failing.tries)
+        elif failing.tries > 3:
+            retries.progressed(3)  # the same as before, done again
+        failing()
+
+    with pytest.raises(TemporaryError):
+        retries.carry(attempt)
+    assert failing.tries == 6
+
+
+def test_no_try_begins_after_the_time_for_it(told: list[tuple[str, int]]) -> None:
+    failing = Failing(*[DEADLOCK] * 20)
+    with pytest.raises(TemporaryError):
+        patient(told, seconds=0).carry(failing)
+    assert failing.tries == 1
+
+
+def test_a_wait_can_be_interrupted(told: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tenacity.nap.time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        patient(told).carry(Failing(DEADLOCK))
+
+
+def test_what_is_no_error_of_ours_is_not_met_by_another_try(told: list[tuple[str, int]]) -> None:
+    failing = Failing(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        patient(told).carry(failing)
+    assert failing.tries == 1

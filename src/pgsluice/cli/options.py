@@ -143,6 +143,43 @@ _SELECTION = (
     option(
         "--connect-timeout", type=click.FloatRange(1), default=10, show_default=True, help="Seconds to wait to connect."
     ),
+    option(
+        "--stall-timeout",
+        type=click.FloatRange(0),
+        default=300,
+        show_default=True,
+        help="Seconds in which nothing moves and a server does no work for us, before it is given up; 0: never.",
+    ),
+    option(
+        "--statement-timeout",
+        type=click.FloatRange(0),
+        default=0,
+        show_default=True,
+        help="Seconds that one statement may take on either server; 0: as long as it takes.",
+    ),
+)
+_PATIENCE = (
+    option(
+        "--retries",
+        type=click.IntRange(0),
+        default=10,
+        show_default=True,
+        help="Tries of a table after the first, where its failure may pass; counted anew when it gets further.",
+    ),
+    option(
+        "--retry-for",
+        type=click.FloatRange(0),
+        default=600,
+        show_default=True,
+        help="Seconds in which they may begin.",
+    ),
+    option("--fail-fast", is_flag=True, help="End the run with the first table that fails."),
+    option(
+        "--resume",
+        metavar="RUN",
+        help="Leave out the tables that this run has done: its id (see status), or 'last'; the rest of the command as"
+        " it was.",
+    ),
 )
 
 
@@ -151,12 +188,17 @@ def target_only(command: _F) -> _F:
     return _with(command, (_TARGET, json_output))
 
 
+def patience(command: _F) -> _F:
+    """Give a command that has `selection` what a run does about failures."""
+    return _with(command, _PATIENCE)
+
+
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the two servers, the tables and the ways; it is called with source, target, selection, options."""
 
     @functools.wraps(command)
     def wrapped(source: str, target: str, **given: Any) -> Any:  # noqa: ANN401 - as click calls
-        values = {name: given.pop(name) for name in _NAMES}
+        values = {name: given.pop(name) for name in _NAMES if name in given}
         return command(
             Endpoint(_warned(source, "--source"), read_only=True),
             Endpoint(_warned(target, "--target"), read_only=False),
@@ -174,8 +216,10 @@ def _with(command: _F, options: tuple[Callable[[Any], Any], ...]) -> _F:
     return command
 
 
-#: The parameters that _SELECTION gives a command, by name.
-_NAMES = tuple(parameter.name for parameter in _with(click.Command("any", callback=print), _SELECTION).params)
+#: The parameters that _SELECTION and _PATIENCE give a command, by name.
+_NAMES = tuple(
+    parameter.name for parameter in _with(click.Command("any", callback=print), (*_SELECTION, *_PATIENCE)).params
+)
 
 
 def _request(values: dict[str, Any]) -> Selection | tuple[SyncJob, ...]:
@@ -208,13 +252,17 @@ def _read(file: TextIO) -> str:
 
 
 def _options(values: dict[str, Any]) -> Options:
+    given = {name: values[name] for name in ("retries", "retry_for", "fail_fast", "resume") if name in values}
     return Options(
+        **given,
         staging=StagingKind(values["staging"]),
         lane=Lane(values["lane"]),
         max_delete=MaxDelete.parse(values["max_delete"]),
         verify=values["verify"],
         lock_timeout=values["lock_timeout"],
         connect_timeout=values["connect_timeout"],
+        stall_timeout=values["stall_timeout"],
+        statement_timeout=values["statement_timeout"],
         psql=values["psql"],
         full_refresh=values["full_refresh"],
         on_lost_state=OnLostState(values["on_lost_state"]),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 from rich.console import Console
 
-from pgsluice.cli.options import option, selection
+from pgsluice.cli.options import option, patience, selection
 from pgsluice.cli.render import run_summary, table_report
 from pgsluice.events import Sink
 from pgsluice.job import Options, Selection, SyncJob
@@ -22,6 +22,7 @@ from pgsluice.sinks.progress import LiveProgress, PlainProgress
 
 @click.command()
 @selection
+@patience
 @option(
     "--log-format",
     type=click.Choice(["text", "json"]),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from pgsluice.events import Event, RelayProgress, RunStarted, StepStarted, TableFinished, Warned
+from pgsluice.events import Event, RelayProgress, Retrying, RunStarted, StepStarted, TableFinished, Warned
 from pgsluice.units import size
 
 _PLAIN_SECONDS = 5.0
@@ -48,6 +48,15 @@ class _Line:
         return f"{text}, about {left:,.0f} s left" if left > 0 else text
 
 
+def _told(event: Warned | Retrying) -> str:
+    """Return what a person should read at once."""
+    table = f"{event.table}: " if event.table else ""
+    if isinstance(event, Warned):
+        return f"warning: {table}{event.message}"
+    state = f" [SQLSTATE {event.sqlstate}]" if event.sqlstate else ""
+    return f"{table}{event.step} failed: {event.reason}{state}; try {event.attempt} in {event.seconds:.1f} s"
+
+
 class PlainProgress:
     """A sink for pipes and logs: the table at work, every few seconds."""
 
@@ -77,8 +86,8 @@ class PlainProgress:
             self._current[1].take(event)
         elif isinstance(event, TableFinished):
             self._current = None
-        elif isinstance(event, Warned):
-            self._write(f"warning: {f'{event.table}: ' if event.table else ''}{event.message}")
+        elif isinstance(event, Warned | Retrying):
+            self._write(_told(event))
 
     def _tick(self) -> None:
         while not self._ended.wait(self._every):
@@ -131,9 +140,8 @@ class LiveProgress:
             line.step, line.rows, line.bytes = event.report.status, event.report.staging_count, event.report.bytes
             self._progress.update(task, total=1, completed=1 if event.report.status == "done" else 0)
             self._progress.stop_task(task)
-        elif isinstance(event, Warned):
-            message = f"warning: {f'{event.table}: ' if event.table else ''}{event.message}"
-            self._progress.console.print(message, markup=False, emoji=False, highlight=False)
+        elif isinstance(event, Warned | Retrying):
+            self._progress.console.print(_told(event), markup=False, emoji=False, highlight=False)
 
 
 class _State(ProgressColumn):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 
 from pgsluice import changes, creation, sqltext
@@ -58,7 +59,7 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
     if plan.creation:
         inserted = _create(session, plan, plan.creation, staged.table)
     else:
-        lock_table(session, changes.lock_sql(plan), plan.job.target, plan.options.lock_timeout)
+        lock_table(session, changes.lock_sql(plan), plan.options.lock_timeout)
         _same_table(session, plan)
         if plan.job.mode is Mode.APPEND:
             deleted = _clear(session, plan, staged.rows) if plan.reading.starts_over else 0
@@ -82,7 +83,12 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
 
 def _gate(session: Session, staged: Staged) -> None:
     """Count inside the transaction that merges: a crash of any backend empties UNLOGGED tables within a second."""
-    (found,) = session.row(sql.SQL("SELECT count(*) FROM {}").format(sqltext.table(staged.table.ref)))
+    try:
+        (found,) = session.row(sql.SQL("SELECT count(*) FROM {}").format(sqltext.table(staged.table.ref)))
+    except psycopg.errors.UndefinedTable as error:
+        raise StagingLostError(
+            "the staging table is gone", hint="Nothing was merged. Run again.", step="gate"
+        ) from error
     if found != staged.rows:
         raise StagingLostError(
             f"the staging table holds {found} rows and {staged.rows} were committed into it;"

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import importlib.util
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,18 +21,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import psycopg
 from psycopg import pq, sql
 
 from pgsluice import memory, sqltext
-from pgsluice.errors import StepError, TemporaryError, UserSqlError
+from pgsluice.errors import StagingLostError, StalledError, StepError, TemporaryError, UserSqlError
 from pgsluice.facts import Column
 from pgsluice.job import CopyFormat
 from pgsluice.model import StagingTable
+from pgsluice.retry import server_error
 from pgsluice.session import Session
 from pgsluice.snapshot import Snapshot
+from pgsluice.watchdog import Party, Wait
 
 BLOCK_BYTES = 128 << 10
 #: A longer statement does not fit into one argument of a process (Linux: 128 KiB).
@@ -44,6 +47,13 @@ _SAMPLE_SECONDS = 0.5
 _UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
 
 OnBytes = Callable[[int], None]
+
+
+class Reader(Party, Protocol):
+    """Reads the source."""
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the stream; ends only after the source said that it was all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +140,8 @@ def by_psql(psql: str, snapshot: Snapshot, statement: str, settings: Mapping[str
         snapshot.session.text(snapshot.join),
         statement,
     ]
-    with _PsqlReader(psql, snapshot.session.explicit, script) as reader:
-        rows = writer.write(reader.blocks())
+    with _PsqlReader(psql, snapshot.session, script) as reader:
+        rows = writer.write(reader)
         return Relayed(rows, -1, writer.bytes, reader.peak_bytes)
 
 
@@ -143,7 +153,7 @@ def by_libpq(source: Session, statement: str, writer: Writer) -> Relayed:
         psycopg.Error: either server failed.
     """
     reader = _LibpqReader(source, statement)
-    rows = writer.write(reader.blocks())
+    rows = writer.write(reader)
     return Relayed(rows, reader.rows, writer.bytes, 0)
 
 
@@ -163,28 +173,38 @@ class Writer:
         self._on_bytes = on_bytes
         self.bytes = 0
 
-    def write(self, blocks: Iterator[bytes]) -> int:
+    def write(self, reader: Reader) -> int:
         """Send every block and return the number of rows the target took.
 
-        The copy ends well only after `blocks` has: a reader that fails leaves the session closed and no row behind,
+        The copy ends well only after the reader has: one that fails leaves the session closed and no row behind,
         for a source that dies midway ends its stream like a normal end of file.
+
+        Raises:
+            StagingLostError: the staging table is gone.
+            StalledError: neither server moved or worked.
         """
         pgconn = self._session.pgconn
         try:
-            _start(pgconn, self._statement, pq.ExecStatus.COPY_IN)
-            pgconn.put_copy_end(None if self._send(pgconn, blocks) else b"the server spoke up during COPY")
-            _flush(pgconn)
-            return _finish(pgconn)
+            with self._session.waiting(reader) as wait:
+                try:
+                    _start(pgconn, self._statement, pq.ExecStatus.COPY_IN)
+                except psycopg.errors.UndefinedTable as error:
+                    raise StagingLostError("the staging table is gone", hint="Run again.", step="relay") from error
+                refused = not self._send(pgconn, reader.blocks(), wait)
+                pgconn.put_copy_end(b"the server spoke up during COPY" if refused else None)
+                _flush(pgconn)
+                return _finish(pgconn)
         except BaseException:
             if pgconn.transaction_status in _UNFINISHED:
                 self._session.abandon()
             raise
 
-    def _send(self, pgconn: pq.abc.PGconn, blocks: Iterator[bytes]) -> bool:
+    def _send(self, pgconn: pq.abc.PGconn, blocks: Iterator[bytes], wait: Wait) -> bool:
         """Send every block; False where the target refused on the way, whose reason is the COPY's outcome."""
         for block in blocks:
             if not _put(pgconn, block):
                 return False
+            wait.moved()
             self.bytes += len(block)
             self._on_bytes(self.bytes)
         return True
@@ -198,6 +218,12 @@ class _LibpqReader:
         self._statement = statement
         self.rows = -1
 
+    def is_working(self) -> bool:
+        return self._session.is_working()
+
+    def sever(self, reason: str) -> None:
+        self._session.sever(reason)
+
     def blocks(self) -> Iterator[bytes]:
         pgconn = self._session.pgconn
         done = False
@@ -206,12 +232,9 @@ class _LibpqReader:
             yield from _coalesced(pgconn)
             self.rows = _finish(pgconn)
             done = True
-        except psycopg.errors.ReadOnlySqlTransaction as error:  # on a source that is a choice of ours, not a failover
-            raise UserSqlError(
-                f"what is read from the source writes: {error.diag.message_primary}",
-                hint="Give a SELECT, or a condition, that only reads.",
-                step="relay",
-            ) from None
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            _refuse_writes(error.sqlstate, error.diag.message_primary)
+            raise
         finally:
             if not done and pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self._session.abandon()
@@ -239,12 +262,20 @@ def _coalesced(pgconn: pq.abc.PGconn) -> Iterator[bytes]:
 class _PsqlReader:
     """A psql process and the private folder that holds its connection parameters."""
 
-    def __init__(self, psql: str, parameters: Mapping[str, str], script: list[str]) -> None:
-        self._command = [psql, "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", "service=pgsluice"]
+    def __init__(self, psql: str, source: Session, script: list[str]) -> None:
+        self._command = [psql, "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-d", "service=pgsluice"]
         for statement in script:
             self._command += ["-c", statement]
-        self._parameters = parameters
+        self._source = source
+        self._severed = ""
         self.peak_bytes = 0
+
+    def is_working(self) -> bool:
+        return self._source.run_is_working()
+
+    def sever(self, reason: str) -> None:
+        self._severed = reason
+        self._process.kill()
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="pgsluice-")  # 0700
@@ -252,7 +283,7 @@ class _PsqlReader:
             self._errors = Path(self._folder.name, "stderr").open("w+b")
             self._process = subprocess.Popen(  # noqa: S603 - psql itself, its arguments a list
                 self._command,
-                env=_psql_environment(Path(self._folder.name), self._parameters),
+                env=_psql_environment(Path(self._folder.name), self._source.explicit),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -298,10 +329,29 @@ class _PsqlReader:
         if status == 0:
             return
         self._errors.seek(0)
-        words = " ".join(self._errors.read(4096).decode("utf-8", "replace").split())
+        words = self._errors.read(4096).decode("utf-8", "replace")
+        if self._severed:
+            raise StalledError(f"the source went silent: {self._severed}", step="relay")
+        if told := _TOLD_BY_PSQL.search(words):
+            _refuse_writes(told["sqlstate"], told["message"])
+            raise server_error(f"{told['message']} (read by psql)", told["sqlstate"], "relay")
         lost = status == _PSQL_LOST_CONNECTION or status < 0  # negative: ended by a signal
         kind = TemporaryError if lost else StepError
-        raise kind(f"psql ended with {status} while it read the source: {words}", step="relay")
+        raise kind(f"psql ended with {status} while it read the source: {' '.join(words.split())}", step="relay")
+
+
+#: A server's error as psql prints it under VERBOSITY=verbose, whatever the language of its first word.
+_TOLD_BY_PSQL = re.compile(r"^(?:psql: )?[^:\n]+:  (?P<sqlstate>[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
+
+
+def _refuse_writes(sqlstate: str | None, message: str | None) -> None:
+    """Name what 25006 is on a source: a choice of ours, not a failover."""
+    if sqlstate == psycopg.errors.ReadOnlySqlTransaction.sqlstate:
+        raise UserSqlError(
+            f"what is read from the source writes: {message}",
+            hint="Give a SELECT, or a condition, that only reads.",
+            step="relay",
+        )
 
 
 def _psql_environment(folder: Path, parameters: Mapping[str, str]) -> dict[str, str]:

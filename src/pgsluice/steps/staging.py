@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psycopg
@@ -22,7 +20,14 @@ _DROP_SECONDS = 5
 
 
 def named(  # noqa: PLR0913 - what a staging table is
-    schema: str, run_id: str, number: int, target: TableRef, columns: tuple[Column, ...], *, part: str = ""
+    schema: str,
+    run_id: str,
+    number: int,
+    target: TableRef,
+    columns: tuple[Column, ...],
+    *,
+    part: str = "",
+    attempt: int = 1,
 ) -> StagingTable:
     """Name a staging table; never after its target: 63 bytes cut thirty Hangul letters to twenty-one.
 
@@ -33,8 +38,9 @@ def named(  # noqa: PLR0913 - what a staging table is
         target: the table it feeds.
         columns: what it holds.
         part: what of the job it holds, where that is not its rows: "keys".
+        attempt: number of the try that it is made for; the table of an earlier one may not be gone yet.
     """
-    name = f"stg_{run_id}_{number}" + (f"_{part}" if part else "")
+    name = f"stg_{run_id}_{number}" + (f"_{part}" if part else "") + (f"_{attempt}" if attempt > 1 else "")
     return StagingTable(TableRef(schema, name), target, columns, run_id)
 
 
@@ -74,36 +80,19 @@ def count(session: Session, staging: StagingTable) -> int:
     return int(session.row(sql.SQL("SELECT count(*) FROM {}").format(sqltext.table(staging.ref)))[0])
 
 
-def drop(session: Session, ref: TableRef, writer_pid: int | None = None) -> None:
+def drop(session: Session, ref: TableRef) -> None:
     """Drop a staging table; none there is fine.
 
     Args:
         session: on the target, idle.
         ref: its name.
-        writer_pid: a backend of ours that may still hold the table; ended if it does not let go.
 
     Raises:
         psycopg.Error: it could not be dropped.
     """
-    statement = sql.SQL("DROP TABLE IF EXISTS {}").format(sqltext.table(ref))
-    with _patience(session):
-        try:
-            session.execute(statement)
-        except psycopg.errors.LockNotAvailable:
-            if writer_pid is None:
-                raise
-            session.execute(sql.SQL("SELECT pg_catalog.pg_terminate_backend(%s, 5000)"), (writer_pid,))
-            session.execute(statement)
-
-
-@contextlib.contextmanager
-def _patience(session: Session) -> Iterator[None]:
-    session.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(_DROP_SECONDS * 1000)))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(psycopg.Error):
-            session.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(session.settings["lock_timeout"])))
+    with session.transaction():
+        session.patience(_DROP_SECONDS)
+        session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sqltext.table(ref)))
 
 
 @dataclass(frozen=True, slots=True)

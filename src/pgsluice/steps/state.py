@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgsluice import sqltext
-from pgsluice.errors import BusyError
+from pgsluice.errors import BusyError, UsageError
 from pgsluice.facts import JobState, SeenLeaf
 from pgsluice.job import TableRef
 from pgsluice.locks import fence
@@ -63,8 +63,8 @@ def _is_current(session: Session, schema: str) -> bool:
     """Tell whether the control schema has all that this release keeps in it."""
     query = sql.SQL(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute"
-        " WHERE attrelid = pg_catalog.to_regclass({}) AND attname = 'leaves')"
-    ).format(sql.Literal(session.text(sql.Identifier(schema, "job_state"))))
+        " WHERE attrelid = pg_catalog.to_regclass({}) AND attname = 'resumes')"
+    ).format(sql.Literal(session.text(sql.Identifier(schema, "run"))))
     return bool(session.row(query)[0])
 
 
@@ -151,11 +151,36 @@ def watermark(session: Session, schema: str, target: TableRef, cursor: str) -> s
 # --- history ---------------------------------------------------------------------------------------------------------
 
 
-def start_run(session: Session, schema: str, run_id: str, tables: int, version: str) -> None:
-    """Note that a run began."""
+def start_run(  # noqa: PLR0913, PLR0917 - a row's columns
+    session: Session, schema: str, run_id: str, tables: int, version: str, resumes: str | None = None
+) -> None:
+    """Note that a run began, and which one it resumes; said again, it is said once."""
     session.execute(
-        sql.SQL("INSERT INTO {} (run_id, tables, version) VALUES (%s, %s, %s)").format(sql.Identifier(schema, "run")),
-        (run_id, tables, version),
+        sql.SQL(
+            "INSERT INTO {} (run_id, tables, version, resumes) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        ).format(sql.Identifier(schema, "run")),
+        (run_id, tables, version, resumes),
+    )
+
+
+def done_jobs(session: Session, schema: str, run_id: str) -> tuple[str, frozenset[str]]:
+    """Return a run's id, and the ids of the jobs that it, or a run that it resumed, has done.
+
+    Args:
+        session: on the target.
+        schema: the control schema, which may be missing.
+        run_id: of the run, or "last" for the one that began last.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    if _is_current(session, schema):
+        names = {"run": sql.Identifier(schema, "run"), "run_table": sql.Identifier(schema, "run_table")}
+        found = session.rows(sqltext.load("done_jobs").format(**names), {"run_id": run_id})
+        if found:
+            return str(found[0][0]), frozenset(found[0][1])
+    raise UsageError(
+        f"there is no run {run_id} to resume", hint="`pgsluice status --last 50` lists the runs of this target."
     )
 
 

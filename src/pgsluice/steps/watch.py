@@ -8,9 +8,11 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
+from pgsluice.errors import StalledError
 from pgsluice.session import Session
 
 _EVERY_SECONDS = 0.5
+_PATIENCE_SECONDS = 5.0
 
 
 class RelayWatch:
@@ -38,10 +40,10 @@ class RelayWatch:
 
     def _rows(self) -> int:
         """Ask the server: rows can't be counted in a stream that is not parsed."""
+        query = sql.SQL("SELECT tuples_processed FROM pg_catalog.pg_stat_progress_copy WHERE pid = %s")
         try:
-            found = self._control.rows(
-                sql.SQL("SELECT tuples_processed FROM pg_catalog.pg_stat_progress_copy WHERE pid = %s"), (self._pid,)
-            )
-        except psycopg.Error:  # sight may fail; the copy has its own ways to notice
+            with self._control.waiting(seconds=_PATIENCE_SECONDS):
+                found = self._control.rows(query, (self._pid,))
+        except (psycopg.Error, StalledError):  # sight may fail; the copy has its own ways to notice
             return 0
         return int(found[0][0]) if found else 0

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS {schema}.run (
   backend_pid integer NOT NULL DEFAULT pg_backend_pid(),
   version text NOT NULL
 );
+ALTER TABLE {schema}.run ADD COLUMN IF NOT EXISTS resumes text;
 COMMENT ON TABLE {schema}.run IS 'One row a run';
 
 CREATE TABLE IF NOT EXISTS {schema}.run_table (

@@ -1,0 +1,88 @@
+"""The snapshot of a run and the plans made under it; another one, with plans of its own, where it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from pgsluice.errors import PgsluiceError
+from pgsluice.job import Options, SyncJob
+from pgsluice.plan import SyncPlan
+from pgsluice.prepare import Prepared, prepared
+from pgsluice.servers import Servers
+from pgsluice.snapshot import Snapshot
+from pgsluice.steps.state import CONTROL_SCHEMA
+
+
+class Readiness:
+    """What the jobs of a run are read from: one snapshot for all of them, for as long as its session lives."""
+
+    def __init__(
+        self, servers: Servers, jobs: Sequence[SyncJob], options: Options, warn: Callable[[str], None]
+    ) -> None:
+        """Keep what is needed; nothing is planned yet.
+
+        Args:
+            servers: of the run.
+            jobs: in the order they were asked for.
+            options: how.
+            warn: told where another snapshot was taken.
+        """
+        self._servers = servers
+        self.jobs = tuple(jobs)
+        self._options = options
+        self._warn = warn
+        self._now: Prepared | None = None
+        self._planned: dict[str, SyncPlan | PgsluiceError] = {}
+        self._unread: set[str] = set()
+        self._held = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        """Plan every job, under the run lock of its target; `jobs` has them in the order they are to be done.
+
+        Raises:
+            PgsluiceError: no job can be done: no connection, an unknown table.
+        """
+        self._plan(self.jobs)
+        self.jobs = tuple(job for job, _ in self._now.outcomes) if self._now else ()
+
+    def of(self, job: SyncJob) -> tuple[SyncPlan, Snapshot]:
+        """Return the job's plan and the snapshot to read it in; another snapshot, where the last one was lost.
+
+        Raises:
+            PgsluiceError: why the job can't be done.
+        """
+        name = str(job.target)
+        outcome = self._planned.get(name)
+        if outcome is None or (isinstance(outcome, SyncPlan) and not (self._now and self._now.snapshot.lives())):
+            self._warn("the source is read in a new snapshot from here on")
+            self._plan([each for each in self.jobs if str(each.target) in {*self._unread, name}])
+            outcome = self._planned[name]
+        if isinstance(outcome, SyncPlan) and self._now is not None:
+            return outcome, self._now.snapshot
+        del self._planned[name]  # asked for again, it is looked at again
+        raise outcome if isinstance(outcome, PgsluiceError) else LookupError(name)
+
+    def is_lost(self) -> bool:
+        """Tell whether the server has ended the snapshot's session; an error in it is another matter."""
+        return self._now is None or not self._now.snapshot.session.answers()
+
+    def read(self, job: SyncJob) -> None:
+        """Note that the source is not needed for this job any more; the last one lets the snapshot go.
+
+        Merging needs nothing of the source, and a held snapshot stops its vacuum.
+        """
+        self._unread.discard(str(job.target))
+        if not any(isinstance(self._planned.get(name), SyncPlan) for name in self._unread):
+            self.close()
+
+    def close(self) -> None:
+        """Let the snapshot go."""
+        self._now = None
+        self._held.close()
+
+    def _plan(self, jobs: Sequence[SyncJob]) -> None:
+        self.close()
+        self._now = self._held.enter_context(prepared(self._servers, jobs, self._options, CONTROL_SCHEMA, hold=True))
+        self._planned |= {str(job.target): outcome for job, outcome in self._now.outcomes}
+        self._unread = {str(job.target) for job in jobs}
