@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from pgsluice import cli, session
 from pgsluice.steps import relay
@@ -81,8 +82,11 @@ class Operations:
 
     def link(self, side: str, connection: psycopg.Connection[Any]) -> None:
         """Take note of a connection: the operations on it count."""
-        number = sum(link.side == side for link in self.links.values()) + 1
-        self.links[connection.pgconn] = Link(f"{side} {number}", side, connection.pgconn)
+        self.links[connection.pgconn] = Link(self.next_name(side), side, connection.pgconn)
+
+    def next_name(self, side: str) -> str:
+        """Return what the next connection to a server will be called."""
+        return f"{side} {sum(link.side == side for link in self.links.values()) + 1}"
 
     # --- what can be done to one -------------------------------------------------------------------------------------
 
@@ -165,9 +169,10 @@ def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
     setattr(owner, name, wrapped)
 
 
-def _connecting(ops: Operations, **parameters: Any) -> psycopg.Connection[Any]:
-    side = "source" if parameters["dbname"] == "source" else "target"
-    if ops.tick(f"connect to {side}"):
+def _connecting(ops: Operations, conninfo: str = "", **parameters: Any) -> psycopg.Connection[Any]:
+    parameters = {**conninfo_to_dict(conninfo), **parameters}
+    side = parameters["dbname"]  # named so by `sweeping`
+    if ops.tick(f"{ops.next_name(side)}: connect"):
         match ops.action:
             case "retriable" | "permanent":
                 raise psycopg.OperationalError(REFUSALS[ops.action])

@@ -27,19 +27,20 @@ from servers import Database, Pair, unmeasured
 from pgsluice.embedded import Cluster
 
 SECONDS = 60.0
+PATIENCE = ("--retries", "5", "--retry-for", "60")
 SECRET = "hunter2-and-more"
 ROW_DATA = "rowdata"
 
 #: What a run may end with, by what was done to it. None stands for a run to which nothing was done.
 CODES: Mapping[str, frozenset[int]] = {
     "": frozenset({0}),
-    "retriable": frozenset({0, 5}),
-    "cut": frozenset({0, 5}),
-    "cut_answer": frozenset({0, 5}),
-    "kill_backend": frozenset({0, 5}),
+    "retriable": frozenset({0}),
+    "cut": frozenset({0}),
+    "cut_answer": frozenset({0}),
+    "kill_backend": frozenset({0}),
     "permanent": frozenset({0, 1, 2, 6}),
     "kill_self": frozenset({-9}),
-    "terminate_self": frozenset({0, 143}),
+    "terminate_self": frozenset({143}),
 }
 ACTIONS = tuple(filter(None, CODES))
 
@@ -103,7 +104,7 @@ class Swept:
 
 
 MODES: Mapping[str, Swept] = {
-    "full": Swept(("--table", "s.t", "--staging", "unlogged", "--lane", "psql"), repeats=16),
+    "full": Swept(("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--lane", "psql"), repeats=16),
     "new": Swept(("--table", "s.t"), exists=False),
     "incremental": Swept(
         ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--deletes", "sweep", "--staging", "unlogged")
@@ -317,9 +318,8 @@ class Sweep:
         self.runs += 1
         way = [argument.format(folder=self._folder) for argument in self._way.arguments]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            return self._runs.run(
-                ["sync", *way, "--json", "--log-format", "json"], self._environment, folder, n, action
-            )
+            command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json"]
+            return self._runs.run(command, self._environment, folder, n, action)
 
     def case(self, n: int, action: str) -> tuple[Ending, list[str]]:
         """Fail the n-th operation, look, run once more, look again; return how it ended and what is wrong."""
@@ -369,7 +369,8 @@ class Sweep:
 
 def _ended_wrongly(ending: Ending, action: str) -> Iterator[str]:
     """Compare exit code, step and SQLSTATE with what was done."""
-    if ending.code not in CODES[action]:
+    first_contact = ending.operation in {"source 1: connect", "target 1: connect"}  # who knows whether it ever passes
+    if ending.code not in CODES[action] and not (first_contact and ending.code == 5):
         yield f"exit code {ending.code} after {action or 'nothing was done'}"
     if "Traceback" in ending.said or "a fault of ours" in ending.said:
         yield "it did not expect that"
@@ -380,10 +381,10 @@ def _ended_wrongly(ending: Ending, action: str) -> Iterator[str]:
 def _not_told(ending: Ending, operation: str) -> Iterator[str]:
     """See that a permanent error is told, or is one of those that a run may pass over."""
     if ending.code == 0:
-        if not DISPENSABLE.search(operation):
+        if not DISPENSABLE.search(operation) and "remains (injected)" not in ending.said:
             yield "it passed over a permanent error"
         return
-    if ending.failure.get("sqlstate") != "42501" and not operation.startswith("connect"):
+    if ending.failure.get("sqlstate") != "42501" and not operation.endswith(": connect"):
         yield f"the SQLSTATE is not told: {ending.failure.get('sqlstate')}"
     if not ending.failure.get("step"):
         yield "the step is not told"

@@ -19,7 +19,7 @@ from sweeping import ACTIONS, MODES, Ending, Runs, Sweep, pair_on
 from pgsluice.embedded import Cluster
 
 REPLAY = os.environ.get("PGSLUICE_SWEEP", "")
-STRIDE = 29
+STRIDE = 41
 SHOWN = 10
 
 Sweeping = Callable[[str], contextlib.AbstractContextManager[Sweep]]
