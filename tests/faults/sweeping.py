@@ -110,7 +110,7 @@ MODES: Mapping[str, Swept] = {
         ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--deletes", "sweep", "--staging", "unlogged")
     ),
     "append": Swept(("--table", "s.t", "--mode", "append"), changes=_GROWTH, keyed=False),
-    "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id")),
+    "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id", "--staging", "temporary")),
 }
 QUERY = "SELECT id, at, version, filler FROM s.t WHERE id > 0"
 
