@@ -13,11 +13,12 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench clean moved
+.PHONY: help demo test test-faults lint format bench clean moved
 
 help:
 	@echo 'make demo    two throw-away servers, a table copied between them, the result checked'
 	@echo 'make test    every check: ruff, mypy, lint-imports, pytest with branch coverage'
+	@echo 'make test-faults  let every operation of a run fail, one after the other, in every way: half an hour'
 	@echo 'make lint    the checks without the tests'
 	@echo 'make format  put the code in form'
 	@echo 'make bench   measure the relay'
@@ -28,6 +29,9 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
+
+test-faults: $(VENV)/.dev
+	$(BIN)/python -m pytest -m sweep --numprocesses auto --dist worksteal tests/faults/test_sweep.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

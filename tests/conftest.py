@@ -26,3 +26,12 @@ def target_cluster() -> Iterator[Cluster]:
 def pair(source_cluster: Cluster, target_cluster: Cluster) -> Iterator[Pair]:
     with database(source_cluster) as source, database(target_cluster) as target:
         yield Pair(source, target)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the sweep of tests/faults did, in whatever processes it ran."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    swept = [value for report in reports for name, value in report.user_properties if name == "sweep"]
+    if swept:
+        failed, runs, seconds = map(sum, zip(*swept, strict=True))
+        terminalreporter.write_line(f"sweep: {failed} operations failed, {runs} runs, {seconds:.0f} s of work")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from pgsluice import sqltext
-from pgsluice.errors import UnknownTableError, UserSqlError
+from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import Column, Horizon, Key, Leaf, Moment, SchemaInfo, ServerInfo, Stamps, TableInfo
 from pgsluice.job import QuerySource, TableRef
+from pgsluice.retry import step_error
 from pgsluice.session import Session
 
 #: What a pattern stands for; views and foreign tables are copied when they are named.
@@ -272,15 +274,10 @@ def query_columns(session: Session, query: str) -> tuple[Column, ...]:
     """
     if not query:
         raise UserSqlError("the query is empty", hint="Give one SELECT.", step="plan")
-    try:
-        with session.transaction(read_only=True):
-            session.as_role(session.search_path, session.time_zone)
-            session.describe(query)
-            shape = session.describe(session.text(_all_of(query)))
-    except psycopg.Error as error:
-        raise UserSqlError(
-            f"the query is not valid: {error.diag.message_primary or error}", hint="Give one SELECT.", step="plan"
-        ) from None
+    with _judging("query", "Give one SELECT."), session.transaction(read_only=True):
+        session.as_role(session.search_path, session.time_zone)
+        session.describe(query)
+        shape = session.describe(session.text(_all_of(query)))
     if not shape:
         raise UserSqlError("the query returns no columns", hint="Give one SELECT.", step="plan")
     names = [name for name, _, _ in shape]
@@ -314,14 +311,21 @@ def check_condition(session: Session, relation: sql.SQL | sql.Composed, where: s
     probe = sql.SQL("SELECT CASE WHEN\n{bare}\nTHEN 1 END FROM {relation} WHERE {bracketed}").format(
         bare=sqltext.verbatim(where), relation=relation, bracketed=sqltext.condition(where)
     )
+    hint = "Give what stands behind WHERE: one condition on the table's own columns."
+    with _judging("condition", hint), session.transaction(read_only=True):
+        session.as_role(session.search_path, session.time_zone)
+        session.describe(session.text(probe))
+
+
+@contextlib.contextmanager
+def _judging(what: str, hint: str) -> Iterator[None]:
+    """Take what the server refuses in the block for the user's fault, unless it may pass by itself."""
     try:
-        with session.transaction(read_only=True):
-            session.as_role(session.search_path, session.time_zone)
-            session.describe(session.text(probe))
+        yield
     except psycopg.Error as error:
+        if isinstance(step_error(error, "plan", None), TemporaryError):
+            raise
+        reason = error.diag.message_primary or error
         raise UserSqlError(
-            f"the condition is not valid: {error.diag.message_primary or error}",
-            hint="Give what stands behind WHERE: one condition on the table's own columns.",
-            step="plan",
-            sqlstate=error.sqlstate,
+            f"the {what} is not valid: {reason}", hint=hint, step="plan", sqlstate=error.sqlstate
         ) from None

@@ -1,0 +1,413 @@
+"""The N-th operation sweep: runs whose first, second, third .. operation fails, and what must hold after each.
+
+`injecting` counts and fails the operations; here are the jobs that are swept, their two states of the target, and the
+oracles: what is looked at after a fault, and again after one plain run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from faulting import await_that
+from psycopg import sql
+from servers import Database, Pair, unmeasured
+
+from pgsluice.embedded import Cluster
+
+SECONDS = 60.0
+PATIENCE = ("--retries", "5", "--retry-for", "60")
+SECRET = "hunter2-and-more"
+ROW_DATA = "rowdata"
+
+#: What a run may end with, by what was done to it. None stands for a run to which nothing was done.
+CODES: Mapping[str, frozenset[int]] = {
+    "": frozenset({0}),
+    "retriable": frozenset({0}),
+    "cut": frozenset({0}),
+    "cut_answer": frozenset({0}),
+    "kill_backend": frozenset({0}),
+    "permanent": frozenset({0, 1, 2, 6}),
+    "kill_self": frozenset({-9}),
+    "terminate_self": frozenset({143}),
+}
+ACTIONS = tuple(filter(None, CODES))
+
+#: Operations without which a run is still a success, though it may have to warn.
+DISPENSABLE = re.compile(
+    r"advisory_unlock|UPDATE \"pgsluice\".\"run\"|pg_stat_progress_copy|SET lock_timeout|DROP TABLE IF EXISTS|SELECT 1$"
+)
+
+
+# --- what is swept ---------------------------------------------------------------------------------------------------
+
+_FIRST = f"""
+CREATE ROLE mover LOGIN SUPERUSER PASSWORD '{SECRET}';
+CREATE SCHEMA s;
+CREATE TABLE s.t (id int NOT NULL, at timestamptz NOT NULL, version int NOT NULL, filler text);
+INSERT INTO s.t SELECT i, '2024-01-01Z'::timestamptz + i * interval '1 minute', 1, '{ROW_DATA} ' || repeat(md5(i::text), {{repeats}})
+FROM generate_series(1, 300) i;
+"""
+_KEY = "ALTER TABLE s.t ADD PRIMARY KEY (id);"
+_GROWTH = """
+INSERT INTO s.t SELECT i + 300, at + interval '1 day', 2, filler FROM s.t CROSS JOIN LATERAL (SELECT id) AS n (i) WHERE id <= 40;
+INSERT INTO s.t SELECT i + 400, at - interval '1 day', 2, filler FROM s.t CROSS JOIN LATERAL (SELECT id) AS n (i) WHERE id <= 10;
+"""  # the second are late: committed after the watermark and stamped before it
+_CHANGES = f"""
+UPDATE s.t SET version = 2, at = at + interval '2 days' WHERE id % 7 = 0;
+DELETE FROM s.t WHERE id % 20 = 0;
+{_GROWTH}
+"""
+_BESIDE = """
+CREATE SCHEMA aside;
+CREATE TABLE aside.other AS SELECT i AS id, 'of somebody else' AS what FROM generate_series(1, 50) i;
+"""
+_OWN_COLUMN = "ALTER TABLE s.t ADD COLUMN mine text; UPDATE s.t SET mine = 'mine ' || id;"
+_KEEP = "CREATE SCHEMA kept; CREATE TABLE kept.t AS TABLE s.t; CREATE TABLE kept.job_state AS TABLE pgsluice.job_state;"
+_RESTORE = """
+DO $$DECLARE left_over text; BEGIN
+  FOR left_over IN SELECT oid::regclass FROM pg_class WHERE relname LIKE 'stg\\_%' LOOP EXECUTE 'DROP TABLE ' || left_over; END LOOP;
+END$$;
+TRUNCATE s.t, pgsluice.job_state, pgsluice.run_table, pgsluice.run;
+INSERT INTO s.t TABLE kept.t; INSERT INTO pgsluice.job_state TABLE kept.job_state;
+"""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A way of syncing ``s.t`` that is swept.
+
+    Attributes:
+        arguments: of ``pgsluice sync``.
+        changes: SQL for the source, between the first sync and the swept one.
+        repeats: how wide a row is.
+        keyed: the table has a primary key.
+        exists: the target has the table, and a column and a table of its own; else not even our schema.
+    """
+
+    arguments: tuple[str, ...]
+    changes: str = _CHANGES
+    repeats: int = 1
+    keyed: bool = True
+    exists: bool = True
+
+
+MODES: Mapping[str, Swept] = {
+    "full": Swept(("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--lane", "psql"), repeats=16),
+    "new": Swept(("--table", "s.t"), exists=False),
+    "incremental": Swept(
+        ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--deletes", "sweep", "--staging", "unlogged")
+    ),
+    "append": Swept(("--table", "s.t", "--mode", "append"), changes=_GROWTH, keyed=False),
+    "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id", "--staging", "temporary")),
+}
+QUERY = "SELECT id, at, version, filler FROM s.t WHERE id > 0"
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        code: its exit code; below 0 the signal that ended it.
+        out: stdout.
+        err: stderr.
+        hung: it did not end by itself.
+        operation: the one that was failed, or None where there were fewer.
+        certain: what was done to it must show; False where it may have come too late to.
+        total: operations in all; None where it did not live to say.
+    """
+
+    code: int
+    out: str
+    err: str
+    hung: bool
+    operation: str | None = None
+    certain: bool = True
+    total: int | None = None
+
+    @property
+    def said(self) -> str:
+        """Return all it printed."""
+        return self.out + self.err
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        """Return the line of stdout that tells what failed, or nothing."""
+        lines = [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
+        return next((line for line in lines if line.get("error")), {})
+
+
+class Runs:
+    """Runs of the command line, forked from one process that has imported everything."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("injecting.py"))],
+            env=unmeasured(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # the end of its requests is its end
+
+    def run(
+        self, arguments: list[str], environment: dict[str, str], folder: str, n: int = 0, action: str = ""
+    ) -> Ending:
+        """Run it, and let its n-th operation fail."""
+        request = {
+            "arguments": arguments,
+            "environment": environment,
+            "folder": folder,
+            "fail_at": n,
+            "action": action,
+            "block_bytes": 64 << 10,
+            "seconds": SECONDS,
+        }
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return Ending(**json.loads(self._process.stdout.readline()))
+
+
+# --- what is looked at -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """What a target shows: its table, how far its jobs say they have come, and what is no business of ours."""
+
+    table: list[str] | None
+    watermarks: list[tuple[Any, ...]]
+    beside: list[str]
+
+
+def state_of(target: Database) -> State:
+    """Look at a target."""
+    has_table, has_state = target.rows(
+        "SELECT to_regclass('s.t') IS NOT NULL, to_regclass('pgsluice.job_state') IS NOT NULL"
+    )[0]
+    watermarks = "SELECT job_id, watermark, snapshot_xmin, snapshot_lsn, seq FROM pgsluice.job_state ORDER BY 1"
+    return State(
+        target.image("s.t") if has_table else None,
+        target.rows(watermarks) if has_state else [],
+        target.image("aside.other"),
+    )
+
+
+class Reader(threading.Thread):
+    """Reads the target's table as its users do, in single statements, for as long as the block lasts."""
+
+    QUERY = "SELECT count(*)::int, coalesce(sum(hashtextextended(t::text, 0)), 0)::text FROM s.t AS t"
+    EVERY_SECONDS = 0.004
+
+    def __init__(self, target: Database) -> None:
+        super().__init__(daemon=True)
+        self._target = target
+        self._ended = threading.Event()
+        self.seen: set[object] = set()
+
+    def look(self, connection: psycopg.Connection[Any]) -> object:
+        try:
+            return connection.execute(self.QUERY).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            with (
+                contextlib.suppress(psycopg.OperationalError),
+                psycopg.connect(self._target.dsn, autocommit=True) as connection,
+            ):
+                while not self._ended.wait(self.EVERY_SECONDS):
+                    self.seen.add(self.look(connection))
+
+    def now(self) -> object:
+        """Look once."""
+        with psycopg.connect(self._target.dsn, autocommit=True) as connection:
+            return self.look(connection)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %'"
+_LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+
+
+def answers(database: Database) -> bool:
+    """Tell whether a server has recovered."""
+    try:
+        return bool(database.value("SELECT true"))
+    except psycopg.OperationalError:
+        return False
+
+
+def nothing_left(database: Database) -> bool:
+    """Tell whether a server has no session and no lock of ours any more."""
+    return not database.value(_SESSIONS) + database.value(_LOCKS)
+
+
+class Sweep:
+    """One mode on a pair of its own: its target can be made old again, and any of its operations failed."""
+
+    def __init__(self, mode: str, pair: Pair, runs: Runs, folder: Path) -> None:
+        self.mode = mode
+        self._way = MODES[mode]
+        self._pair = pair
+        self._runs = runs
+        self._folder = folder
+        self._environment = {
+            f"PGSLUICE_{side.upper()}": database.cluster.dsn_for(database.name, "mover", SECRET)
+            for side, database in (("source", pair.source), ("target", pair.target))
+        }
+        self.runs = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        source, target = self._pair.source, self._pair.target
+        (self._folder / "query.sql").write_text(QUERY, encoding="utf-8")
+        source.execute(_FIRST.format(repeats=self._way.repeats) + (_KEY if self._way.keyed else ""))
+        target.execute(_BESIDE)
+        target.execute(f"CREATE ROLE mover LOGIN SUPERUSER PASSWORD '{SECRET}'")
+        if self._way.exists:
+            first = self.run()
+            assert first.code == 0, first
+            target.execute(_OWN_COLUMN + _KEEP)
+        source.execute(self._way.changes)
+        self.reset()
+        self.old, self._old_read = state_of(target), Reader(target).now()
+        done = self.run()
+        assert done.code == 0, done
+        self.new, self._new_read = state_of(target), Reader(target).now()
+        self.total = done.total or 0
+        columns = "(SELECT id, at, version, filler FROM s.t)"
+        assert target.image(columns) == source.image(columns)
+        assert self.old.table != self.new.table
+        assert self.old.watermarks != self.new.watermarks
+
+    def reset(self) -> None:
+        """Make the target old again."""
+        self._pair.target.execute(_RESTORE if self._way.exists else "DROP SCHEMA IF EXISTS s, pgsluice CASCADE")
+
+    def run(self, n: int = 0, action: str = "") -> Ending:
+        """Run the job, its n-th operation failing."""
+        self.runs += 1
+        way = [argument.format(folder=self._folder) for argument in self._way.arguments]
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json"]
+            return self._runs.run(command, self._environment, folder, n, action)
+
+    def case(self, n: int, action: str) -> tuple[Ending, list[str]]:
+        """Fail the n-th operation, look, run once more, look again; return how it ended and what is wrong."""
+        self.reset()
+        with Reader(self._pair.target) as reader:
+            ending = self.run(n, action)
+        faults = [*self._faults(ending, action if ending.operation else ""), *self._mixed(reader)]
+        again = self.run()
+        faults += [f"run again: {fault}" for fault in self._faults(again, "")]
+        return ending, faults
+
+    # --- the oracles -------------------------------------------------------------------------------------------------
+
+    def _faults(self, ending: Ending, action: str) -> Iterator[str]:
+        for database in (self._pair.source, self._pair.target):
+            await_that(functools.partial(answers, database), "the server to recover")
+        now, staging = state_of(self._pair.target), self._pair.target.staging_tables()
+        is_new, moved = now.table == self.new.table, now.watermarks != self.old.watermarks
+        reached = [row[:2] for row in now.watermarks] == [row[:2] for row in self.new.watermarks]
+        told = action == "kill_self" or (action and all(table in ending.said for table in staging))
+        checks = {
+            f"it hung for {SECONDS:g} s": ending.hung,
+            "the table is neither old nor new": not is_new and now.table != self.old.table,
+            f"the job's state moved and its rows did not: {now.watermarks}": moved and not is_new,
+            f"the rows moved and the watermark did not: {now.watermarks}": is_new and not reached,
+            "another table was touched": now.beside != self.old.beside,
+            "it reported success and the rows are not there": ending.code == 0 and not is_new,
+            "it reported a rollback and the rows are there": "was rolled back" in ending.out and is_new,
+            f"staging tables remain: {staging}": staging and not told,
+            "it printed a secret or a row": SECRET in ending.said or ROW_DATA in ending.said,
+        }
+        yield from (fault for fault, found in checks.items() if found)
+        yield from _ended_wrongly(ending, action)
+        yield from self._remains()
+
+    def _remains(self) -> Iterator[str]:
+        for database in (self._pair.source, self._pair.target):
+            try:
+                await_that(functools.partial(nothing_left, database), "sessions and locks to go", 10)
+            except AssertionError:
+                yield f"sessions or advisory locks remain on the {database.name}"
+
+    def _mixed(self, reader: Reader) -> Iterator[str]:
+        if strange := reader.seen - {self._old_read, self._new_read}:
+            yield f"a reader saw neither old nor new: {strange}"
+
+
+def _ended_wrongly(ending: Ending, action: str) -> Iterator[str]:
+    """Compare exit code, step and SQLSTATE with what was done."""
+    first_contact = ending.operation in {"source 1: connect", "target 1: connect"}  # who knows whether it ever passes
+    if ending.code not in CODES[action] and not (first_contact and ending.code == 5):
+        yield f"exit code {ending.code} after {action or 'nothing was done'}"
+    if "Traceback" in ending.said or "a fault of ours" in ending.said:
+        yield "it did not expect that"
+    if action == "permanent" and ending.certain and ending.operation:
+        yield from _not_told(ending, ending.operation)
+
+
+def _not_told(ending: Ending, operation: str) -> Iterator[str]:
+    """See that a permanent error is told, or is one of those that a run may pass over."""
+    if ending.code == 0:
+        if not DISPENSABLE.search(operation) and "remains (injected)" not in ending.said:
+            yield "it passed over a permanent error"
+        return
+    if ending.failure.get("sqlstate") != "42501" and not operation.endswith(": connect"):
+        yield f"the SQLSTATE is not told: {ending.failure.get('sqlstate')}"
+    if not ending.failure.get("step"):
+        yield "the step is not told"
+
+
+@contextlib.contextmanager
+def pair_on(source: Cluster, target: Cluster) -> Iterator[Pair]:
+    """Two fresh databases whose names say which is which."""
+    databases = [
+        Database(source, "source", source.dsn_for("source")),
+        Database(target, "target", target.dsn_for("target")),
+    ]
+    for database in databases:
+        _admin(database, "CREATE DATABASE {} TEMPLATE template0")
+    try:
+        yield Pair(*databases)
+    finally:
+        for database in databases:
+            await_that(functools.partial(answers, database), "the server to recover")
+            _admin(database, "DROP DATABASE {} WITH (FORCE)")
+            _admin(database, "DROP ROLE mover")
+
+
+def _admin(database: Database, statement: str) -> None:
+    with psycopg.connect(database.cluster.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(sql.Identifier(database.name)))
