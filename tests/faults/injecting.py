@@ -62,12 +62,12 @@ class Link:
 
 @dataclass
 class Operations:
-    """Counts what a run does, and says which of it is to fail."""
+    """Counts what a run does, and says which of it is to fail, and how."""
 
-    fail_at: int
-    action: str
+    faults: dict[int, str]
     tell: Callable[..., None]
     count: int = 0
+    action: str = ""
     links: dict[psycopg.pq.abc.PGconn, Link] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -75,10 +75,11 @@ class Operations:
         """Count one operation; True where it is the one."""
         with self.lock:
             self.count += 1
-            is_it = self.count == self.fail_at
-        if is_it:
+            action = self.faults.get(self.count, "")
+        if action:
+            self.action = action
             self.tell(operation=" ".join(name.split())[:_LINE])
-        return is_it
+        return bool(action)
 
     def link(self, side: str, connection: psycopg.Connection[Any]) -> None:
         """Take note of a connection: the operations on it count."""
@@ -338,7 +339,7 @@ def run(request: dict[str, Any], tell: Callable[..., None]) -> NoReturn:
         os.environ.update(request["environment"])
         tempfile.tempdir = request["folder"]
         relay.BLOCK_BYTES = request["block_bytes"]
-        ops = Operations(request["fail_at"], request["action"], tell)
+        ops = Operations({int(n): action for n, action in request["faults"].items()}, tell)
         wrap_everything(ops)
         sys.argv = ["pgsluice", *request["arguments"]]
         try:
@@ -372,7 +373,9 @@ def forked(request: dict[str, Any]) -> dict[str, Any]:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         os.close(reader)
-        facts = {name: value for line in told.splitlines() for name, value in json.loads(line).items()}
+        lines = [json.loads(line) for line in told.splitlines()]
+        facts = {name: value for line in lines for name, value in line.items() if name != "operation"}
+        facts["operations"] = [line["operation"] for line in lines if "operation" in line]
         texts = {"out": _text(out), "err": _text(err)}
     return {**facts, **texts, "code": os.waitstatus_to_exitcode(status), "hung": hung}
 

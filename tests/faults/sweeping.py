@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +31,7 @@ PATIENCE = ("--retries", "5", "--retry-for", "60")
 SECRET = "hunter2-and-more"
 ROW_DATA = "rowdata"
 
-#: What a run may end with, by what was done to it. None stands for a run to which nothing was done.
+#: What a run may end with, by what was done to it; '' stands for nothing.
 CODES: Mapping[str, frozenset[int]] = {
     "": frozenset({0}),
     "retriable": frozenset({0}),
@@ -43,6 +43,11 @@ CODES: Mapping[str, frozenset[int]] = {
     "terminate_self": frozenset({143}),
 }
 ACTIONS = tuple(filter(None, CODES))
+FIRST_CONTACT = frozenset({"source 1: connect", "target 1: connect"})
+
+#: What is to be done to which operation of a run, by its number.
+Faults = Mapping[int, str]
+NO_FAULTS: Faults = {}
 
 #: Operations without which a run is still a success, though it may have to warn.
 DISPENSABLE = re.compile(
@@ -127,8 +132,8 @@ class Ending:
         out: stdout.
         err: stderr.
         hung: it did not end by itself.
-        operation: the one that was failed, or None where there were fewer.
-        certain: what was done to it must show; False where it may have come too late to.
+        operations: those that were failed, as far as it came.
+        certain: what was done must show; False where it may have come too late to.
         total: operations in all; None where it did not live to say.
     """
 
@@ -136,7 +141,7 @@ class Ending:
     out: str
     err: str
     hung: bool
-    operation: str | None = None
+    operations: Sequence[str] = ()
     certain: bool = True
     total: int | None = None
 
@@ -168,16 +173,13 @@ class Runs:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()  # the end of its requests is its end
 
-    def run(
-        self, arguments: list[str], environment: dict[str, str], folder: str, n: int = 0, action: str = ""
-    ) -> Ending:
-        """Run it, and let its n-th operation fail."""
+    def run(self, arguments: list[str], environment: dict[str, str], folder: str, faults: Faults) -> Ending:
+        """Run it, and let these of its operations fail."""
         request = {
             "arguments": arguments,
             "environment": environment,
             "folder": folder,
-            "fail_at": n,
-            "action": action,
+            "faults": faults,
             "block_bytes": 64 << 10,
             "seconds": SECONDS,
         }
@@ -313,33 +315,34 @@ class Sweep:
         """Make the target old again."""
         self._pair.target.execute(_RESTORE if self._way.exists else "DROP SCHEMA IF EXISTS s, pgsluice CASCADE")
 
-    def run(self, n: int = 0, action: str = "") -> Ending:
-        """Run the job, its n-th operation failing."""
+    def run(self, faults: Faults = NO_FAULTS) -> Ending:
+        """Run the job, with faults."""
         self.runs += 1
         way = [argument.format(folder=self._folder) for argument in self._way.arguments]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json"]
-            return self._runs.run(command, self._environment, folder, n, action)
+            return self._runs.run(command, self._environment, folder, faults)
 
-    def case(self, n: int, action: str) -> tuple[Ending, list[str]]:
-        """Fail the n-th operation, look, run once more, look again; return how it ended and what is wrong."""
+    def case(self, faults: Faults) -> tuple[Ending, list[str]]:
+        """Run with faults, look, run once more, look again; return how it ended and what is wrong."""
         self.reset()
         with Reader(self._pair.target) as reader:
-            ending = self.run(n, action)
-        faults = [*self._faults(ending, action if ending.operation else ""), *self._mixed(reader)]
+            ending = self.run(faults)
+        actions = [faults[n] for n in sorted(faults)][: len(ending.operations)]
+        wrong = [*self._wrong(ending, actions), *self._mixed(reader)]
         again = self.run()
-        faults += [f"run again: {fault}" for fault in self._faults(again, "")]
-        return ending, faults
+        wrong += [f"run again: {what}" for what in self._wrong(again, [])]
+        return ending, wrong
 
     # --- the oracles -------------------------------------------------------------------------------------------------
 
-    def _faults(self, ending: Ending, action: str) -> Iterator[str]:
+    def _wrong(self, ending: Ending, actions: Sequence[str]) -> Iterator[str]:
         for database in (self._pair.source, self._pair.target):
             await_that(functools.partial(answers, database), "the server to recover")
         now, staging = state_of(self._pair.target), self._pair.target.staging_tables()
         is_new, moved = now.table == self.new.table, now.watermarks != self.old.watermarks
         reached = [row[:2] for row in now.watermarks] == [row[:2] for row in self.new.watermarks]
-        told = action == "kill_self" or (action and all(table in ending.said for table in staging))
+        told = "kill_self" in actions or (actions and all(table in ending.said for table in staging))
         checks = {
             f"it hung for {SECONDS:g} s": ending.hung,
             "the table is neither old nor new": not is_new and now.table != self.old.table,
@@ -351,8 +354,8 @@ class Sweep:
             f"staging tables remain: {staging}": staging and not told,
             "it printed a secret or a row": SECRET in ending.said or ROW_DATA in ending.said,
         }
-        yield from (fault for fault, found in checks.items() if found)
-        yield from _ended_wrongly(ending, action)
+        yield from (what for what, found in checks.items() if found)
+        yield from _ended_wrongly(ending, actions)
         yield from self._remains()
 
     def _remains(self) -> Iterator[str]:
@@ -367,15 +370,21 @@ class Sweep:
             yield f"a reader saw neither old nor new: {strange}"
 
 
-def _ended_wrongly(ending: Ending, action: str) -> Iterator[str]:
+def _ended_wrongly(ending: Ending, actions: Sequence[str]) -> Iterator[str]:
     """Compare exit code, step and SQLSTATE with what was done."""
-    first_contact = ending.operation in {"source 1: connect", "target 1: connect"}  # who knows whether it ever passes
-    if ending.code not in CODES[action] and not (first_contact and ending.code == 5):
-        yield f"exit code {ending.code} after {action or 'nothing was done'}"
+    if ending.code not in _codes(ending, actions):
+        yield f"exit code {ending.code} after {' and '.join(actions) or 'nothing was done'}"
     if "Traceback" in ending.said or "a fault of ours" in ending.said:
         yield "it did not expect that"
-    if action == "permanent" and ending.certain and ending.operation:
-        yield from _not_told(ending, ending.operation)
+    if actions == ["permanent"] and ending.certain:
+        yield from _not_told(ending, ending.operations[0])
+
+
+def _codes(ending: Ending, actions: Sequence[str]) -> frozenset[int]:
+    """Return what a run may end with."""
+    codes = frozenset[int]().union(*(CODES[action] for action in actions or [""]))
+    first_contact = not FIRST_CONTACT.isdisjoint(ending.operations)  # who knows whether that ever passes
+    return codes | {5} if first_contact or len(actions) > 1 else codes
 
 
 def _not_told(ending: Ending, operation: str) -> Iterator[str]:
@@ -384,7 +393,8 @@ def _not_told(ending: Ending, operation: str) -> Iterator[str]:
         if not DISPENSABLE.search(operation) and "remains (injected)" not in ending.said:
             yield "it passed over a permanent error"
         return
-    if ending.failure.get("sqlstate") != "42501" and not operation.endswith(": connect"):
+    states = {"42501", None} if ending.code == 6 or operation.endswith(": connect") else {"42501"}
+    if ending.failure.get("sqlstate") not in states:
         yield f"the SQLSTATE is not told: {ending.failure.get('sqlstate')}"
     if not ending.failure.get("step"):
         yield "the step is not told"

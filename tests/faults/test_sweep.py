@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from sweeping import ACTIONS, MODES, Ending, Runs, Sweep, pair_on
+from sweeping import ACTIONS, MODES, Ending, Faults, Runs, Sweep, pair_on
 
 from pgsluice.embedded import Cluster
 
 REPLAY = os.environ.get("PGSLUICE_SWEEP", "")
 STRIDE = 41
+PAIRS = 2
 SHOWN = 10
 
+Record = Callable[[str, object], None]
 Sweeping = Callable[[str], contextlib.AbstractContextManager[Sweep]]
 
 
@@ -41,7 +43,7 @@ def sweeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeping]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_of_which_any_operation_fails_leaves_old_or_new_and_the_next_one_ends_it(
-    sweeping: Sweeping, mode: str, record_property: Callable[[str, object], None]
+    sweeping: Sweeping, mode: str, record_property: Record
 ) -> None:
     if REPLAY and not REPLAY.startswith(f"{mode}/"):
         pytest.skip(f"{REPLAY} is another one")
@@ -49,18 +51,23 @@ def test_a_run_of_which_any_operation_fails_leaves_old_or_new_and_the_next_one_e
         carry_out(sweep, replayed() if REPLAY else strided(sweep.total), record_property)
 
 
-def replayed() -> Iterator[tuple[str, int]]:
-    _, action, n = REPLAY.split("/")
-    yield action, int(n)
+def replayed() -> Iterator[Faults]:
+    """Read a case's name back: actions and numbers, several with a plus in between."""
+    _, actions, numbers = REPLAY.split("/")
+    yield dict(zip(map(int, numbers.split("+")), actions.split("+"), strict=True))
 
 
-def strided(total: int) -> Iterator[tuple[str, int]]:
+def seeded() -> random.Random:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    chance = random.Random(seed)
+    return random.Random(seed)
+
+
+def strided(total: int) -> Iterator[Faults]:
+    chance = seeded()
     for action in ACTIONS:
         for n in range(chance.randint(1, STRIDE), total + 1, STRIDE):
-            yield action, n
+            yield {n: action}
 
 
 @pytest.mark.sweep
@@ -68,33 +75,50 @@ def strided(total: int) -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("mode", MODES)
 def test_each_operation_of_a_run_may_fail_until_a_run_ends_untouched(
-    sweeping: Sweeping, mode: str, action: str, record_property: Callable[[str, object], None]
+    sweeping: Sweeping, mode: str, action: str, record_property: Record
 ) -> None:
     with sweeping(mode) as sweep:
-        last = carry_out(sweep, ((action, n) for n in itertools.count(1)), record_property)
+        last = carry_out(sweep, ({n: action} for n in itertools.count(1)), record_property)
     assert last is not None
-    assert last.operation is None, "the last run was touched"
+    assert not last.operations, "the last run was touched"
     assert last.total, "a run without an operation"
 
 
-def carry_out(
-    sweep: Sweep, cases: Iterable[tuple[str, int]], record_property: Callable[[str, object], None]
-) -> Ending | None:
-    """Run the cases, up to the first with fewer operations; fail with all that is wrong, each with how to repeat it."""
+@pytest.mark.sweep
+@pytest.mark.timeout(2700)
+@pytest.mark.parametrize("mode", MODES)
+def test_two_operations_may_fail_the_second_on_the_way_back_from_the_first(
+    sweeping: Sweeping, mode: str, record_property: Record
+) -> None:
+    with sweeping(mode) as sweep:
+        carry_out(sweep, pairs(sweep.total), record_property)
+
+
+def pairs(total: int) -> Iterator[Faults]:
+    chance = seeded()
+    for action, other in itertools.product(set(ACTIONS) - {"kill_self"}, repeat=2):
+        for _ in range(PAIRS):
+            first = chance.randint(1, total)
+            yield {first: action, first + chance.randint(1, 12): other}
+
+
+def carry_out(sweep: Sweep, cases: Iterable[Faults], record_property: Record) -> Ending | None:
+    """Run the cases, up to the first that comes untouched to its end; fail with all that is wrong, each with its name."""
     started, failed, found, ending = time.monotonic(), 0, [], None
-    for action, n in cases:
-        ending, faults = sweep.case(n, action)
-        if faults:
-            found.append(told(f"{sweep.mode}/{action}/{n}", ending, faults))
-        if ending.operation is None:
+    for faults in cases:
+        ending, wrong = sweep.case(faults)
+        failed += len(ending.operations)
+        if wrong:
+            name = "/".join([sweep.mode, "+".join(faults.values()), "+".join(map(str, faults))])
+            found.append(told(name, ending, wrong))
+        if not ending.operations:
             break
-        failed += 1
     record_property("sweep", (failed, sweep.runs, time.monotonic() - started))
     if found:
-        pytest.fail("\n\n".join([f"{len(found)} of {failed} cases went wrong", *found[:SHOWN]]), pytrace=False)
+        pytest.fail("\n\n".join([f"{len(found)} cases went wrong", *found[:SHOWN]]), pytrace=False)
     return ending
 
 
-def told(name: str, ending: Ending, faults: list[str]) -> str:
-    lines = [f"PGSLUICE_SWEEP={name}", f"failed at: {ending.operation}", *faults]
+def told(name: str, ending: Ending, wrong: list[str]) -> str:
+    lines = [f"PGSLUICE_SWEEP={name}", *(f"failed at: {operation}" for operation in ending.operations), *wrong]
     return "\n  ".join(lines) + f"\n{ending.out[-3000:]}\n{ending.err[-3000:]}"
