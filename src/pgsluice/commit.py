@@ -86,7 +86,7 @@ def provable(
         KeyboardInterrupt: it came during COMMIT; the target is whole, old or new.
     """
     try:
-        with servers.writer.transaction(committing=committing):
+        with servers.writer.transaction(provable=True, committing=committing):
             yield
     except CommitUnknownError as error:
         became = outcome(servers, plan, run_id)

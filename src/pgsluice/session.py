@@ -289,17 +289,22 @@ class Session:
 
     @contextlib.contextmanager
     def transaction(
-        self, *, read_only: bool = False, committing: AbstractContextManager[None] | None = None
+        self,
+        *,
+        read_only: bool = False,
+        provable: bool = False,
+        committing: AbstractContextManager[None] | None = None,
     ) -> Iterator[None]:
         """Run the block in a READ COMMITTED transaction; commit it, or roll back on any exception.
 
         Args:
             read_only: as in BEGIN READ ONLY.
+            provable: the caller can find out what became of a COMMIT that got no answer; others do the block again.
             committing: entered around COMMIT alone.
 
         Raises:
-            CommitUnknownError: COMMIT was sent and its outcome is not known. Nothing else in the
-                block leads to this error, so whoever gets it may look for what the block wrote.
+            CommitUnknownError: COMMIT was sent and its outcome is not known, where it is provable. Nothing else in
+                the block leads to this error, so whoever gets it may look for what the block wrote.
         """
         access = sql.SQL("READ ONLY" if read_only else "READ WRITE")
         self.execute(sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED {}").format(access))
@@ -309,14 +314,14 @@ class Session:
             self.rollback()
             raise
         with committing or contextlib.nullcontext():
-            self._commit(provable=committing is not None)
+            self._commit(provable=provable)
 
     def _commit(self, *, provable: bool) -> None:
         try:
             with self.waiting():
                 tag = self._connection.execute("COMMIT").statusmessage
         except (psycopg.Error, StalledError) as error:
-            if classify(error.sqlstate, "commit") is not Answer.UNKNOWN:
+            if not provable or classify(error.sqlstate, "commit") is not Answer.UNKNOWN:
                 raise
             raise CommitUnknownError(step="commit", sqlstate=error.sqlstate) from error
         except KeyboardInterrupt as interrupt:

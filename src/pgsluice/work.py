@@ -200,18 +200,27 @@ class Work:
     def _let_go(self) -> None:
         """Drop what is staged."""
         staged, self._staged = self._staged, []
-        for each in staged:
-            self._drop(each.table)
+        with contextlib.ExitStack() as dropping:
+            for each in staged:
+                dropping.callback(self._drop, each.table)
 
     def _drop(self, table: StagingTable) -> None:
-        self._servers.abandon_writer()
+        """Drop a staging table, or say that it remains; a signal is heeded after that."""
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            self._try_to_drop(table)
+        except KeyboardInterrupt as caught:  # the first signal alone comes as this
+            interrupt = caught
+        if interrupt:  # not while it is handled: whatever fails then looks like another one
+            self._try_to_drop(table)
+            raise interrupt
+
+    def _try_to_drop(self, table: StagingTable) -> None:
         try:
             with self._step("cleanup"):
+                self._servers.abandon_writer()
                 try:
                     staging.drop(self._servers.revive_control(), table.ref)
-                except KeyboardInterrupt:
-                    staging.drop(self._servers.revive_control(), table.ref)
-                    raise
                 except psycopg.errors.LockNotAvailable:
                     self._servers.end_lost("target")
                     staging.drop(self._servers.revive_control(), table.ref)
