@@ -39,6 +39,7 @@ REFUSALS = {
     "retriable": "connection failed: FATAL:  sorry, too many clients already",
     "permanent": 'connection failed: FATAL:  password authentication failed for user "mover"',
 }
+SIGNALS = {"kill_self": signal.SIGKILL, "terminate_self": signal.SIGTERM}
 _LINE = 160
 _SECONDS = 10
 
@@ -105,8 +106,7 @@ class Operations:
 
     def strike_self(self) -> None:
         """Send ourselves the signal that was asked for."""
-        number = {"kill_self": signal.SIGKILL, "terminate_self": signal.SIGTERM}[self.action]
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), SIGNALS[self.action])
 
     def strike_copy(self, link: Link) -> None:
         """Do it in the middle of a COPY, where the server's refusal can't be put in a statement's place."""
@@ -226,7 +226,7 @@ def _refusing(ops: Operations, connection: psycopg.Connection[Any], text: str) -
 def _cancelling(ops: Operations, original: Callable[..., None], self: Any, **named: Any) -> None:
     if ops.tick(f"{ops.links[self.pgconn].name}: cancel"):
         ops.tell(certain=False)
-        if ops.action not in {"kill_self", "terminate_self", "kill_backend"}:
+        if ops.action not in {*SIGNALS, "kill_backend"}:
             raise psycopg.OperationalError("cancellation failed: connection refused")
         ops.strike(ops.links[self.pgconn])
     original(self, **named)
@@ -276,6 +276,8 @@ def _starting_psql(ops: Operations, original: Callable[..., Any], self: Any) -> 
     is_it = ops.tick(f"psql: {self._command[-1]}")
     if is_it and ops.action in SQLSTATES:
         self._command[-1] = ops.raising
+    if is_it and ops.action in SIGNALS:
+        ops.strike_self()
     started = original(self)
     if is_it and ops.action not in SQLSTATES:
         _strike_psql(ops, self)

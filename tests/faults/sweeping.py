@@ -287,6 +287,7 @@ class Sweep:
             for side, database in (("source", pair.source), ("target", pair.target))
         }
         self.runs = 0
+        self._files: list[str] = []
         self._prepare()
 
     def _prepare(self) -> None:
@@ -321,7 +322,9 @@ class Sweep:
         way = [argument.format(folder=self._folder) for argument in self._way.arguments]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json"]
-            return self._runs.run(command, self._environment, folder, faults)
+            ending = self._runs.run(command, self._environment, folder, faults)
+            self._files = [path.name for path in Path(folder).iterdir()]
+            return ending
 
     def case(self, faults: Faults) -> tuple[Ending, list[str]]:
         """Run with faults, look, run once more, look again; return how it ended and what is wrong."""
@@ -352,6 +355,7 @@ class Sweep:
             "it reported success and the rows are not there": ending.code == 0 and not is_new,
             "it reported a rollback and the rows are there": "was rolled back" in ending.out and is_new,
             f"staging tables remain: {staging}": staging and not told,
+            f"temporary files remain: {self._files}": self._files and "kill_self" not in actions,
             "it printed a secret or a row": SECRET in ending.said or ROW_DATA in ending.said,
         }
         yield from (what for what, found in checks.items() if found)
