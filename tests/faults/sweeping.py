@@ -79,6 +79,7 @@ CREATE SCHEMA aside;
 CREATE TABLE aside.other AS SELECT i AS id, 'of somebody else' AS what FROM generate_series(1, 50) i;
 """
 _OWN_COLUMN = "ALTER TABLE s.t ADD COLUMN mine text; UPDATE s.t SET mine = 'mine ' || id;"
+_OUT_OF_SCOPE = "INSERT INTO s.t VALUES (-1, '2020-01-01Z', 0, 'out of scope');"
 _KEEP = "CREATE SCHEMA kept; CREATE TABLE kept.t AS TABLE s.t; CREATE TABLE kept.job_state AS TABLE pgsluice.job_state;"
 _RESTORE = """
 DO $$DECLARE left_over text; BEGIN
@@ -98,7 +99,8 @@ class Swept:
         changes: SQL for the source, between the first sync and the swept one.
         repeats: how wide a row is.
         keyed: the table has a primary key.
-        exists: the target has the table, and a column and a table of its own; else not even our schema.
+        exists: the target has the table, with a column of its own; else not even our schema.
+        own: SQL for what the target has besides.
     """
 
     arguments: tuple[str, ...]
@@ -106,10 +108,15 @@ class Swept:
     repeats: int = 1
     keyed: bool = True
     exists: bool = True
+    own: str = ""
 
 
 MODES: Mapping[str, Swept] = {
-    "full": Swept(("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--lane", "psql"), repeats=16),
+    "full": Swept(
+        ("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--lane", "psql"),
+        repeats=16,
+        own=_OUT_OF_SCOPE,
+    ),
     "new": Swept(("--table", "s.t"), exists=False),
     "incremental": Swept(
         ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--deletes", "sweep", "--staging", "unlogged")
@@ -234,7 +241,7 @@ class Reader(threading.Thread):
             return None
 
     def run(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended.wait(self.EVERY_SECONDS):
             with (
                 contextlib.suppress(psycopg.OperationalError),
                 psycopg.connect(self._target.dsn, autocommit=True) as connection,
@@ -299,7 +306,7 @@ class Sweep:
         if self._way.exists:
             first = self.run()
             assert first.code == 0, first
-            target.execute(_OWN_COLUMN + _KEEP)
+            target.execute(_OWN_COLUMN + self._way.own + _KEEP)
         source.execute(self._way.changes)
         self.reset()
         self.old, self._old_read = state_of(target), Reader(target).now()
@@ -307,7 +314,7 @@ class Sweep:
         assert done.code == 0, done
         self.new, self._new_read = state_of(target), Reader(target).now()
         self.total = done.total or 0
-        columns = "(SELECT id, at, version, filler FROM s.t)"
+        columns = "(SELECT id, at, version, filler FROM s.t WHERE id > 0)"
         assert target.image(columns) == source.image(columns)
         assert self.old.table != self.new.table
         assert self.old.watermarks != self.new.watermarks
