@@ -13,12 +13,14 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
-.PHONY: help demo test test-faults lint format bench clean moved
+.PHONY: help demo test test-faults test-mutation test-soak lint format bench clean moved
 
 help:
 	@echo 'make demo    two throw-away servers, a table copied between them, the result checked'
 	@echo 'make test    every check: ruff, mypy, lint-imports, pytest with branch coverage'
 	@echo 'make test-faults  let every operation of a run fail, one after the other, in every way: half an hour'
+	@echo 'make test-mutation  take out what keeps each promise, and see a test notice: under ten minutes'
+	@echo 'make test-soak  kill runs, sessions and servers at random while others write: ten minutes'
 	@echo 'make lint    the checks without the tests'
 	@echo 'make format  put the code in form'
 	@echo 'make bench   measure the relay'
@@ -32,6 +34,12 @@ test: lint
 
 test-faults: $(VENV)/.dev
 	$(BIN)/python -m pytest -m sweep --numprocesses auto --dist worksteal tests/faults/test_sweep.py
+
+test-mutation: $(VENV)/.dev
+	$(BIN)/python tests/mutations.py
+
+test-soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak -s tests/faults/test_soak.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

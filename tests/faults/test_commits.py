@@ -1,0 +1,129 @@
+"""What a COMMIT is worth: durable, told for what it was, and of the table that was meant."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from faulting import WAITING, At, await_a_standby, await_that, stop_awaiting_a_standby
+from psycopg import sql
+from servers import Database, Pair, database
+
+from pgsluice import Options, StagingKind, sync
+from pgsluice.embedded import Cluster
+from pgsluice.errors import StepError
+from pgsluice.events import Retrying
+from pgsluice.session import Endpoint, Session
+from pgsluice.sinks.recorder import Recorder
+
+ROWS = 1_000
+
+
+@pytest.fixture(scope="module")
+def own_target() -> Iterator[Cluster]:
+    """A target of this module's own, whose commits can be made to wait."""
+    with Cluster(major=18) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
+    with database(source_cluster) as source, database(own_target) as target:
+        source.execute(
+            f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int NOT NULL);
+            INSERT INTO s.t SELECT i, 1 FROM generate_series(1, {ROWS}) i;"""
+        )
+        assert sync(source.dsn, target.dsn, "s.t").exit_code == 0
+        source.execute("UPDATE s.t SET version = 2")
+        yield Pair(source, target)
+
+
+def versions(target: Database, table: str = "s.t") -> list[tuple[int, int]]:
+    return target.rows(f"SELECT version, count(*)::int FROM {table} GROUP BY 1 ORDER BY 1")
+
+
+FENCE_WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+@pytest.mark.parametrize("staging", [StagingKind.UNLOGGED, StagingKind.TEMPORARY], ids=str)
+def test_a_commit_that_still_waits_is_not_taken_for_a_rollback(shop: Pair, staging: StagingKind) -> None:
+    """Our side of the connection is gone and the backend is not: asked too early, the target would say no."""
+    recorder, ended = Recorder(), threading.Event()
+
+    def release() -> None:
+        await_that(
+            lambda: ended.is_set() or shop.target.value(FENCE_WAITS) > 0, "the proof to wait behind the old backend"
+        )
+        stop_awaiting_a_standby(shop.target)
+
+    releasing = threading.Thread(target=release)
+
+    def arm() -> None:
+        await_a_standby(shop.target)
+        releasing.start()
+
+    try:
+        options = Options(staging=staging, stall_timeout=1, retries=0)
+        report = sync(shop.source.dsn, shop.target.dsn, "s.t", options=options, sinks=[At("commit", arm), recorder])
+    finally:
+        ended.set()
+        releasing.join()
+    (table,) = report.tables
+    assert (report.exit_code, table.status, table.updated) == (0, "done", ROWS), table.error
+    assert recorder.of(Retrying) == []
+    assert versions(shop.target) == [(2, ROWS)]
+    assert shop.target.rows(WAITING, ("pgsluice %",)) == []
+
+
+def fail_quietly(session: Session) -> None:
+    with session.transaction():
+        session.execute(sql.SQL("UPDATE s.t SET version = 3"))
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            session.execute(sql.SQL("SELECT 1 / 0"))
+
+
+def test_a_commit_that_answers_rollback_is_no_success(shop: Pair) -> None:
+    with Endpoint(shop.target.dsn, read_only=False).open() as session:
+        with pytest.raises(StepError, match="had failed before COMMIT and was rolled back"):
+            fail_quietly(session)
+        assert session.usable
+    assert versions(shop.target) == [(1, ROWS)]
+
+
+@pytest.mark.parametrize(("preferred", "used"), [("off", "on"), ("local", "local")])
+def test_a_commit_is_durable_whatever_the_role_prefers(shop: Pair, preferred: str, used: str) -> None:
+    """On the target's word: a trigger looks, inside the transaction that merges."""
+    shop.target.execute(
+        f"""ALTER DATABASE {shop.target.name} SET synchronous_commit = {preferred};
+        CREATE TABLE public.seen (setting text);
+        CREATE FUNCTION s.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE TRIGGER look AFTER UPDATE ON s.t FOR EACH STATEMENT EXECUTE FUNCTION s.look();"""
+    )
+    assert shop.target.value("SHOW synchronous_commit") == preferred
+    report = sync(shop.source.dsn, shop.target.dsn, "s.t")
+    assert report.exit_code == 0, report.tables[0].error
+    assert shop.target.rows("SELECT * FROM public.seen") == [(used,)]
+
+
+@pytest.mark.parametrize("staging", [StagingKind.UNLOGGED, StagingKind.TEMPORARY], ids=str)
+def test_a_target_replaced_while_the_rows_were_on_their_way_is_left_alone(shop: Pair, staging: StagingKind) -> None:
+    def replace() -> None:
+        shop.target.execute(
+            "ALTER TABLE s.t RENAME TO old; CREATE TABLE s.t (id int PRIMARY KEY, version int); INSERT INTO s.t VALUES (7, 9)"
+        )
+
+    report = sync(
+        shop.source.dsn, shop.target.dsn, "s.t", options=Options(staging=staging), sinks=[At("merge", replace)]
+    )
+    (table,) = report.tables
+    assert (report.exit_code, table.step) == (1, "merge"), table.error
+    assert "the target was replaced by another table" in str(table.error)
+    assert versions(shop.target) == [(9, 1)]
+    assert versions(shop.target, "s.old") == [(1, ROWS)]
+    assert shop.target.staging_tables() == []
+    shop.target.execute("DELETE FROM s.t")
+    assert sync(shop.source.dsn, shop.target.dsn, "s.t").exit_code == 0
+    assert versions(shop.target) == [(2, ROWS)]

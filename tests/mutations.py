@@ -1,0 +1,416 @@
+"""Takes what keeps a promise out of the code, one thing at a time, and sees that a test notices.
+
+Run by ``make test-mutation``: in a copy of the package, never in the checkout. A mutation whose tests stay green has
+survived, and fails the script: the test that would have noticed is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "pgsluice"
+#: What no mutation may disturb: else it broke everything, and tests that fail prove nothing.
+CONTROL = (
+    "tests/acceptance/test_sync_command.py::test_full_inserts_updates_and_deletes_and_leaves_unchanged_rows_unwritten"
+)
+
+_CRASHES = "tests/faults/test_crashes.py::"
+_COMMITS = "tests/faults/test_commits.py::"
+_WATERMARKS = "tests/faults/test_watermarks.py::"
+_WAITS = "tests/faults/test_waits.py::"
+_ENGINE = "tests/integration/test_staging_table_engine.py::"
+_SCHEMAS = "tests/integration/test_schemas.py::"
+_HAZARDS = "tests/integration/test_hazards.py::"
+_COMMAND = "tests/acceptance/test_sync_command.py::"
+_READING_ON = "tests/acceptance/test_reading_on.py::"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One thing taken out.
+
+    Attributes:
+        name: of it.
+        file: below the package.
+        anchor: text that stands exactly once in the file.
+        instead: what stands there in the copy.
+        breaks: what goes wrong without it.
+        tests: node ids, each of which must fail then.
+    """
+
+    name: str
+    file: str
+    anchor: str
+    instead: str
+    breaks: str
+    tests: tuple[str, ...]
+
+    def applied(self, text: str) -> str:
+        """Return the text of the file without the thing.
+
+        Raises:
+            ValueError: the anchor does not stand there exactly once, so the mutation would do nothing, or too much.
+        """
+        if (times := text.count(self.anchor)) != 1:
+            raise ValueError(f"{self.name}: its anchor stands {times} times in {self.file}")
+        return text.replace(self.anchor, self.instead)
+
+
+MUTATIONS = (
+    # --- what stands between staging and the target
+    Mutation(
+        "count gate",
+        "steps/merge.py",
+        "    if found != staged.rows:\n",
+        "    if False:\n",
+        "Staging that a crash has emptied is merged as it stands.",
+        (
+            f"{_CRASHES}test_staging_emptied_by_a_crash_of_the_target_is_refused_at_the_gate",
+            (
+                f"{_WATERMARKS}test_staging_lost_before_the_merge_moves_nothing_and_the_next_try_or_run_is_complete"
+                "[0-append-empty_staging]"
+            ),
+        ),
+    ),
+    Mutation(
+        "key gate",
+        "steps/merge.py",
+        "    if not plan.key_is_proven:\n",
+        "    if False:\n",
+        "Two rows of one key are merged, or fail in words that name neither.",
+        (f"{_COMMAND}test_duplicate_and_null_keys_are_named",),
+    ),
+    Mutation(
+        "delete guard",
+        "steps/merge.py",
+        "    if limit.allows(gone, total, present):\n",
+        "    if True:\n",
+        "A source that lost its rows empties the target.",
+        (
+            f"{_ENGINE}test_deletes_beyond_the_guard_are_refused_and_nothing_is_written",
+            f"{_ENGINE}test_an_empty_source_deletes_nothing_even_from_a_small_table",
+            f"{_READING_ON}test_the_guard_exits_with_6_and_says_so",
+        ),
+    ),
+    Mutation(
+        "image comparison",
+        "changes.py",
+        '"pg_catalog.record_image_ne(ROW({}), ROW({}))"',
+        '"ROW({}) IS DISTINCT FROM ROW({})"',
+        "1.0 stays where the source has 1.00, and json can't be compared at all.",
+        (f"{_COMMAND}test_values_equal_but_not_the_same_are_updated",),
+    ),
+    Mutation(
+        "lock against other writers",
+        "changes.py",
+        'TARGET_LOCK = "SHARE ROW EXCLUSIVE"',
+        'TARGET_LOCK = "ROW EXCLUSIVE"',
+        "Others write between the look at the target and the merge, and their rows stay or go by chance.",
+        (f"{_WAITS}test_a_writer_that_does_not_finish_is_named[unlogged]",),
+    ),
+    Mutation(
+        "target looked at again",
+        "steps/merge.py",
+        "    if found != planned:\n",
+        "    if False:\n",
+        "A table that took the target's name meanwhile is merged into by the plan for another.",
+        (f"{_COMMITS}test_a_target_replaced_while_the_rows_were_on_their_way_is_left_alone[unlogged]",),
+    ),
+    Mutation(
+        "count of what arrived",
+        "steps/audit.py",
+        "    if found != merged.staged:\n",
+        "    if False:\n",
+        "A trigger of the target holds rows back, and the sync says done.",
+        (f"{_SCHEMAS}test_a_trigger_that_holds_rows_back_is_found_before_the_commit",),
+    ),
+    # --- the source
+    Mutation(
+        "lock before the snapshot",
+        "snapshot.py",
+        """\
+        if tables:
+            listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
+            with blockers.named(session, session.lock_seconds):
+                session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
+        exported, *moment = session.row(sqltext.load("moment"), {"zone": session.time_zone})
+""",
+        """\
+        exported, *moment = session.row(sqltext.load("moment"), {"zone": session.time_zone})
+        if tables:
+            listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
+            with blockers.named(session, session.lock_seconds):
+                session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
+""",
+        "A source that is truncated and filled again in one transaction is read as empty.",
+        (
+            f"{_CRASHES}test_a_source_replaced_by_truncate_and_insert_while_a_sync_starts_is_copied_old_or_new[view-libpq]",
+        ),
+    ),
+    Mutation(
+        "exit code of psql",
+        "steps/relay.py",
+        "        if status == 0:\n",
+        "        if True:\n",
+        "A source that dies midway ends its stream like a normal end of file.",
+        (f"{_CRASHES}test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again[psql-0]",),
+    ),
+    Mutation(
+        "pinned date style",
+        "session.py",
+        '    "DateStyle": "ISO",\n',
+        "",
+        "A role that writes days first turns 4 March into 3 April.",
+        (f"{_COMMAND}test_a_role_with_odd_settings_changes_no_value[unlogged-libpq]",),
+    ),
+    # --- where a job reads on
+    Mutation(
+        "ties of the cursor",
+        "cursors.py",
+        '"{} OPERATOR(pg_catalog.>=) {}").format(self.column',
+        '"{} OPERATOR(pg_catalog.>) {}").format(self.column',
+        "A row with the very value of the watermark, committed after it, is never read.",
+        (f"{_HAZARDS}test_w2_rows_with_the_very_value_of_the_watermark_are_read_again",),
+    ),
+    Mutation(
+        "lower bound of the scan for late rows",
+        "windows.py",
+        "OPERATOR(pg_catalog.<=) pg_catalog.age(",
+        "OPERATOR(pg_catalog.<) pg_catalog.age(",
+        "The rows of the oldest transaction that the last snapshot could not see are lost.",
+        (
+            f"{_HAZARDS}test_w1_a_row_stamped_early_in_an_open_transaction_is_found[insert-scan]",
+            f"{_HAZARDS}test_w1_a_row_stamped_early_in_an_open_transaction_is_found[update-xmin]",
+        ),
+    ),
+    Mutation(
+        "cap of the watermark",
+        "steps/watermark.py",
+        'return sql.SQL("({} > {})").format(value, cursor.literal(latest))',
+        'return sql.SQL("FALSE").format()',
+        "One row stamped 9999-12-31 freezes the job for ever.",
+        (f"{_HAZARDS}test_w6_values_of_the_future_are_copied_in_each_run_and_freeze_nothing[timestamptz]",),
+    ),
+    Mutation(
+        "compare-and-set of the state",
+        "steps/queries/advance.sql",
+        " WHERE s.seq = %(seen)s",
+        "",
+        "Two runs that began from one position both write theirs: mode append has rows twice.",
+        (f"{_WATERMARKS}test_a_run_that_begins_while_a_killed_one_still_commits_is_rolled_back_whole[append]",),
+    ),
+    Mutation(
+        "state in the merge transaction",
+        "commit.py",
+        "        state.advance(servers.writer, CONTROL_SCHEMA, plan, report.run_id, reached)\n",
+        "        beside = servers.control if plan.facts.target_table else servers.writer\n"
+        "        state.advance(beside, CONTROL_SCHEMA, plan, report.run_id, reached)\n",
+        "The position is durable and the rows are not.",
+        (f"{_HAZARDS}test_w3_a_run_that_fails_leaves_the_position_where_it_was[at the commit-append]",),
+    ),
+    # --- the commit
+    Mutation(
+        "commit that got no answer",
+        "session.py",
+        '            raise CommitUnknownError(step="commit", sqlstate=error.sqlstate) from error\n',
+        "            return\n",
+        "A commit that never happened is reported as done.",
+        (f"{_CRASHES}test_a_commit_cut_before_it_happened_is_proven_rolled_back_and_only_the_merge_is_tried_again",),
+    ),
+    Mutation(
+        "fence of the commit proof",
+        "steps/state.py",
+        "        fence(session, target, seconds)\n",
+        "",
+        "The target is asked before the old backend has ended, and says no to what it then commits.",
+        (f"{_COMMITS}test_a_commit_that_still_waits_is_not_taken_for_a_rollback[unlogged]",),
+    ),
+    Mutation(
+        "fence of the merge",
+        "commit.py",
+        "        locks.fence(writer, plan.job.target, plan.options.lock_timeout)\n",
+        "",
+        "The proof's fence is free while the merge is still committing.",
+        (f"{_COMMITS}test_a_commit_that_still_waits_is_not_taken_for_a_rollback[unlogged]",),
+    ),
+    Mutation(
+        "answer to COMMIT",
+        "session.py",
+        '        if tag != "COMMIT":',
+        "        if False:",
+        "COMMIT in a failed transaction answers ROLLBACK, raises nothing, and is taken for done.",
+        (f"{_COMMITS}test_a_commit_that_answers_rollback_is_no_success",),
+    ),
+    Mutation(
+        "synchronous_commit",
+        "session.py",
+        "WHEN 'off' THEN 'on'",
+        "WHEN 'off' THEN 'off'",
+        "A crash of the target takes back what the position already stands on.",
+        (f"{_COMMITS}test_a_commit_is_durable_whatever_the_role_prefers[off-on]",),
+    ),
+    Mutation(
+        "retry of a commit that was rolled back",
+        "retry.py",
+        "    if isinstance(error, CommitAbortedError):\n        return Answer.RETRY\n",
+        "    if isinstance(error, CommitAbortedError):\n        return Answer.NEVER\n",
+        "A link that is cut for a moment fails the run.",
+        (f"{_CRASHES}test_a_commit_cut_before_it_happened_is_proven_rolled_back_and_only_the_merge_is_tried_again",),
+    ),
+    # --- runs beside each other, and what they leave
+    Mutation(
+        "the run's lock",
+        "locks.py",
+        '    take = sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)")\n',
+        '    take = sql.SQL("SELECT %s IS NOT NULL")\n',
+        "Two runs work on one target at once.",
+        (f"{_CRASHES}test_a_second_run_on_a_held_target_exits_with_11",),
+    ),
+    Mutation(
+        "owner of a staging table",
+        "steps/staging.py",
+        '        if not session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]:\n',
+        "        if False:\n",
+        "The staging tables of live runs are dropped under them.",
+        (f"{_CRASHES}test_clean_drops_what_a_killed_run_left_and_nothing_of_a_live_one",),
+    ),
+    Mutation(
+        "staging dropped at the end",
+        "work.py",
+        "                cleanup.callback(self._let_go)\n",
+        "",
+        "Every run leaves a copy of its rows on the target.",
+        (f"{_WAITS}test_a_writer_that_does_not_finish_is_named[unlogged]",),
+    ),
+    Mutation(
+        "staging dropped where the relay fails",
+        "work.py",
+        "                    failing.callback(self._drop, table)\n",
+        "",
+        "A run whose source dies leaves a part of its rows on the target.",
+        (f"{_CRASHES}test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again[psql-0]",),
+    ),
+)
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """What some tests said.
+
+    Attributes:
+        passed: names of the tests that did.
+        failed: of those that failed; an error in a fixture is no failure.
+        tests: how many were run.
+        said: what pytest printed.
+    """
+
+    passed: frozenset[str]
+    failed: frozenset[str]
+    tests: int
+    said: str
+
+
+def run(package_root: Path, tests: Sequence[str], seconds: int) -> Result:
+    """Run tests against the package below a folder.
+
+    Raises:
+        RuntimeError: pytest could not run them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "told.xml")
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, f"--timeout={seconds}", f"--junit-xml={told}", *tests],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(package_root)},
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        if done.returncode not in {0, 1}:
+            raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        cases = list(ET.parse(told).getroot().iter("testcase"))  # noqa: S314 - written by our own pytest
+    failed = {_name(case) for case in cases if case.find("failure") is not None}
+    passed = {_name(case) for case in cases if all(case.find(kind) is None for kind in ("failure", "error", "skipped"))}
+    return Result(frozenset(passed), frozenset(failed), len(cases), done.stdout)
+
+
+def _name(case: ET.Element) -> str:
+    return str(case.get("name"))
+
+
+def _names(tests: Sequence[str]) -> frozenset[str]:
+    return frozenset(test.partition("::")[2] for test in tests)
+
+
+def survives(mutation: Mutation) -> str:
+    """Return why a mutation was not noticed, or nothing."""
+    with tempfile.TemporaryDirectory(prefix="pgsluice-mutation-") as folder:
+        package = shutil.copytree(PACKAGE, Path(folder, "pgsluice"), ignore=shutil.ignore_patterns("__pycache__"))
+        file = package / mutation.file
+        file.write_text(mutation.applied(file.read_text("utf-8")), "utf-8")
+        _see_that_it_is_imported(Path(folder))
+        result = run(Path(folder), [*mutation.tests, CONTROL], 100)
+    if not _names([CONTROL]) <= result.passed:
+        return f"it broke everything, so that its tests prove nothing:\n{result.said}"
+    if green := sorted(_names(mutation.tests) - result.failed):
+        return f"not red: {', '.join(green)}\n{result.said}"
+    return ""
+
+
+def _see_that_it_is_imported(package_root: Path) -> None:
+    """See that the copy is what tests import, and the processes that they start."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import pgsluice; print(pgsluice.__file__)"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(package_root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if not Path(done.stdout.strip()).is_relative_to(package_root):
+        raise RuntimeError(f"{done.stdout.strip()} is imported, and not the copy in {package_root}")
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the mutations of these names, or all; print a table; return how the script ends."""
+    chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    if unknown := set(names) - {mutation.name for mutation in chosen}:
+        print(f"there is no mutation {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    started = time.monotonic()
+    tests = list(dict.fromkeys([*(test for mutation in chosen for test in mutation.tests), CONTROL]))
+    untouched = run(PACKAGE.parent, tests, 300)
+    if len(untouched.passed) != len(tests):
+        print(f"{untouched.said}\nred without any mutation")
+        return 1
+    print(f"{len(tests)} tests are green without a mutation, after {time.monotonic() - started:.0f} s", flush=True)
+    width = max(len(mutation.name) for mutation in chosen)
+    survivors = 0
+    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:  # servers of its own for each
+        for mutation, fault in zip(chosen, pool.map(survives, chosen), strict=True):
+            survivors += bool(fault)
+            print(f"{'SURVIVED' if fault else 'noticed':8}  {mutation.name:{width}}  {mutation.breaks}", flush=True)
+            if fault:
+                print(fault, flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} noticed, in {time.monotonic() - started:.0f} s")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
