@@ -147,6 +147,44 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_command_line() -> None:
     assert listed == set(re.findall(r"(?<![\w-])\d+(?!\w)", told))
 
 
+# --- what if it dies
+
+SIGKILLED = "137"  # the shell's word for it: no code of ours
+
+
+def seen_rows(page: Path) -> Iterator[dict[str, str]]:
+    """Return the rows of the tables whose last column says which test saw it."""
+    header: list[str] = []
+    for line in text_of(page).splitlines():
+        cells = [cell.strip() for cell in line.split(" | ")] if line.startswith("| ") else []
+        if cells and not header:
+            header = [cell.strip("| ") for cell in cells]
+        elif cells and header[-1] == "seen by":
+            yield dict(zip(header, (cell.strip("| ") for cell in cells), strict=True))
+        elif not line.startswith("|"):
+            header = []
+
+
+def test_every_row_of_what_if_was_seen_by_a_test_and_ends_with_a_code_of_the_readme() -> None:
+    table = text_of(ROOT / "README.md").partition("## Exit codes")[2].partition("## ")[0]
+    codes = {code for cell in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in cell.split(", ")}
+    rows = list(seen_rows(ROOT / "docs" / "what-if.md"))
+    assert len(rows) > 30
+    for row in rows:
+        assert any(link["text"].startswith("test_") for link in _LINK.finditer(row["seen by"])), row
+        assert set(row["exit"].split(", ")) <= codes | {SIGKILLED}, row
+
+
+def test_what_if_tells_of_every_step_of_a_run() -> None:
+    page = ROOT / "docs" / "what-if.md"
+    told = {step for row in seen_rows(page) for step in re.findall(r"\w+", row.get("step", ""))}
+    assert "## COMMIT" in text_of(page)
+    code = "".join(text_of(PACKAGE / name) for name in ("work.py", "commit.py"))
+    steps = set(re.findall(r'\b_?step\("(\w+)"', code))
+    assert {"staging", "relay", "merge", "cleanup"} < steps
+    assert steps - {"commit"} <= told
+
+
 # --- the control schema
 
 
