@@ -278,6 +278,19 @@ MUTATIONS = (
         (f"{_CRASHES}test_a_second_run_on_a_held_target_exits_with_11",),
     ),
     Mutation(
+        "the run's lock, looked at again",
+        "commit.py",
+        "        if holder is not None and not locks.holds(writer, plan.job.target, holder):\n",
+        "        if False:\n",
+        "A run whose lock was lost merges older rows over those that another has merged meanwhile.",
+        (
+            (
+                f"{_COMMITS}test_a_run_that_lost_its_lock_merges_nothing_older_than_another_run_has_merged_meanwhile"
+                "[temporary]"
+            ),
+        ),
+    ),
+    Mutation(
         "owner of a staging table",
         "steps/staging.py",
         '        if not session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]:\n',

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 import psycopg
 
 from pgsluice import locks
-from pgsluice.errors import CommitAbortedError, CommitUnknownError, PgsluiceError
+from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostError, PgsluiceError
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
@@ -29,8 +29,13 @@ class Outcome(enum.Enum):
     UNKNOWN = "the target can't be asked"
 
 
-def merge_staged(
-    servers: Servers, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None, step: Steps
+def merge_staged(  # noqa: PLR0913, PLR0917 - what one merge needs
+    servers: Servers,
+    plan: SyncPlan,
+    staged: merge.Staged,
+    keys: merge.Staged | None,
+    step: Steps,
+    holder: int | None = None,
 ) -> tuple[MergeResult, Reached]:
     """Carry staged rows into the target inside the writer's open transaction, and say how far the job has come.
 
@@ -40,10 +45,16 @@ def merge_staged(
         staged: the rows.
         keys: the source's keys in scope, where the plan sweeps.
         step: gives the context that each step runs in, by its name.
+        holder: pid of the session that has kept other runs away since the rows were read, or None where none did.
+
+    Raises:
+        LockLostError: it did not.
     """
     writer = servers.writer
     with step("merge"):
         locks.fence(writer, plan.job.target, plan.options.lock_timeout)
+        if holder is not None and not locks.holds(writer, plan.job.target, holder):
+            raise LockLostError(hint="Nothing was merged; run again.", step="merge", table=str(plan.job.target))
         merged = merge.apply(writer, plan, staged, keys)
     if plan.options.verify:
         with step("verify"):

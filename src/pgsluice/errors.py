@@ -11,6 +11,7 @@
     ├── StepError                 1    the server refused a statement
     │   └── TemporaryError        5    the same, where trying again later can help
     │       ├── StalledError      5    a server that neither answered nor worked
+    │       ├── LockLostError     5    the run's lock was lost on the way; rolled back
     │       ├── CommitAbortedError  5  a COMMIT without an answer, proven to have been rolled back
     │       └── CommitUnknownError  5  a COMMIT whose outcome could not be learned
     ├── RefusedError              6    refused, nothing was written
@@ -143,6 +144,10 @@ class TemporaryError(StepError):
 
 class StalledError(TemporaryError):
     """A server neither answered nor worked."""
+
+
+class LockLostError(TemporaryError):
+    """The session that kept other runs away was lost while rows were on their way: newer ones may be there."""
 
 
 class CommitAbortedError(TemporaryError):

@@ -42,6 +42,14 @@ def hold(session: Session, target: TableRef) -> None:
     raise BusyError(f"another run holds {target} ({who})", hint="Wait for it, or end that session.", table=str(target))
 
 
+def holds(session: Session, target: TableRef, pid: int) -> bool:
+    """Ask whether a session still has the run lock of a target.
+
+    Behind the fence the answer lasts: a run that takes the lock from now on merges after us, and what is newer.
+    """
+    return any(holder == pid for _, holder, _ in session.rows(sqltext.load("lock_holder"), {"key": run_key(target)}))
+
+
 def release(session: Session, target: TableRef) -> None:
     """Give the run lock back."""
     session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (run_key(target),))

@@ -20,7 +20,7 @@ class Readiness:
     def __init__(
         self, servers: Servers, jobs: Sequence[SyncJob], options: Options, warn: Callable[[str], None]
     ) -> None:
-        """Keep what is needed; nothing is planned yet.
+        """Keep what is needed; nothing is planned yet. `holder` is the pid of the session that took the run locks.
 
         Args:
             servers: of the run.
@@ -35,6 +35,7 @@ class Readiness:
         self._now: Prepared | None = None
         self._planned: dict[str, SyncPlan | PgsluiceError] = {}
         self._unread: set[str] = set()
+        self.holder = 0
         self._held = contextlib.ExitStack()
 
     def begin(self) -> None:
@@ -54,7 +55,7 @@ class Readiness:
         """
         name = str(job.target)
         outcome = self._planned.get(name)
-        if outcome is None or (isinstance(outcome, SyncPlan) and not (self._now and self._now.snapshot.lives())):
+        if outcome is None or (isinstance(outcome, SyncPlan) and not self._is_current()):
             self._warn("the source is read in a new snapshot from here on")
             self._plan([each for each in self.jobs if str(each.target) in {*self._unread, name}])
             outcome = self._planned[name]
@@ -62,6 +63,13 @@ class Readiness:
             return outcome, self._now.snapshot
         del self._planned[name]  # asked for again, it is looked at again
         raise outcome if isinstance(outcome, PgsluiceError) else LookupError(name)
+
+    def _is_current(self) -> bool:
+        return self._now is not None and self._now.snapshot.lives() and self.is_held()
+
+    def is_held(self) -> bool:
+        """Tell whether no other run can have come between: the session that took the run locks is the one we have."""
+        return self._servers.control.pid == self.holder
 
     def is_lost(self) -> bool:
         """Tell whether the server has ended the snapshot's session; an error in it is another matter."""
@@ -83,6 +91,7 @@ class Readiness:
 
     def _plan(self, jobs: Sequence[SyncJob]) -> None:
         self.close()
+        self.holder = self._servers.control.pid
         self._now = self._held.enter_context(prepared(self._servers, jobs, self._options, CONTROL_SCHEMA, hold=True))
         self._planned |= {str(job.target): outcome for job, outcome in self._now.outcomes}
         self._unread = {str(job.target) for job in jobs}

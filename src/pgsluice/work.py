@@ -122,6 +122,8 @@ class Work:
 
     def _once(self) -> None:
         """Go the whole way, or what is left of it."""
+        if self._staged and not self._run.ready.is_held():
+            self._let_go()  # another run may have come between, with newer rows than these
         if self._staged and self._plan:
             self._hold()
             self._merge_alone(self._plan)
@@ -256,7 +258,7 @@ class Work:
         return merge.Staged(table, swept.staging_count)
 
     def _merge(self, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None = None) -> None:
-        merged, reached = merge_staged(self._servers, plan, staged, keys, self._step)
+        merged, reached = merge_staged(self._servers, plan, staged, keys, self._step, self._run.ready.holder)
         with self._step("state"):
             self._merged(plan, merged, reached)
             remember(self._servers, plan, reached, self._report)

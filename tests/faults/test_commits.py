@@ -127,3 +127,29 @@ def test_a_target_replaced_while_the_rows_were_on_their_way_is_left_alone(shop: 
     shop.target.execute("DELETE FROM s.t")
     assert sync(shop.source.dsn, shop.target.dsn, "s.t").exit_code == 0
     assert versions(shop.target) == [(2, ROWS)]
+
+
+@pytest.mark.parametrize("staging", [StagingKind.UNLOGGED, StagingKind.TEMPORARY], ids=str)
+def test_a_run_that_lost_its_lock_merges_nothing_older_than_another_run_has_merged_meanwhile(
+    shop: Pair, staging: StagingKind
+) -> None:
+    """The session that holds the run's locks is ended, and another job comes in between, with newer rows."""
+    shop.source.execute("CREATE TABLE s.u AS TABLE s.t; ALTER TABLE s.u ADD PRIMARY KEY (id)")
+    recorder = Recorder()
+
+    def meanwhile() -> None:
+        shop.target.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity JOIN pg_locks USING (pid)"
+            " WHERE locktype = 'advisory' AND application_name LIKE 'pgsluice %' AND state = 'idle'"
+        )
+        shop.source.execute("UPDATE s.t SET version = 3; UPDATE s.u SET version = 3")
+        between = sync(shop.source.dsn, shop.target.dsn, "s.t", mode="upsert")
+        assert between.exit_code == 0, between.tables[0].error
+
+    options = Options(staging=staging)
+    report = sync(shop.source.dsn, shop.target.dsn, "s.*", options=options, sinks=[At("merge", meanwhile), recorder])
+    assert report.exit_code == 0, [table.error for table in report.tables]
+    assert recorder.of(Retrying)
+    assert versions(shop.target) == [(3, ROWS)]
+    assert versions(shop.target, "s.u") == [(3, ROWS)]
+    assert shop.target.staging_tables() == []
