@@ -273,7 +273,7 @@ MUTATIONS = (
         "the run's lock",
         "locks.py",
         '    take = sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)")\n',
-        '    take = sql.SQL("SELECT %s IS NOT NULL")\n',
+        '    take = sql.SQL("SELECT pg_catalog.pg_try_advisory_lock_shared(%s)")\n',
         "Two runs work on one target at once.",
         (f"{_CRASHES}test_a_second_run_on_a_held_target_exits_with_11",),
     ),
