@@ -16,6 +16,7 @@
     │       └── CommitUnknownError  5  a COMMIT whose outcome could not be learned
     ├── RefusedError              6    refused, nothing was written
     │   ├── PlanError             6    every refusal of a plan at once
+    │   ├── LimitError            6    a ceiling that the user set would be passed; rolled back
     │   └── GateError             6    refused inside the merge transaction, rolled back
     │       ├── DeleteGuardError  6    more deletes than allowed
     │       └── StagingLostError  5    the staging table was emptied under us
@@ -178,6 +179,10 @@ class PlanError(RefusedError):
         joint = " " if len(refusals) == 1 else "\n"
         super().__init__(f"refused, nothing was written:{joint}{lines}", step="plan", table=table)
         self.refusals = refusals
+
+
+class LimitError(RefusedError):
+    """A ceiling that the user set would be passed; everything was rolled back."""
 
 
 class GateError(RefusedError):

@@ -80,6 +80,7 @@ class Key:
         primary: it is the primary key.
         not_null: no column of it can hold NULL.
         constraint: it belongs to a UNIQUE or PRIMARY KEY constraint.
+        bytes: of the index and its partitions.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Key:
     primary: bool
     not_null: bool
     constraint: bool = False
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class TableInfo:
         leaves: the tables that hold the rows: the relation itself, or its partitions.
         heap_bytes: of `bytes`, what a scan of all rows reads at least.
         owner: name of the owning role.
+        index_bytes: its indexes, and those of its partitions.
     """
 
     ref: TableRef
@@ -125,6 +128,7 @@ class TableInfo:
     leaves: tuple[Leaf, ...] = ()
     heap_bytes: int = 0
     owner: str = ""
+    index_bytes: int = 0
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name`, or None."""

@@ -147,6 +147,8 @@ class Options:
         retry_for: seconds in which they may begin.
         fail_fast: the first table that fails ends the run.
         resume: a run whose tables that are done are left out, by its id, or "last".
+        max_staging_bytes: that the staging tables of a run may take on the target's disk; None for no limit.
+        max_memory: resident bytes that this process and its psql may hold together; None for no limit.
         psql: path of the psql to use, or None to look for one.
         full_refresh: forget the stored position and start over.
         on_lost_state: where the stored position means nothing any more.
@@ -166,6 +168,8 @@ class Options:
     retry_for: float = 600.0
     fail_fast: bool = False
     resume: str | None = None
+    max_staging_bytes: int | None = None
+    max_memory: int | None = None
     psql: str | None = None
     full_refresh: bool = False
     on_lost_state: OnLostState = OnLostState.REREAD

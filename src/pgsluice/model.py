@@ -145,6 +145,7 @@ class TableReport:
         format: "text" or "binary", and why in `format_reason`.
         format_reason: one sentence.
         staging: "unlogged" or "temporary".
+        estimate: bytes on the target at most, as the plan had them: "staging", "target", "wal"; empty where not known.
         peak_bytes: peak resident memory of this process.
         psql_peak_bytes: peak resident memory of psql; 0 where none ran or the system does not tell.
         attempts: tries that it took.
@@ -186,6 +187,7 @@ class TableReport:
     format: str = ""
     format_reason: str = ""
     staging: str = ""
+    estimate: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
     psql_peak_bytes: int = 0
     attempts: int = 1

@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice import fidelity, keys
+from pgsluice import estimates, fidelity, keys
 from pgsluice.errors import PlanError
+from pgsluice.estimates import Estimate
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 from pgsluice.policies import DeletePolicy
@@ -64,6 +65,8 @@ class CopyPlan:
         time_zone: that the user's SQL means; UTC where there is none of it.
         rows_expected: the planner's estimate; -1 where unknown.
         psql: path of the psql asked for, or None to look for one.
+        max_staging_bytes: as in `Options`.
+        max_memory: as in `Options`.
     """
 
     source: TableRef | QuerySource
@@ -79,6 +82,8 @@ class CopyPlan:
     time_zone: str
     rows_expected: int
     psql: str | None
+    max_staging_bytes: int | None = None
+    max_memory: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,6 +109,7 @@ class SyncPlan:
         staging: `UNLOGGED` or `TEMPORARY`.
         staging_reason: one sentence.
         creation: what is created first, or None where the target exists.
+        estimate: bytes that it takes on the target at most; None where the source shows no size.
         options: how it is carried out.
         notes: what the user should know.
     """
@@ -121,6 +127,7 @@ class SyncPlan:
     staging: StagingKind
     staging_reason: str
     creation: Creation | None
+    estimate: Estimate | None
     options: Options
     notes: tuple[str, ...]
 
@@ -165,7 +172,12 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     columns = _columns(source, target, facts.missing)
     key, key_reason = keys.choose(job, source, target, columns)
     reading = decide(job, facts, options, columns)
-    refusals = (*every_refusal(job, facts, options, columns, key), *reading.refusals)
+    estimate = estimates.estimate(job, facts, key, is_part=not reading.is_complete)
+    refusals = (
+        *every_refusal(job, facts, options, columns, key),
+        *reading.refusals,
+        *estimates.refusals(estimate, options),
+    )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     staging, staging_reason = _staging(facts, options)
@@ -184,6 +196,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         staging=staging,
         staging_reason=staging_reason,
         creation=creation,
+        estimate=estimate,
         options=options,
         notes=(*_notes(facts, key, creation), *reading.notes),
     )
@@ -224,6 +237,8 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         time_zone=facts.source.time_zone if has_user_sql else "UTC",
         rows_expected=-1 if window and window.is_part else facts.source_table.rows,
         psql=options.psql,
+        max_staging_bytes=options.max_staging_bytes,
+        max_memory=options.max_memory,
     )
 
 

@@ -54,13 +54,12 @@ def relay_slice(
     Raises:
         psycopg.Error: either server failed.
         StepError: psql did.
+        LimitError: it would take more disk or memory than the user allows.
     """
     started = time.monotonic()
-    writer = relay.Writer(
-        servers.writer,
-        servers.writer.text(copy_in(plan, staging)),
-        watch.RelayWatch(servers.control, servers.writer.pid, on_progress),
-    )
+    room = watch.Room(servers.control, staging, plan.max_staging_bytes)
+    watching = watch.RelayWatch(servers.control, servers.writer.pid, on_progress, room)
+    writer = relay.Writer(servers.writer, servers.writer.text(copy_in(plan, staging)), watching, plan.max_memory)
     statement = snapshot.session.text(copy_out(plan))
     psql = relay.find_psql(plan.psql) if plan.lane is Lane.PSQL else None
     if psql and len(statement.encode()) <= relay.PSQL_STATEMENT_BYTES:
@@ -69,6 +68,7 @@ def relay_slice(
     else:
         with snapshot.joined(servers.reader, plan.search_path, plan.time_zone):
             relayed, lane = relay.by_libpq(servers.reader, statement, writer), Lane.LIBPQ
+    room.check(relayed.bytes)
     return StagedData(
         staging=staging,
         source=str(plan.source),

@@ -149,6 +149,7 @@ class Work:
             format=plan.copy.format.value,
             format_reason=plan.copy.format_reason,
             staging=plan.staging.value,
+            estimate=plan.estimate.to_dict() if plan.estimate else {},
             reading=plan.reading.reason,
             late_rows=str(plan.reading.late) if plan.reading.late else None,
             held_back=plan.facts.progress.moment.running if plan.job.mode is Mode.APPEND else 0,

@@ -135,6 +135,16 @@ _SELECTION = (
         show_default=True,
         help="Who reads the source: a psql process or this one.",
     ),
+    option(
+        "--max-staging-bytes",
+        metavar="SIZE",
+        help="Refuse, or stop, a copy whose staging would take more of the target's disk: 20GB. Default: no limit.",
+    ),
+    option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Stop a copy for which this process and its psql would hold more memory: 1GB. Default: no limit.",
+    ),
     option("--psql", metavar="PATH", help="The psql to use. Default: the one on PATH."),
     option("--verify/--no-verify", default=True, show_default=True, help="Count both sides before the commit."),
     option(
@@ -263,12 +273,18 @@ def _options(values: dict[str, Any]) -> Options:
         connect_timeout=values["connect_timeout"],
         stall_timeout=values["stall_timeout"],
         statement_timeout=values["statement_timeout"],
+        max_staging_bytes=_size(values["max_staging_bytes"]),
+        max_memory=_size(values["max_memory"]),
         psql=values["psql"],
         full_refresh=values["full_refresh"],
         on_lost_state=OnLostState(values["on_lost_state"]),
         null_cursors=NullCursors(values["null_cursors"]),
         scan_limit=bytes_of(values["scan_limit"]),
     )
+
+
+def _size(text: str | None) -> int | None:
+    return bytes_of(text) if text else None
 
 
 def _warned(dsn: str, name: str) -> str:

@@ -53,6 +53,7 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> dict[str, Any]:
         "deletes": str(outcome.job.deletion),
         "rows_estimated": table.rows,
         "bytes": table.bytes,
+        "estimate": outcome.estimate and {**outcome.estimate.to_dict(), "is_part": outcome.estimate.is_part},
         "columns": {column.name: column.type for column in outcome.columns},
         "key": outcome.key.columns,
         "key_reason": outcome.key_reason,
@@ -89,6 +90,7 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> Iterator[str]:
         yield f"  late     {outcome.reading.late}: {outcome.reading.late_reason}"
     yield f"  key      {', '.join(outcome.key.columns) or 'none'} ({outcome.key_reason})"
     yield f"  staging  {outcome.staging}: {outcome.staging_reason}"
+    yield f"  disk     {outcome.estimate or 'not known: the source shows no size'}"
     yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"
     yield f"  format   {outcome.copy.format}: {outcome.copy.format_reason}"
     for note in outcome.notes:

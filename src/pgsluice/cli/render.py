@@ -41,6 +41,9 @@ def _table_lines(report: TableReport) -> Iterator[str]:
         yield f"  staging {report.staging}; memory at most {size(report.peak_bytes)}{memory}"
     if report.attempts > 1:
         yield f"  took {report.attempts} tries" if not report.error else f"  given up after {report.attempts} tries"
+    if report.estimate:
+        most = {name: size(bytes_) for name, bytes_ in report.estimate.items()}
+        yield f"  estimated: {most['staging']} of staging, {most['target']} more in the target, {most['wal']} of WAL"
     if report.steps:
         yield "  steps " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
     for note in report.notes:

@@ -121,9 +121,11 @@ def tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
     for oid, *rest in session.rows(sqltext.load("columns"), oids):
         columns[oid].append(_column(*rest))
     keys: defaultdict[int, list[Key]] = defaultdict(list)
-    for oid, name, primary, constraint, not_null, names, schemas, operators in session.rows(sqltext.load("keys"), oids):
+    for oid, name, primary, constraint, not_null, names, schemas, operators, size in session.rows(
+        sqltext.load("keys"), oids
+    ):
         equality = tuple(zip(schemas, operators, strict=True))
-        keys[oid].append(Key(name, tuple(names), equality, primary, not_null, constraint))
+        keys[oid].append(Key(name, tuple(names), equality, primary, not_null, constraint, size or 0))
     return tuple(_table(head, tuple(columns[head[0]]), tuple(keys[head[0]])) for head in heads)
 
 
@@ -184,7 +186,7 @@ def horizon(session: Session) -> Horizon:
 
 
 def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, ...]) -> TableInfo:
-    oid, schema, name, kind, rows, size, heap, usage, *granted_to_us, policies, triggers, leaves, owner = head
+    oid, schema, name, kind, rows, size, heap, indexes, usage, *granted_to_us, policies, triggers, leaves, owner = head
     granted = dict(zip(("SELECT", "INSERT", "UPDATE", "DELETE"), granted_to_us, strict=True))
     return TableInfo(
         ref=TableRef(schema, name),
@@ -201,6 +203,7 @@ def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, 
         leaves=tuple(Leaf(*leaf) for leaf in leaves),
         heap_bytes=heap,
         owner=owner,
+        index_bytes=indexes,
     )
 
 

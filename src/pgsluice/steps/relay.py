@@ -42,6 +42,8 @@ PSQL_STATEMENT_BYTES = 100_000
 _PIPE_BYTES = 1 << 20
 _PSQL_LOST_CONNECTION = 2  # psql(1), exit status
 _POLL_MS = 1000
+#: A row above this is sent in pieces.
+_WIDE_ROW_BYTES = 1 << 20
 _GRACE_SECONDS = 5.0
 _SAMPLE_SECONDS = 0.5
 _UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
@@ -50,7 +52,13 @@ OnBytes = Callable[[int], None]
 
 
 class Reader(Party, Protocol):
-    """Reads the source."""
+    """Reads the source.
+
+    Attributes:
+        pid: of a process that reads for us, or None.
+    """
+
+    pid: int | None
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the stream; ends only after the source said that it was all."""
@@ -160,17 +168,19 @@ def by_libpq(source: Session, statement: str, writer: Writer) -> Relayed:
 class Writer:
     """COPY .. FROM STDIN on a target session, fed block by block."""
 
-    def __init__(self, session: Session, statement: str, on_bytes: OnBytes) -> None:
+    def __init__(self, session: Session, statement: str, on_bytes: OnBytes, max_memory: int | None = None) -> None:
         """Keep what is needed; nothing is sent yet.
 
         Args:
             session: on the target.
             statement: COPY .. FROM STDIN.
             on_bytes: called after every block with the bytes so far.
+            max_memory: resident bytes that this process and the one that reads may hold; None for no limit.
         """
         self._session = session
         self._statement = statement
         self._on_bytes = on_bytes
+        self._max_memory = max_memory
         self.bytes = 0
 
     def write(self, reader: Reader) -> int:
@@ -182,10 +192,11 @@ class Writer:
         Raises:
             StagingLostError: the staging table is gone.
             StalledError: neither server moved or worked.
+            LimitError: more memory was held than allowed.
         """
         pgconn = self._session.pgconn
         try:
-            with self._session.waiting(reader) as wait:
+            with memory.ceiling(self._max_memory, reader.pid, reader.sever), self._session.waiting(reader) as wait:
                 try:
                     _start(pgconn, self._statement, pq.ExecStatus.COPY_IN)
                 except psycopg.errors.UndefinedTable as error:
@@ -212,6 +223,8 @@ class Writer:
 
 class _LibpqReader:
     """COPY .. TO STDOUT on a session of ours."""
+
+    pid: int | None = None
 
     def __init__(self, session: Session, statement: str) -> None:
         self._session = session
@@ -246,7 +259,12 @@ def _coalesced(pgconn: pq.abc.PGconn) -> Iterator[bytes]:
     held = 0
     while True:
         size, data = pgconn.get_copy_data(1)
-        if size > 0:
+        if size > _WIDE_ROW_BYTES:
+            if held:
+                yield b"".join(rows)
+            rows, held = [], 0
+            yield from _pieces(data)
+        elif size > 0:
             rows.append(bytes(data))
             held += size
         elif size == 0:
@@ -259,6 +277,12 @@ def _coalesced(pgconn: pq.abc.PGconn) -> Iterator[bytes]:
             return
 
 
+def _pieces(row: memoryview) -> Iterator[bytes]:
+    """Cut a wide row: libpq would hold it once more to send it, and move the rest of it at each write."""
+    for start in range(0, len(row), BLOCK_BYTES):
+        yield bytes(row[start : start + BLOCK_BYTES])
+
+
 class _PsqlReader:
     """A psql process and the private folder that holds its connection parameters."""
 
@@ -268,6 +292,7 @@ class _PsqlReader:
             self._command += ["-c", statement]
         self._source = source
         self._severed = ""
+        self.pid: int | None = None
         self.peak_bytes = 0
 
     def is_working(self) -> bool:
@@ -292,6 +317,7 @@ class _PsqlReader:
         except BaseException:
             self._folder.cleanup()
             raise
+        self.pid = self._process.pid
         return self
 
     def __exit__(self, *_: object) -> None:

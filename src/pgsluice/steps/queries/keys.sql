@@ -7,7 +7,9 @@ SELECT i.indrelid,
        bool_and(a.attnotnull),
        array_agg(a.attname::text ORDER BY part.position),
        array_agg(opn.nspname::text ORDER BY part.position),
-       array_agg(op.oprname::text ORDER BY part.position)
+       array_agg(op.oprname::text ORDER BY part.position),
+       greatest(pg_relation_size(i.indexrelid),  -- a partitioned index has no bytes of its own
+                (SELECT sum(pg_relation_size(p.relid)) FROM pg_partition_tree(i.indexrelid) p WHERE p.isleaf))::bigint
   FROM pg_index i
   JOIN pg_class ic ON ic.oid = i.indexrelid
   JOIN pg_am am ON am.oid = ic.relam AND am.amname = 'btree'

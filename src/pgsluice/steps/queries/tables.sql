@@ -10,6 +10,8 @@ SELECT c.oid,
           FROM pg_class l WHERE l.oid = ANY (leaf.oids) AND l.relkind IN ('r', 'm')),
        (SELECT coalesce(sum(pg_relation_size(l.oid)), 0)::bigint
           FROM pg_class l WHERE l.oid = ANY (leaf.oids) AND l.relkind IN ('r', 'm')),
+       (SELECT coalesce(sum(pg_indexes_size(l.oid)), 0)::bigint
+          FROM pg_class l WHERE l.oid = ANY (leaf.oids) AND l.relkind IN ('r', 'm')),
        has_schema_privilege(n.oid, 'USAGE'),
        has_any_column_privilege(c.oid, 'SELECT')
          AND (SELECT coalesce(bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')), true)

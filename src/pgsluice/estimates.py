@@ -1,0 +1,124 @@
+"""Pure: the bytes that a job takes on the target, at most, from what both catalogs say before the copy.
+
+The factors are of PostgreSQL's own records (src/include/access/heapam_xlog.h, nbtxlog.h) and were measured; what came
+out is in docs/limits.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pgsluice.facts import Facts, Key, TableInfo
+from pgsluice.job import Mode, Options, SyncJob
+from pgsluice.units import size
+
+#: What has a size of its own: tables, partitioned ones, materialized views.
+_SIZED = frozenset({"r", "p", "m"})
+#: A relation that grows is extended by many pages at a time, and values are laid out by another column order.
+_LOOSE = 17 / 16
+#: The smallest row: its header, its pointer, a column.
+_ROW_BYTES = 32
+#: Of WAL around a row that is inserted; around one that replaces another.
+_INSERTED_BYTES = 32
+_REPLACED_BYTES = 100
+#: Inserted entry by entry, in any order, pages of an index end up less full than those built at once ..
+_SPLIT = 1.5
+#: .. and an entry's record and its share of the splits are this many times the entry.
+_ENTRY = 4
+#: An entry of an index on a column of four bytes takes 20 bytes there, and 36 as a row of its own.
+_KEY_AS_ROW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes on the target, each at most.
+
+    Attributes:
+        staging: of the staging tables, while the job is on its way.
+        target: by which the table and its indexes grow, were every row new or different.
+        wal: written by the merge, were every row new or different; staging writes none for its rows.
+        is_part: only a part of the source is read, and how large it is shows when it has been read.
+    """
+
+    staging: int
+    target: int
+    wal: int
+    is_part: bool
+
+    def __str__(self) -> str:
+        """Return the estimate in words."""
+        return (
+            f"{'not known; ' if self.is_part else ''}at most {size(self.staging)} of staging, {size(self.target)} more"
+            f" in the target, {size(self.wal)} of WAL"
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the three, by name."""
+        return {"staging": self.staging, "target": self.target, "wal": self.wal}
+
+
+def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool) -> Estimate | None:
+    """Estimate what a job takes; None where the source shows no size.
+
+    Args:
+        job: what the user asks for.
+        facts: of both servers.
+        key: what identifies a row, or None where nothing does.
+        is_part: the run reads a part of the rows in scope, and sweeps the keys of the others where it deletes.
+    """
+    source, target = facts.source_table, facts.target_table
+    if source.relkind not in _SIZED:
+        return None
+    table = round(source.bytes * _LOOSE)
+    keys = _keys_staged(source, key, table) if is_part else 0
+    return dataclasses.replace(
+        _created(job, source, key, table) if target is None else _merged(job, source, target, table),
+        staging=table + keys,
+        is_part=is_part or job.where is not None,
+    )
+
+
+def refusals(estimated: Estimate | None, options: Options) -> Iterator[str]:
+    """Say where staging would pass the user's limit; a part is let begin, and stopped where it passes it."""
+    limit = options.max_staging_bytes
+    if limit is not None and estimated is not None and not estimated.is_part and estimated.staging > limit:
+        yield (
+            f"Staging would take up to {size(estimated.staging)} on the target, and the limit is {size(limit)}:"
+            " raise --max-staging-bytes, or copy a part at a time, --where with --mode upsert."
+        )
+
+
+def _keys_staged(source: TableInfo, key: Key | None, table: int) -> int:
+    """Return what a sweep stages: the key alone of every row, judged by its index, else at most the table again."""
+    index = next((each for each in source.keys if key and set(each.columns) == set(key.columns)), None)
+    return min(table, index.bytes * _KEY_AS_ROW) if index else table
+
+
+def _rows(source: TableInfo) -> int:
+    return source.rows if source.rows >= 0 else source.heap_bytes // _ROW_BYTES
+
+
+def _created(job: SyncJob, source: TableInfo, key: Key | None, table: int) -> Estimate:
+    """Return what a new table takes: rows one by one, then its keys at once, as whole pages."""
+    known = {frozenset(each.columns): each.bytes for each in source.keys}
+    built = {frozenset(each.columns) for each in source.keys if each.primary}
+    built |= {frozenset(key.columns)} if key else set()
+    indexes = 0 if job.mode is Mode.APPEND else sum(known.get(each, source.heap_bytes) for each in built)
+    return Estimate(0, table + indexes, table + _rows(source) * _INSERTED_BYTES + indexes, is_part=False)
+
+
+def _merged(job: SyncJob, source: TableInfo, target: TableInfo, table: int) -> Estimate:
+    """Return what changes take in a table that exists: rows, an entry of each index, and each page met, once whole.
+
+    After a checkpoint the first change of a page logs the page itself (full_page_writes).
+    """
+    rows = _rows(source)
+    entries = (
+        target.index_bytes * rows // target.rows if target.rows > 0 else max(source.index_bytes, target.index_bytes)
+    )
+    appends = job.mode is Mode.APPEND
+    around = rows * (_INSERTED_BYTES if appends else _REPLACED_BYTES)
+    pages = target.index_bytes + (0 if appends else target.bytes)
+    return Estimate(0, table + round(entries * _SPLIT), table + around + entries * _ENTRY + pages, is_part=False)
