@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pgsluice.facts import Facts, Key, TableInfo
 from pgsluice.job import Mode, Options, SyncJob
+from pgsluice.policies import DeletePolicy
 from pgsluice.units import size
 
 #: What has a size of its own: tables, partitioned ones, materialized views.
@@ -66,16 +67,16 @@ def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool) -> E
         job: what the user asks for.
         facts: of both servers.
         key: what identifies a row, or None where nothing does.
-        is_part: the run reads a part of the rows in scope, and sweeps the keys of the others where it deletes.
+        is_part: the run reads a part of the rows in scope, and the keys of all of them where it deletes.
     """
     source, target = facts.source_table, facts.target_table
     if source.relkind not in _SIZED:
         return None
     table = round(source.bytes * _LOOSE)
-    keys = _keys_staged(source, key, table) if is_part else 0
+    sweeps = is_part and job.deletion.policy is not DeletePolicy.KEEP
     return dataclasses.replace(
         _created(job, source, key, table) if target is None else _merged(job, source, target, table),
-        staging=table + keys,
+        staging=table + (_keys_staged(source, key, table) if sweeps else 0),
         is_part=is_part or job.where is not None,
     )
 

@@ -348,6 +348,7 @@ class Session:
     def close(self) -> None:
         """Close; twice is fine."""
         self._connection.close()
+        self.pgconn.finish()  # which the driver leaves out for a lost one: its socket, and the row it was filling, stay
 
     def __enter__(self) -> Self:
         """Return the session."""

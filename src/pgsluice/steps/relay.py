@@ -249,7 +249,7 @@ class _LibpqReader:
             _refuse_writes(error.sqlstate, error.diag.message_primary)
             raise
         finally:
-            if not done and pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+            if not done and pgconn.transaction_status in _UNFINISHED:  # a lost one, too, keeps the row it was filling
                 self._session.abandon()
 
 
