@@ -150,7 +150,7 @@ def test_a_wide_row_is_held_twice_and_no_more(wide: Pair, lane: str) -> None:
     done = wide.pgsluice("sync", "--table", "public.t", "--lane", lane, "--json", "--max-memory", "1GB")
     assert done.code == 0, done.err
     report = first(done)
-    assert WIDE_BYTES < report["peak_bytes"] + report["psql_peak_bytes"] < 2.7 * WIDE_BYTES
+    assert report["peak_bytes"] + report["psql_peak_bytes"] < 2.7 * WIDE_BYTES
     same = "SELECT id, md5(b), length(b) FROM t ORDER BY id"
     assert wide.target.rows(same) == wide.source.rows(same)
 

@@ -26,7 +26,9 @@ def child() -> subprocess.Popen[bytes]:
 
 def test_a_process_holds_what_it_allocated_and_nothing_once_it_has_ended() -> None:
     with child() as other:
-        assert 64 * MIB < memory.resident(other.pid) <= memory.peak(other.pid) < 200 * MIB
+        held = memory.resident(other.pid)
+        assert 64 * MIB < held < 200 * MIB
+        assert sys.platform != "linux" or held <= memory.peak(other.pid)
         other.communicate()
     assert memory.resident(other.pid) == 0
 
