@@ -9,27 +9,33 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+import pytest
 from faulting import await_that
 from psycopg import sql
 from servers import Database, Pair, unmeasured
 
 from pgsluice.embedded import Cluster
 
+#: The one case to run, by its name: mode/action/n.
+REPLAY = os.environ.get("PGSLUICE_SWEEP", "")
 SECONDS = 60.0
 PATIENCE = ("--retries", "5", "--retry-for", "60")
 SECRET = "hunter2-and-more"
 ROW_DATA = "rowdata"
+_SHOWN = 10
 
 #: What a run may end with, by what was done to it. None stands for a run to which nothing was done.
 CODES: Mapping[str, frozenset[int]] = {
@@ -43,6 +49,8 @@ CODES: Mapping[str, frozenset[int]] = {
     "terminate_self": frozenset({143}),
 }
 ACTIONS = tuple(filter(None, CODES))
+#: The same for what is done to a link from outside, by how long it lasts.
+CODES_OF_LINKS: Mapping[str, frozenset[int]] = {"passing": frozenset({0}), "lasting": frozenset({5})}
 
 #: Operations without which a run is still a success, though it may have to warn.
 DISPENSABLE = re.compile(
@@ -271,17 +279,36 @@ def nothing_left(database: Database) -> bool:
     return not database.value(_SESSIONS) + database.value(_LOCKS)
 
 
+Dsns = Callable[[Database], str]
+
+
+def _direct(database: Database) -> str:
+    return database.cluster.dsn_for(database.name, "mover", SECRET)
+
+
 class Sweep:
     """One mode on a pair of its own: its target can be made old again, and any of its operations failed."""
 
-    def __init__(self, mode: str, pair: Pair, runs: Runs, folder: Path) -> None:
+    def __init__(
+        self, mode: str, pair: Pair, runs: Runs, folder: Path, *, way: Swept | None = None, link: Dsns | None = None
+    ) -> None:
+        """Make both states of the target known.
+
+        Args:
+            mode: its name in `MODES`, or any where `way` is given.
+            pair: of its own.
+            runs: that carry it out.
+            folder: of its own.
+            way: another one than those of `MODES`.
+            link: how runs reach the servers, where that is not the shortest way.
+        """
         self.mode = mode
-        self._way = MODES[mode]
+        self._way = way or MODES[mode]
         self._pair = pair
         self._runs = runs
         self._folder = folder
         self._environment = {
-            f"PGSLUICE_{side.upper()}": database.cluster.dsn_for(database.name, "mover", SECRET)
+            f"PGSLUICE_{side.upper()}": (link or _direct)(database)
             for side, database in (("source", pair.source), ("target", pair.target))
         }
         self.runs = 0
@@ -313,20 +340,29 @@ class Sweep:
         """Make the target old again."""
         self._pair.target.execute(_RESTORE if self._way.exists else "DROP SCHEMA IF EXISTS s, pgsluice CASCADE")
 
-    def run(self, n: int = 0, action: str = "") -> Ending:
-        """Run the job, its n-th operation failing."""
+    def run(self, n: int = 0, action: str = "", *more: str) -> Ending:
+        """Run the job, its n-th operation failing; with `more` arguments."""
         self.runs += 1
         way = [argument.format(folder=self._folder) for argument in self._way.arguments]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json"]
+            command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json", *more]
             return self._runs.run(command, self._environment, folder, n, action)
 
     def case(self, n: int, action: str) -> tuple[Ending, list[str]]:
         """Fail the n-th operation, look, run once more, look again; return how it ended and what is wrong."""
+        return self.examined(lambda: self.run(n, action), lambda ending: action if ending.operation else "")
+
+    def examined(self, run: Callable[[], Ending], done: Callable[[Ending], str]) -> tuple[Ending, list[str]]:
+        """Carry out a run that something is done to, look, run once more, look again.
+
+        Args:
+            run: carries it out.
+            done: says what was done to it, in the words of `CODES` and `CODES_OF_LINKS`.
+        """
         self.reset()
         with Reader(self._pair.target) as reader:
-            ending = self.run(n, action)
-        faults = [*self._faults(ending, action if ending.operation else ""), *self._mixed(reader)]
+            ending = run()
+        faults = [*self._faults(ending, done(ending)), *self._mixed(reader)]
         again = self.run()
         faults += [f"run again: {fault}" for fault in self._faults(again, "")]
         return ending, faults
@@ -370,7 +406,7 @@ class Sweep:
 def _ended_wrongly(ending: Ending, action: str) -> Iterator[str]:
     """Compare exit code, step and SQLSTATE with what was done."""
     first_contact = ending.operation in {"source 1: connect", "target 1: connect"}  # who knows whether it ever passes
-    if ending.code not in CODES[action] and not (first_contact and ending.code == 5):
+    if ending.code not in {**CODES, **CODES_OF_LINKS}[action] and not (first_contact and ending.code == 5):
         yield f"exit code {ending.code} after {action or 'nothing was done'}"
     if "Traceback" in ending.said or "a fault of ours" in ending.said:
         yield "it did not expect that"
@@ -411,3 +447,35 @@ def pair_on(source: Cluster, target: Cluster) -> Iterator[Pair]:
 def _admin(database: Database, statement: str) -> None:
     with psycopg.connect(database.cluster.dsn, autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(sql.Identifier(database.name)))
+
+
+# --- many cases ------------------------------------------------------------------------------------------------------
+
+
+def replayed() -> Iterator[tuple[str, int]]:
+    """Return the one case that was asked for by its name."""
+    _, action, n = REPLAY.split("/")
+    yield action, int(n)
+
+
+def carry_out(
+    sweep: Sweep, cases: Iterable[tuple[str, int]], record_property: Callable[[str, object], None]
+) -> Ending | None:
+    """Run the cases, up to the first with fewer operations; fail with all that is wrong, each with how to repeat it."""
+    started, failed, found, ending = time.monotonic(), 0, [], None
+    for action, n in cases:
+        ending, faults = sweep.case(n, action)
+        if faults:
+            found.append(_told(f"{sweep.mode}/{action}/{n}", ending, faults))
+        if ending.operation is None:
+            break
+        failed += 1
+    record_property("sweep", (failed, sweep.runs, time.monotonic() - started))
+    if found:
+        pytest.fail("\n\n".join([f"{len(found)} of {failed} cases went wrong", *found[:_SHOWN]]), pytrace=False)
+    return ending
+
+
+def _told(name: str, ending: Ending, faults: list[str]) -> str:
+    lines = [f"PGSLUICE_SWEEP={name}", f"failed at: {ending.operation}", *faults]
+    return "\n  ".join(lines) + f"\n{ending.out[-3000:]}\n{ending.err[-3000:]}"

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import random
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from sweeping import ACTIONS, MODES, Ending, Runs, Sweep, pair_on
+from sweeping import ACTIONS, MODES, REPLAY, Runs, Sweep, carry_out, pair_on, replayed
 
 from pgsluice.embedded import Cluster
 
-REPLAY = os.environ.get("PGSLUICE_SWEEP", "")
 STRIDE = 41
-SHOWN = 10
 
 Sweeping = Callable[[str], contextlib.AbstractContextManager[Sweep]]
 
@@ -49,11 +45,6 @@ def test_a_run_of_which_any_operation_fails_leaves_old_or_new_and_the_next_one_e
         carry_out(sweep, replayed() if REPLAY else strided(sweep.total), record_property)
 
 
-def replayed() -> Iterator[tuple[str, int]]:
-    _, action, n = REPLAY.split("/")
-    yield action, int(n)
-
-
 def strided(total: int) -> Iterator[tuple[str, int]]:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -75,26 +66,3 @@ def test_each_operation_of_a_run_may_fail_until_a_run_ends_untouched(
     assert last is not None
     assert last.operation is None, "the last run was touched"
     assert last.total, "a run without an operation"
-
-
-def carry_out(
-    sweep: Sweep, cases: Iterable[tuple[str, int]], record_property: Callable[[str, object], None]
-) -> Ending | None:
-    """Run the cases, up to the first with fewer operations; fail with all that is wrong, each with how to repeat it."""
-    started, failed, found, ending = time.monotonic(), 0, [], None
-    for action, n in cases:
-        ending, faults = sweep.case(n, action)
-        if faults:
-            found.append(told(f"{sweep.mode}/{action}/{n}", ending, faults))
-        if ending.operation is None:
-            break
-        failed += 1
-    record_property("sweep", (failed, sweep.runs, time.monotonic() - started))
-    if found:
-        pytest.fail("\n\n".join([f"{len(found)} of {failed} cases went wrong", *found[:SHOWN]]), pytrace=False)
-    return ending
-
-
-def told(name: str, ending: Ending, faults: list[str]) -> str:
-    lines = [f"PGSLUICE_SWEEP={name}", f"failed at: {ending.operation}", *faults]
-    return "\n  ".join(lines) + f"\n{ending.out[-3000:]}\n{ending.err[-3000:]}"
