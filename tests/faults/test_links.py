@@ -13,19 +13,26 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from faulting import At, await_that
 from proxying import Fault, Proxy, Towards
-from servers import Database, Pair
+from psycopg.conninfo import make_conninfo
+from servers import Database, Pair, run_cli
 from sweeping import REPLAY, SECRET, Ending, Runs, Sweep, Swept, carry_out, pair_on, replayed
 
+from pgsluice import Lane, Options, StagingKind, TableReport, sync
 from pgsluice.embedded import Cluster
+from pgsluice.events import Event, Retrying, Sink, Warned
+from pgsluice.sinks.recorder import Recorder
 
 #: Bytes a way, link and direction are broken at: a few of them with every test, all by ``make test-faults``.
 POINTS = int(os.environ.get("PGSLUICE_LINK_POINTS", "2"))
 POINTS_OF_SWEEP = int(os.environ.get("PGSLUICE_LINK_POINTS", "12"))
 
 IMPATIENT = ("--stall-timeout", "1", "--connect-timeout", "2")
+SHORT = (*IMPATIENT, "--retries", "2", "--retry-for", "5")
 WAYS = {
     f"{lane}-{staging}": Swept(("--table", "s.t", "--lane", lane, "--staging", staging), repeats=4)
     for lane in ("psql", "libpq")
@@ -45,24 +52,28 @@ class Links(Sweep):
             proxy.heal()
         self.run()
         self.bytes = {side: dict(proxy.bytes) for side, proxy in proxies.items()}
+        self.commits = {side: proxy.commits for side, proxy in proxies.items()}
 
     def _through(self, database: Database) -> str:
         port = self._proxies[database.name].port
         return f"postgresql://mover:{SECRET}@127.0.0.1:{port}/{database.name}?sslmode=disable"
 
     def case(self, n: int, action: str) -> tuple[Ending, list[str]]:
-        """Break the link at a byte for the connection that it belongs to, look, run once more, look again."""
-        side, towards, fault = action.split(".")
+        """Break the link at a byte, or a COMMIT, look, run once more, look again.
+
+        It is broken for the connection that comes to it, or for all from there on until the run has ended.
+        """
+        side, towards, fault, *lasting = action.split(".")
         proxy = self._proxies[side]
 
         def broken() -> Ending:
-            proxy.arm(Fault[fault], n, Towards[towards])
-            ending = self.run(0, "", *IMPATIENT)
+            proxy.arm(Fault[fault], n, Towards[towards], every=bool(lasting))
+            ending = self.run(0, "", *(SHORT if lasting else IMPATIENT))
             struck = proxy.strikes
             proxy.heal()
-            return dataclasses.replace(ending, operation=f"byte {n}, struck {struck} times")
+            return dataclasses.replace(ending, operation=f"{action} at {n}" if struck else None)
 
-        return self.examined(broken, lambda _: "passing")
+        return self.examined(broken, lambda ending: ("lasting" if lasting else "passing") if ending.operation else "")
 
     def points(self, count: int, faults: tuple[Fault, ...]) -> Iterator[tuple[str, int]]:
         """Choose bytes, evenly from a random one on; each meets one of the faults, in turn."""
@@ -117,3 +128,150 @@ def test_a_link_may_break_at_many_bytes_in_every_way(
 ) -> None:
     with linking(way) as links:
         carry_out(links, links.points(POINTS_OF_SWEEP, (fault,)), record_property)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(2700)
+@pytest.mark.parametrize("fault", [Fault.COMMIT_BEFORE, Fault.COMMIT_AFTER])
+@pytest.mark.parametrize("way", WAYS)
+def test_any_commit_may_be_lost_or_its_reply(
+    linking: Linking, way: str, fault: Fault, record_property: Callable[[str, object], None]
+) -> None:
+    with linking(way) as links:
+        cases = [
+            (f"{side}.SERVER.{fault.name}", k) for side, commits in links.commits.items() for k in range(1, commits + 1)
+        ]
+        assert len(cases) > 5
+        carry_out(links, cases, record_property)
+
+
+@pytest.mark.parametrize("towards", Towards)
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_link_that_stays_dead_ends_the_run_as_worth_trying_later(
+    linking: Linking, side: str, towards: Towards, record_property: Callable[[str, object], None]
+) -> None:
+    way = random.choice(list(WAYS))
+    with linking(way) as links:
+        middle = links.bytes[side][towards] // 2
+        cases = [(f"{side}.{towards.name}.{fault.name}.lasting", middle) for fault in (Fault.RESET, Fault.BLACK_HOLE)]
+        carry_out(links, cases, record_property)
+
+
+# --- one case at a time ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(pair: Pair) -> Pair:
+    pair.source.execute(
+        """CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int NOT NULL DEFAULT 1, filler text);
+        INSERT INTO s.t SELECT i, 1, repeat('x', 200) FROM generate_series(1, 500) i"""
+    )
+    return pair
+
+
+@contextlib.contextmanager
+def proxied(database: Database) -> Iterator[tuple[Proxy, str]]:
+    """Put a proxy before a database; return it, and the way through it."""
+    with Proxy("127.0.0.1", database.cluster.port) as proxy:
+        through = {"port": proxy.port, "dbname": database.name, "sslmode": "disable"}
+        yield proxy, make_conninfo(database.cluster.tcp_dsn, **through)
+
+
+def copied(source: str, target: str, *sinks: Sink, mode: str = "full", **options: Any) -> TableReport:
+    patience = {"stall_timeout": 1, "connect_timeout": 2, "lock_timeout": 5, **options}
+    (report,) = sync(source, target, "s.t", mode=mode, sinks=sinks, options=Options(**patience)).tables
+    return report
+
+
+@pytest.mark.parametrize("staging", [StagingKind.UNLOGGED, StagingKind.TEMPORARY])
+@pytest.mark.parametrize("retries", [0, 5])
+def test_a_commit_that_never_arrived_is_proven_rolled_back_and_tried_again(
+    shop: Pair, staging: StagingKind, retries: int
+) -> None:
+    shop.source.execute("ALTER TABLE s.t DROP CONSTRAINT t_pkey")
+    with proxied(shop.target) as (proxy, dsn):
+        losing = At("commit", lambda: proxy.arm(Fault.COMMIT_BEFORE, 1))
+        report = copied(shop.source.dsn, dsn, losing, mode="append", staging=staging, retries=retries)
+        assert proxy.strikes == 1
+    if retries:
+        assert (report.status, report.inserted, report.attempts) == ("done", 500, 2)
+    else:
+        assert (report.status, report.exit_code, report.step) == ("failed", 5, "commit")
+        assert "the target proves that it was rolled back" in str(report.error)
+        assert shop.target.value("SELECT to_regclass('s.t') IS NULL")
+        assert copied(shop.source.dsn, shop.target.dsn, mode="append").inserted == 500
+    assert shop.target.image("s.t") == shop.source.image("s.t")
+    assert shop.target.staging_tables() == []
+
+
+@pytest.mark.parametrize("staging", [StagingKind.UNLOGGED, StagingKind.TEMPORARY])
+@pytest.mark.parametrize("retries", [0, 5])
+def test_a_commit_whose_reply_was_lost_is_proven_committed_and_appends_rows_once(
+    shop: Pair, staging: StagingKind, retries: int
+) -> None:
+    shop.source.execute("ALTER TABLE s.t DROP CONSTRAINT t_pkey")
+    recorder = Recorder()
+    with proxied(shop.target) as (proxy, dsn):
+        losing = At("commit", lambda: proxy.arm(Fault.COMMIT_AFTER, 1))
+        report = copied(shop.source.dsn, dsn, losing, recorder, mode="append", staging=staging, retries=retries)
+        assert proxy.strikes == 1
+    assert (report.status, report.inserted, report.attempts) == ("done", 500, 1)
+    assert ["the target proves that it was committed" in event.message for event in recorder.of(Warned)] == [True]
+    assert shop.target.image("s.t") == shop.source.image("s.t")
+    assert copied(shop.source.dsn, shop.target.dsn, mode="append").inserted == 0
+    assert shop.target.image("s.t") == shop.source.image("s.t")
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+@pytest.mark.parametrize("retries", [0, 5])
+def test_where_nobody_can_be_asked_what_became_of_a_commit_it_is_asked_again_or_said_so(
+    shop: Pair, arrives: bool, retries: int
+) -> None:
+    """All that goes in one direction is lost from COMMIT on, on new connections too, until somebody mends it."""
+    shop.source.execute("ALTER TABLE s.t DROP CONSTRAINT t_pkey")
+    lost = Towards.CLIENT if arrives else Towards.SERVER
+    recorder = Recorder()
+    with proxied(shop.target) as (proxy, dsn):
+
+        def mend(event: Event) -> None:
+            if isinstance(event, Retrying):
+                proxy.heal()
+
+        losing = At("commit", lambda: proxy.arm(Fault.BLACK_HOLE, 0, lost, every=True))
+        report = copied(shop.source.dsn, dsn, losing, mend, recorder, mode="append", retries=retries)
+    assert report.attempts == 1 + len(recorder.of(Retrying)) == 1 + bool(retries)
+    if retries:
+        assert (report.status, report.inserted) == ("done", 500)
+    else:
+        assert (report.status, report.exit_code, report.step) == ("failed", 5, "commit")
+        assert "the target can't be asked" in str(report.error)
+        assert "is listed as done if it was committed" in str(report.hint)
+        history = run_cli("status", "--target", shop.target.dsn, "--json").out
+        assert ('"done"' in history) == arrives, history
+        assert copied(shop.source.dsn, shop.target.dsn, mode="append").inserted == (0 if arrives else 500)
+    assert shop.target.image("s.t") == shop.source.image("s.t")
+
+
+@pytest.mark.parametrize("lane", [Lane.PSQL, Lane.LIBPQ])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_long_copy_that_falls_silent_is_cut_off_and_begun_again(shop: Pair, side: str, lane: Lane) -> None:
+    """Far more is under way than any buffer on the way holds, so that each side waits for the next."""
+    shop.source.execute("UPDATE s.t SET filler = (SELECT string_agg(md5(i::text || id), '') FROM generate_series(1, 1000) i)")
+    with proxied(getattr(shop, side)) as (proxy, dsn):
+        ends = {"source": shop.source.dsn, "target": shop.target.dsn, side: dsn}
+        proxy.arm(Fault.BLACK_HOLE, 4 << 20, Towards.CLIENT if side == "source" else Towards.SERVER)
+        recorder = Recorder()
+        report = copied(ends["source"], ends["target"], recorder, lane=lane)
+        assert proxy.strikes == 1
+        assert report.status == "done", report.error
+        (retrying,) = recorder.of(Retrying)
+        assert retrying.step == "relay"
+        assert "nothing came for 1 s" in retrying.reason
+        for database in (shop.source, shop.target):
+            await_that(lambda: ours(database) == [], "its sessions to go, though the link never says so")  # noqa: B023
+    assert shop.target.image("s.t") == shop.source.image("s.t")
+    assert shop.target.staging_tables() == []
+
+
+def ours(database: Database) -> list[tuple[str]]:
+    return database.rows("SELECT query FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %'")
