@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo 'make demo    two throw-away servers, a table copied between them, the result checked'
 	@echo 'make test    every check: ruff, mypy, lint-imports, pytest with branch coverage'
-	@echo 'make test-faults  let every operation of a run fail, one after the other, in every way, and every link break: an hour'
+	@echo 'make test-faults  let every operation of a run fail, one after the other, in every way, and every link break: three quarters of an hour'
 	@echo 'make lint    the checks without the tests'
 	@echo 'make format  put the code in form'
 	@echo 'make bench   measure the relay'
