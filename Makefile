@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo 'make demo    two throw-away servers, a table copied between them, the result checked'
 	@echo 'make test    every check: ruff, mypy, lint-imports, pytest with branch coverage'
-	@echo 'make test-faults  let every operation of a run fail, one after the other, in every way: half an hour'
+	@echo 'make test-faults  let every operation of a run fail, one after the other, in every way, and every link break: three quarters of an hour'
 	@echo 'make test-mutation  take out what keeps each promise, and see a test notice: under ten minutes'
 	@echo 'make test-soak  kill runs, sessions and servers at random while others write: ten minutes'
 	@echo 'make lint    the checks without the tests'
@@ -33,7 +33,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 test-faults: $(VENV)/.dev
-	$(BIN)/python -m pytest -m sweep --numprocesses auto --dist worksteal tests/faults/test_sweep.py
+	$(BIN)/python -m pytest -m sweep --numprocesses auto --dist worksteal tests/faults
 
 test-mutation: $(VENV)/.dev
 	$(BIN)/python tests/mutations.py

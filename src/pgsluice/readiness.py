@@ -75,6 +75,11 @@ class Readiness:
         """Tell whether the server has ended the snapshot's session; an error in it is another matter."""
         return self._now is None or not self._now.snapshot.session.answers()
 
+    @property
+    def ended(self) -> str | None:
+        """Return the SQLSTATE that the server ended the lost snapshot's session with."""
+        return self._now.snapshot.session.ended if self._now else None
+
     def read(self, job: SyncJob) -> None:
         """Note that the source is not needed for this job any more; the last one lets the snapshot go.
 

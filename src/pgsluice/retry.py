@@ -269,8 +269,8 @@ def _without_value(reason: str, sqlstate: str | None) -> str:
 
 _HINTS = {
     "42501": "Grant the privilege that the message names, or run as a role that has it.",
-    "53100": "The disk of the target is full; what was staged has been dropped. Make room, then run again.",
-    "53400": "The target's temp_file_limit is too low for this merge; raise it for this role.",
+    "53100": "The server's disk is full; what was staged has been dropped. Make room on it, then run again.",
+    "53400": "The server's temp_file_limit is too low for this; raise it for this role.",
     "23505": "A unique constraint of the target refused a row: compare its unique indexes with the source's. To mode"
     " append an updated row is another row.",
     "23503": "A foreign key of the target refused a row: copy the table it refers to in the same run, or first.",

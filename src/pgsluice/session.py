@@ -85,7 +85,7 @@ class Session:
         """Wrap a connection; `Endpoint.open` makes them, and runs the prelude.
 
         `pid` and `started` name the server's backend; `settings` are in force; `search_path` and `time_zone` are the
-        role's own, before the prelude.
+        role's own, before the prelude; `ended` is the SQLSTATE that its server ended it with, as far as `answers` saw.
 
         Args:
             connection: in autocommit mode.
@@ -97,6 +97,7 @@ class Session:
         self.pgconn = connection.pgconn
         self.pid = connection.pgconn.backend_pid
         self.started = ""
+        self.ended: str | None = None
         self.settings: Mapping[str, str] = {}
         self.search_path = self.time_zone = ""
 
@@ -213,7 +214,8 @@ class Session:
                 self._connection.execute("SELECT 1")
         except psycopg.errors.InFailedSqlTransaction:  # an answer all the same
             return True
-        except (psycopg.Error, StalledError):
+        except (psycopg.Error, StalledError) as error:
+            self.ended = self.ended or error.sqlstate
             self.close()
         return not self._connection.closed
 

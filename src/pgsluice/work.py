@@ -13,13 +13,13 @@ import psycopg
 
 from pgsluice import locks, memory
 from pgsluice.commit import Outcome, merge_staged, outcome, provable, remember, unsettled
-from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError, TemporaryError
+from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError
 from pgsluice.events import Emitter, RelayProgress, Retrying, StepFinished, StepStarted, Warned
 from pgsluice.job import Mode, Options, StagingKind, SyncJob
 from pgsluice.model import MergeResult, Reached, StagingTable, TableReport
 from pgsluice.plan import CopyPlan, SyncPlan
 from pgsluice.readiness import Readiness
-from pgsluice.retry import Answer, Retries, answer, step_error, translated
+from pgsluice.retry import Answer, Retries, answer, server_error, step_error, translated
 from pgsluice.servers import Servers
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
@@ -195,7 +195,7 @@ class Work:
         except PgsluiceError as error:
             if answer(error) is Answer.NEVER and self._run.ready.is_lost():
                 reason = f"the source's snapshot was lost while it was read: {error.message}"
-                raise TemporaryError(reason, hint=error.hint, step=error.step, table=error.table) from error
+                raise server_error(reason, self._run.ready.ended, error.step or "relay", error.table) from error
             raise
         self._run.ready.read(self._job)
         return filled

@@ -9,27 +9,33 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+import pytest
 from faulting import await_that
 from psycopg import sql
 from servers import Database, Pair, unmeasured
 
 from pgsluice.embedded import Cluster
 
+#: The one case to run, by its name: mode/action/n.
+REPLAY = os.environ.get("PGSLUICE_SWEEP", "")
 SECONDS = 60.0
 PATIENCE = ("--retries", "5", "--retry-for", "60")
 SECRET = "hunter2-and-more"
 ROW_DATA = "rowdata"
+_SHOWN = 10
 
 #: What a run may end with, by what was done to it; '' stands for nothing.
 CODES: Mapping[str, frozenset[int]] = {
@@ -48,6 +54,8 @@ FIRST_CONTACT = frozenset({"source 1: connect", "target 1: connect"})
 #: What is to be done to which operation of a run, by its number.
 Faults = Mapping[int, str]
 NO_FAULTS: Faults = {}
+#: The same for what is done to a link from outside, by how long it lasts.
+CODES_OF_LINKS: Mapping[str, frozenset[int]] = {"passing": frozenset({0}), "lasting": frozenset({5})}
 
 #: Operations without which a run is still a success, though it may have to warn.
 DISPENSABLE = re.compile(
@@ -280,17 +288,36 @@ def nothing_left(database: Database) -> bool:
     return not database.value(_SESSIONS) + database.value(_LOCKS)
 
 
+Dsns = Callable[[Database], str]
+
+
+def _direct(database: Database) -> str:
+    return database.cluster.dsn_for(database.name, "mover", SECRET)
+
+
 class Sweep:
     """One mode on a pair of its own: its target can be made old again, and any of its operations failed."""
 
-    def __init__(self, mode: str, pair: Pair, runs: Runs, folder: Path) -> None:
+    def __init__(
+        self, mode: str, pair: Pair, runs: Runs, folder: Path, *, way: Swept | None = None, link: Dsns | None = None
+    ) -> None:
+        """Make both states of the target known.
+
+        Args:
+            mode: its name in `MODES`, or any where `way` is given.
+            pair: of its own.
+            runs: that carry it out.
+            folder: of its own.
+            way: another one than those of `MODES`.
+            link: how runs reach the servers, where that is not the shortest way.
+        """
         self.mode = mode
-        self._way = MODES[mode]
+        self._way = way or MODES[mode]
         self._pair = pair
         self._runs = runs
         self._folder = folder
         self._environment = {
-            f"PGSLUICE_{side.upper()}": database.cluster.dsn_for(database.name, "mover", SECRET)
+            f"PGSLUICE_{side.upper()}": (link or _direct)(database)
             for side, database in (("source", pair.source), ("target", pair.target))
         }
         self.runs = 0
@@ -323,23 +350,32 @@ class Sweep:
         """Make the target old again."""
         self._pair.target.execute(_RESTORE if self._way.exists else "DROP SCHEMA IF EXISTS s, pgsluice CASCADE")
 
-    def run(self, faults: Faults = NO_FAULTS) -> Ending:
-        """Run the job, with faults."""
+    def run(self, faults: Faults = NO_FAULTS, *more: str) -> Ending:
+        """Run the job, with faults; with `more` arguments."""
         self.runs += 1
         way = [argument.format(folder=self._folder) for argument in self._way.arguments]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json"]
+            command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json", *more]
             ending = self._runs.run(command, self._environment, folder, faults)
             self._files = [path.name for path in Path(folder).iterdir()]
             return ending
 
     def case(self, faults: Faults) -> tuple[Ending, list[str]]:
         """Run with faults, look, run once more, look again; return how it ended and what is wrong."""
+        actions = [faults[n] for n in sorted(faults)]
+        return self.examined(lambda: self.run(faults), lambda ending: actions[: len(ending.operations)])
+
+    def examined(self, run: Callable[[], Ending], done: Callable[[Ending], Sequence[str]]) -> tuple[Ending, list[str]]:
+        """Carry out a run that something is done to, look, run once more, look again.
+
+        Args:
+            run: carries it out.
+            done: says what was done to it, in the words of `CODES` and `CODES_OF_LINKS`.
+        """
         self.reset()
         with Reader(self._pair.target) as reader:
-            ending = self.run(faults)
-        actions = [faults[n] for n in sorted(faults)][: len(ending.operations)]
-        wrong = [*self._wrong(ending, actions), *self._mixed(reader)]
+            ending = run()
+        wrong = [*self._wrong(ending, done(ending)), *self._mixed(reader)]
         again = self.run()
         wrong += [f"run again: {what}" for what in self._wrong(again, [])]
         return ending, wrong
@@ -393,7 +429,7 @@ def _ended_wrongly(ending: Ending, actions: Sequence[str]) -> Iterator[str]:
 
 def _codes(ending: Ending, actions: Sequence[str]) -> frozenset[int]:
     """Return what a run may end with."""
-    codes = frozenset[int]().union(*(CODES[action] for action in actions or [""]))
+    codes = frozenset[int]().union(*({**CODES, **CODES_OF_LINKS}[action] for action in actions or [""]))
     first_contact = not FIRST_CONTACT.isdisjoint(ending.operations)  # who knows whether that ever passes
     return codes | {5} if first_contact or len(actions) > 1 else codes
 
@@ -432,3 +468,34 @@ def pair_on(source: Cluster, target: Cluster) -> Iterator[Pair]:
 def _admin(database: Database, statement: str) -> None:
     with psycopg.connect(database.cluster.dsn, autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(sql.Identifier(database.name)))
+
+
+# --- many cases ------------------------------------------------------------------------------------------------------
+
+
+def replayed() -> Iterator[Faults]:
+    """Read a case's name back: actions and numbers, several with a plus in between."""
+    _, actions, numbers = REPLAY.split("/")
+    yield dict(zip(map(int, numbers.split("+")), actions.split("+"), strict=True))
+
+
+def carry_out(sweep: Sweep, cases: Iterable[Faults], record_property: Callable[[str, object], None]) -> Ending | None:
+    """Run the cases, up to the first that comes untouched to its end; fail with all that is wrong, each with its name."""
+    started, failed, found, ending = time.monotonic(), 0, [], None
+    for faults in cases:
+        ending, wrong = sweep.case(faults)
+        failed += len(ending.operations)
+        if wrong:
+            name = "/".join([sweep.mode, "+".join(faults.values()), "+".join(map(str, faults))])
+            found.append(_told(name, ending, wrong))
+        if not ending.operations:
+            break
+    record_property("sweep", (failed, sweep.runs, time.monotonic() - started))
+    if found:
+        pytest.fail("\n\n".join([f"{len(found)} cases went wrong", *found[:_SHOWN]]), pytrace=False)
+    return ending
+
+
+def _told(name: str, ending: Ending, wrong: list[str]) -> str:
+    lines = [f"PGSLUICE_SWEEP={name}", *(f"failed at: {operation}" for operation in ending.operations), *wrong]
+    return "\n  ".join(lines) + f"\n{ending.out[-3000:]}\n{ending.err[-3000:]}"

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import random
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from sweeping import ACTIONS, MODES, Ending, Faults, Runs, Sweep, pair_on
+from sweeping import ACTIONS, MODES, REPLAY, Faults, Runs, Sweep, carry_out, pair_on, replayed
 
 from pgsluice.embedded import Cluster
 
-REPLAY = os.environ.get("PGSLUICE_SWEEP", "")
 STRIDE = 41
 PAIRS = 2
-SHOWN = 10
 
 Record = Callable[[str, object], None]
 Sweeping = Callable[[str], contextlib.AbstractContextManager[Sweep]]
@@ -49,12 +45,6 @@ def test_a_run_of_which_any_operation_fails_leaves_old_or_new_and_the_next_one_e
         pytest.skip(f"{REPLAY} is another one")
     with sweeping(mode) as sweep:
         carry_out(sweep, replayed() if REPLAY else strided(sweep.total), record_property)
-
-
-def replayed() -> Iterator[Faults]:
-    """Read a case's name back: actions and numbers, several with a plus in between."""
-    _, actions, numbers = REPLAY.split("/")
-    yield dict(zip(map(int, numbers.split("+")), actions.split("+"), strict=True))
 
 
 def seeded() -> random.Random:
@@ -100,25 +90,3 @@ def pairs(total: int) -> Iterator[Faults]:
         for _ in range(PAIRS):
             first = chance.randint(1, total)
             yield {first: action, first + chance.randint(1, 12): other}
-
-
-def carry_out(sweep: Sweep, cases: Iterable[Faults], record_property: Record) -> Ending | None:
-    """Run the cases, up to the first that comes untouched to its end; fail with all that is wrong, each with its name."""
-    started, failed, found, ending = time.monotonic(), 0, [], None
-    for faults in cases:
-        ending, wrong = sweep.case(faults)
-        failed += len(ending.operations)
-        if wrong:
-            name = "/".join([sweep.mode, "+".join(faults.values()), "+".join(map(str, faults))])
-            found.append(told(name, ending, wrong))
-        if not ending.operations:
-            break
-    record_property("sweep", (failed, sweep.runs, time.monotonic() - started))
-    if found:
-        pytest.fail("\n\n".join([f"{len(found)} cases went wrong", *found[:SHOWN]]), pytrace=False)
-    return ending
-
-
-def told(name: str, ending: Ending, wrong: list[str]) -> str:
-    lines = [f"PGSLUICE_SWEEP={name}", *(f"failed at: {operation}" for operation in ending.operations), *wrong]
-    return "\n  ".join(lines) + f"\n{ending.out[-3000:]}\n{ending.err[-3000:]}"

@@ -13,14 +13,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from faulting import await_that
 from psycopg import sql
 from servers import Database, Pair, database
+from standbys import Standby, as_server, await_replay, catch_up, follow, replay_paused, seen_from
 
 from pgsluice import OnLostState, Options, TableReport, sync
 from pgsluice.embedded import Cluster
-from pgsluice.embedded.binaries import environment
-from pgsluice.embedded.cluster import _give_to_server, _server_user
+from pgsluice.embedded.cluster import _give_to_server
 
 MODES: dict[str, dict[str, Any]] = {
     "scan": {"mode": "incremental", "cursor": "at", "late_rows": "scan"},
@@ -69,22 +68,6 @@ def writing_late(source: Database, id_: int) -> Iterator[None]:
         yield
 
 
-def as_server(cluster: Cluster, program: str, *arguments: str) -> None:
-    """Run a program of the cluster's own as the user its server runs as."""
-    user = _server_user()
-    subprocess.run(
-        [str(cluster.bin / program), *arguments],
-        user=user.pw_uid if user else None,
-        group=user.pw_gid if user else None,
-        extra_groups=[] if user else None,
-        env=environment(),
-        cwd=cluster.socket_dir,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def primary() -> Iterator[Cluster]:
     with Cluster(major=16) as cluster:
@@ -92,21 +75,6 @@ def primary() -> Iterator[Cluster]:
 
 
 # --- standbys --------------------------------------------------------------------------------------------------------
-
-
-class Standby(Cluster):
-    """A streaming standby: its data folder begins as a copy of another cluster's."""
-
-    def __init__(self, of: Cluster) -> None:
-        super().__init__(of.major)
-        self._of = of
-
-    def _initdb(self) -> None:
-        where = ["--pgdata", str(self.data), "--dbname", self._of.dsn]
-        as_server(self, "pg_basebackup", *where, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
-
-    def _configure(self) -> None:
-        """Keep the settings that came with the copy."""
 
 
 @pytest.fixture(scope="module")
@@ -125,48 +93,6 @@ def on_primary(primary: Cluster) -> Iterator[Database]:
 def target(target_cluster: Cluster) -> Iterator[Database]:
     with database(target_cluster) as found:
         yield found
-
-
-def seen_from(cluster: Cluster, other: Database) -> Database:
-    """Return the database of the same name on another cluster."""
-    return Database(cluster, other.name, cluster.dsn_for(other.name))
-
-
-def catch_up(standby: Cluster, primary: Cluster) -> None:
-    """Wait until a standby has replayed all that its primary has done by now."""
-    with psycopg.connect(primary.dsn, autocommit=True) as session:
-        session.execute("SELECT pg_logical_emit_message(true, 'test', '')")  # flushes what nobody waited for
-    await_replay(standby, primary)
-
-
-def await_replay(standby: Cluster, primary: Cluster) -> None:
-    """Wait until a standby has replayed what its primary has flushed."""
-    with psycopg.connect(primary.dsn) as there, psycopg.connect(standby.dsn, autocommit=True) as here:
-        ((flushed,),) = there.execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()
-        query = b"SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
-        await_that(lambda: here.execute(query, (flushed,)).fetchall() == [(True,)], "the standby to catch up")
-
-
-def follow(standby: Cluster, primary: Cluster | None) -> None:
-    """Let a standby stream from another primary, or from none."""
-    where = sql.Literal(primary.dsn if primary else "")
-    with psycopg.connect(standby.dsn, autocommit=True) as session:
-        session.execute(sql.SQL("ALTER SYSTEM SET primary_conninfo = {}").format(where))
-        session.execute("SELECT pg_reload_conf()")
-        query = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"
-        await_that(lambda: session.execute(query).fetchall() == [(int(primary is not None),)], "the standby to turn")
-
-
-@contextlib.contextmanager
-def replay_paused(standby: Cluster) -> Iterator[None]:
-    with psycopg.connect(standby.dsn, autocommit=True) as session:
-        session.execute("SELECT pg_wal_replay_pause()")
-        query = "SELECT pg_get_wal_replay_pause_state()"
-        try:
-            await_that(lambda: session.execute(query).fetchall() == [("paused",)], "replay to pause")
-            yield
-        finally:
-            session.execute("SELECT pg_wal_replay_resume()")
 
 
 @every_mode
