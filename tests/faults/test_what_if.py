@@ -81,7 +81,7 @@ def test_a_target_that_comes_back_while_tries_are_left_is_waited_for(shop: Pair)
 
 @pytest.mark.parametrize(
     ("sqlstate", "code", "hint"),
-    [("53100", 1, "Make room, then run again."), ("57014", 1, "it is not tried again"), ("P0001", 1, "")],
+    [("53100", 1, "Make room on it, then run again."), ("57014", 1, "it is not tried again"), ("P0001", 1, "")],
 )
 def test_what_a_person_has_to_mend_is_rolled_back_and_not_tried_again(
     shop: Pair, sqlstate: str, code: int, hint: str
