@@ -32,6 +32,36 @@ class StagingTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a table that is copied by itself: a range of its heap's pages.
+
+    Attributes:
+        number: from 1.
+        first: page that it begins with.
+        end: page that it ends before, or None for the last one, which has all that follow.
+    """
+
+    number: int
+    first: int
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedSlice:
+    """A slice that is durably in staging, as the ledger remembers it.
+
+    Attributes:
+        slice: which.
+        rows: that were committed.
+        bytes: of the COPY stream.
+    """
+
+    slice: Slice
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StagedData:
     """What a copy put into a staging table.
 
