@@ -13,7 +13,7 @@ from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
-from pgsluice.model import Slice
+from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
 from pgsluice.reading import Reading, decide
 from pgsluice.refusals import every_refusal
@@ -307,7 +307,7 @@ def _slices(source: TableInfo, options: Options) -> tuple[Slice, ...]:
     pages = max(1, source.heap_bytes // PAGE_BYTES)
     parts = max(1, min(pages, -(-source.bytes // max(1, options.slice_bytes))))
     bounds = [pages * part // parts for part in range(parts)]
-    return tuple(Slice(number, first, end) for number, (first, end) in enumerate(zip(bounds, [*bounds[1:], None]), 1))
+    return ranges(bounds)
 
 
 def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slice, ...]) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""A staging table that is filled slice by slice, each committed by itself, and can be taken over by a later try or run.
+"""A staging table that is filled slice by slice, each committed by itself, and taken over by a later try or run.
 
-A slice is used again only where its rows are proven to be those of the snapshot that the rest is read in: because it was
-read in that very snapshot, or because a hash over its rows agrees on both sides.
+A slice is used again only where its rows are proven to be those of the snapshot that the rest is read in: because it
+was read in that very snapshot, or because a hash over its rows agrees on both sides.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from pgsluice import locks, sqltext
 from pgsluice.job import TableRef
-from pgsluice.model import CommittedSlice, Slice, StagedData, StagingTable
+from pgsluice.model import CommittedSlice, Slice, StagedData, StagingTable, ranges
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
 from pgsluice.slices import OnProgress, condition, copy_out, count_source, relation, relay_slice
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, ledger, staging
+from pgsluice.steps.state import CONTROL_SCHEMA
 
 
 class Resumption:
@@ -72,10 +73,6 @@ class Resumption:
         self._read_in = snapshot.id
         return self._table or fresh
 
-    def forget(self) -> None:
-        """Let the table be another's care."""
-        self._table, self._done = None, {}
-
     def _create(self, plan: SyncPlan, fresh: StagingTable) -> None:
         key = locks.run_key(plan.job.target)
         staging.create(self._servers.control, fresh, key, _kept(self._servers, plan, plan.slices))
@@ -85,7 +82,7 @@ class Resumption:
         """Look for the table that an earlier run has left for this job."""
         control = self._servers.control
         now = _kept(self._servers, plan, plan.slices)
-        for found in staging.waiting(control, _schema(plan)):
+        for found in staging.waiting(control, CONTROL_SCHEMA):
             if found.kept.job_id != plan.job_id or self._table is not None:
                 continue
             if differing := [name for name, value in now.made_from.items() if found.kept.made_from.get(name) != value]:
@@ -95,9 +92,7 @@ class Resumption:
                 )
                 staging.drop(control, found.ref)
                 continue
-            pages = found.kept.pages
-            bounds = enumerate(zip(pages, [*pages[1:], None], strict=True), 1)
-            self._slices = tuple(Slice(number, first, end) for number, (first, end) in bounds)
+            self._slices = ranges(found.kept.pages)
             self._table = StagingTable(found.ref, plan.job.target, plan.columns, run_id)
             staging.tag(control, self._table, locks.run_key(plan.job.target), _kept(self._servers, plan, self._slices))
 
@@ -139,12 +134,18 @@ class Resumption:
             return audit.image(self._servers.reader, plan.names, relation(copy), condition(copy))
 
     def fill(
-        self, plan: SyncPlan, snapshot: Snapshot, on_progress: OnProgress, on_slice: Callable[[int], None]
+        self,
+        plan: SyncPlan,
+        table: StagingTable,
+        snapshot: Snapshot,
+        on_progress: OnProgress,
+        on_slice: Callable[[int], None],
     ) -> StagedData:
         """Copy the slices that are missing, one transaction each, and return what the staging table holds.
 
         Args:
             plan: of the job.
+            table: that `open` returned.
             snapshot: of the source.
             on_progress: called with bytes and rows so far, those of earlier slices included.
             on_slice: called with the number of slices that are there, after each.
@@ -152,31 +153,23 @@ class Resumption:
         Raises:
             VerifyError: source and staging count differently.
         """
-        table = self.open(plan, snapshot, self._table) if self._table is None else self._table
-        last: StagedData | None = None
-        counted, moved, seconds = 0, 0, 0.0
-        for part in self._missing():
-            last = self._copy(plan, snapshot, table, part, on_progress)
-            counted += last.source_count
-            moved += last.bytes
-            seconds += last.seconds
-            on_slice(len(self._done))
+        copied = []
+        for part in self._slices:
+            if part.number not in self._done:
+                copied.append(self._copy(plan, snapshot, table, part, on_progress))
+                on_slice(len(self._done))
         rows = sum(each.rows for each in self._done.values())
-        proven = sum(each.rows for each in self._done.values()) if plan.options.verify else -1
         return StagedData(
             staging=table,
             source=str(plan.job.source),
-            source_count=proven,
+            source_count=rows if plan.options.verify else -1,  # each slice was compared with its source
             staging_count=rows,
-            bytes=moved,
-            seconds=seconds,
-            lane=last.lane if last else plan.copy.lane.value,
-            psql_peak_bytes=last.psql_peak_bytes if last else 0,
+            bytes=sum(each.bytes for each in copied),
+            seconds=sum(each.seconds for each in copied),
+            lane=copied[-1].lane if copied else plan.copy.lane.value,
+            psql_peak_bytes=max((each.psql_peak_bytes for each in copied), default=0),
             where=plan.job.where,
         )
-
-    def _missing(self) -> Iterator[Slice]:
-        return (part for part in self._slices if part.number not in self._done)
 
     def _copy(
         self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, part: Slice, on_progress: OnProgress
@@ -216,10 +209,6 @@ def _kept(servers: Servers, plan: SyncPlan, slices: tuple[Slice, ...]) -> stagin
         "what is read": hashlib.blake2b(json.dumps([copy, types]).encode(), digest_size=8).hexdigest(),
     }
     return staging.Kept(plan.job_id, made_from, tuple(part.first for part in slices), plan.options.resume_keep)
-
-
-def _schema(plan: SyncPlan) -> str:
-    return staging.CONTROL
 
 
 def _is_there(servers: Servers, ref: TableRef) -> bool:

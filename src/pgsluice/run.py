@@ -23,7 +23,7 @@ from pgsluice.retry import Retries, translated
 from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Query
 from pgsluice.slices import copy_in, copy_out
-from pgsluice.steps import catalog, staging, state, watermark
+from pgsluice.steps import catalog, ledger, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.version import __version__
 from pgsluice.work import Shared, Work
@@ -54,6 +54,7 @@ class Run:
         self._emit = Emitter(sinks)
         self._resumed: str | None = None
         self._is_written_down = False
+        self._waiting: list[staging.Waiting] = []
         self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
     def plan(self, request: Selection | Sequence[SyncJob]) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
@@ -124,8 +125,11 @@ class Run:
             return
         control = self._servers.control
         state.ensure(control, CONTROL_SCHEMA)
-        for name in staging.sweep(control, CONTROL_SCHEMA, self.run_id).dropped:
+        swept = staging.sweep(control, CONTROL_SCHEMA, self.run_id)
+        for name in swept.dropped:
             self._warn(f"dropped {name}, which a dead run had left")
+        ledger.prune(control, CONTROL_SCHEMA)
+        self._waiting[:] = swept.waiting
         state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)
         self._is_written_down = True
 
@@ -135,7 +139,7 @@ class Run:
         started = time.monotonic()
         self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
         write_down = functools.partial(self._write_down, len(ready.jobs))
-        shared = Shared(self.run_id, self._servers, ready, self._options, self._emit, write_down)
+        shared = Shared(self.run_id, self._servers, ready, self._options, self._emit, self._waiting, write_down)
         reports: list[TableReport] = []
         for number, job in enumerate(ready.jobs, 1):
             if self.errors and self._options.fail_fast:

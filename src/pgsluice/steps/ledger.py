@@ -30,9 +30,9 @@ def note(session: Session, staging: StagingTable, committed: CommittedSlice) -> 
 def committed(session: Session, staging: StagingTable) -> tuple[CommittedSlice, ...]:
     """Return the slices of a staging table that were committed, in order. One round trip."""
     found = session.rows(
-        sql.SQL(
-            "SELECT number, first_page, end_page, rows, bytes FROM {} WHERE staging = %s ORDER BY number"
-        ).format(_ledger(staging.ref)),
+        sql.SQL("SELECT number, first_page, end_page, rows, bytes FROM {} WHERE staging = %s ORDER BY number").format(
+            _ledger(staging.ref)
+        ),
         (staging.ref.name,),
     )
     return tuple(CommittedSlice(Slice(number, first, end), rows, size) for number, first, end, rows, size in found)
