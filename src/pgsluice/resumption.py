@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from psycopg import sql
+
 from pgsluice import locks, sqltext
 from pgsluice.job import TableRef
 from pgsluice.model import CommittedSlice, Slice, StagedData, StagingTable, ranges
@@ -37,7 +39,7 @@ class Resumption:
         self._warn = warn
         self._table: StagingTable | None = None
         self._slices: tuple[Slice, ...] = ()
-        self._read_in = ""
+        self._read_in: Snapshot | None = None
         self._done: dict[int, CommittedSlice] = {}
         self.reused = 0
 
@@ -70,7 +72,7 @@ class Resumption:
             self._create(plan, fresh)
         else:
             self._keep_what_holds(plan, snapshot, self._table)
-        self._read_in = snapshot.id
+        self._read_in = snapshot
         return self._table or fresh
 
     def _create(self, plan: SyncPlan, fresh: StagingTable) -> None:
@@ -114,7 +116,7 @@ class Resumption:
 
     def _holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, each: CommittedSlice) -> bool:
         """Tell whether a slice still has its rows, and they are what the snapshot shows."""
-        if self._read_in == snapshot.id:
+        if self._read_in is snapshot:  # not by its id: a server begins its ids anew when it restarts
             part = staging.part(table, each.slice.number)
             return _is_there(self._servers, part.ref) and staging.count(self._servers.control, part) == each.rows
         return self._image_in_staging(plan, table, each) == self._image_at_source(plan, snapshot, each.slice)
@@ -213,4 +215,4 @@ def _kept(servers: Servers, plan: SyncPlan, slices: tuple[Slice, ...]) -> stagin
 
 def _is_there(servers: Servers, ref: TableRef) -> bool:
     name = servers.control.text(sqltext.table(ref))
-    return bool(servers.control.row(sqltext.verbatim("SELECT pg_catalog.to_regclass(%s) IS NOT NULL"), (name,))[0])
+    return bool(servers.control.row(sql.SQL("SELECT pg_catalog.to_regclass(%s) IS NOT NULL"), (name,))[0])

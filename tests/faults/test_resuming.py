@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faulting import await_that, crash
@@ -121,24 +122,19 @@ def test_slices_that_a_crash_has_emptied_are_read_again(shop: Pair) -> None:
 def test_within_a_run_a_try_goes_on_from_the_slice_that_failed(shop: Pair) -> None:
     struck = []
 
-    def cut_the_relay(event: object) -> None:
-        if type(event).__name__ == "RelayProgress" and not struck and committed(shop) >= 2:
-            struck.append(committed(shop))
-            shop.target.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name LIKE 'pgsluice %' AND query LIKE 'COPY%'"
-            )
+    def cut_the_relay() -> None:
+        await_that(lambda: committed(shop) >= 2, "two slices to be committed")
+        relays = "application_name LIKE 'pgsluice %' AND query LIKE 'COPY%' AND state = 'active'"
+        ended = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {relays}"
+        await_that(lambda: shop.target.value(ended) > 0, "a relay to be under way")
+        struck.append(committed(shop))
 
-    report = sync(
-        shop.source.dsn,
-        shop.target.dsn,
-        "s.t",
-        where=SLOWLY[1],
-        options=Options(resumable=True, slice_bytes=1 << 20),
-        sinks=[cut_the_relay],
-    )
+    options = Options(resumable=True, slice_bytes=1 << 20)
+    with ThreadPoolExecutor(1) as pool:
+        cutting = pool.submit(cut_the_relay)
+        report = sync(shop.source.dsn, shop.target.dsn, "s.t", where=SLOWLY[1], options=options)
+        cutting.result()
     assert report.exit_code == 0, report.tables[0].error
-    assert struck
     assert report.tables[0].attempts == 2
     assert report.tables[0].slices_reused >= struck[0]
     assert shop.target.image("s.t") == shop.source.image("s.t")

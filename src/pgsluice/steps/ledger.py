@@ -49,12 +49,15 @@ def forget(session: Session, staging: StagingTable, number: int, part: TableRef)
 
 
 def prune(session: Session, schema: str) -> None:
-    """Forget the slices of staging tables that are gone."""
+    """Forget the slices of staging tables that are gone; nothing where no ledger was ever kept. Two round trips."""
+    ledger = sql.Identifier(schema, "slice")
+    if session.row(sql.SQL("SELECT pg_catalog.to_regclass(%s)"), (session.text(ledger),))[0] is None:
+        return
     session.execute(
         sql.SQL(
             "DELETE FROM {} s WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c"
             " WHERE c.relname = s.staging AND c.relnamespace = pg_catalog.to_regnamespace({}))"
-        ).format(sql.Identifier(schema, "slice"), sql.Literal(session.text(sql.Identifier(schema))))
+        ).format(ledger, sql.Literal(session.text(sql.Identifier(schema))))
     )
 
 
