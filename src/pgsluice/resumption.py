@@ -12,16 +12,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from psycopg import sql
-
 from pgsluice import locks, sqltext
-from pgsluice.job import TableRef
 from pgsluice.model import CommittedSlice, Slice, StagedData, StagingTable, ranges
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
 from pgsluice.slices import OnProgress, condition, copy_out, count_source, relation, relay_slice
 from pgsluice.snapshot import Snapshot
-from pgsluice.steps import audit, ledger, staging
+from pgsluice.steps import audit, staging
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 
@@ -100,14 +97,14 @@ class Resumption:
 
     def _keep_what_holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable) -> None:
         control = self._servers.control
-        was_there = ledger.committed(control, table)
+        was_there = staging.committed(control, table)
         self._done = {}
         for each in was_there:
             number = each.slice.number
             if self._holds(plan, snapshot, table, each):
                 self._done[number] = each
             else:
-                ledger.forget(control, table, number, staging.part(table, number).ref)
+                staging.drop(control, staging.part(table, number).ref)
         self.reused = len(self._done)
         if was_there:
             lost = len(was_there) - len(self._done)
@@ -117,14 +114,11 @@ class Resumption:
     def _holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, each: CommittedSlice) -> bool:
         """Tell whether a slice still has its rows, and they are what the snapshot shows."""
         if self._read_in is snapshot:  # not by its id: a server begins its ids anew when it restarts
-            part = staging.part(table, each.slice.number)
-            return _is_there(self._servers, part.ref) and staging.count(self._servers.control, part) == each.rows
+            return staging.count(self._servers.control, staging.part(table, each.slice.number)) == each.rows
         return self._image_in_staging(plan, table, each) == self._image_at_source(plan, snapshot, each.slice)
 
     def _image_in_staging(self, plan: SyncPlan, table: StagingTable, each: CommittedSlice) -> tuple[int, int] | None:
         ref = staging.part(table, each.slice.number).ref
-        if not _is_there(self._servers, ref):
-            return None
         with self._servers.writer.transaction(read_only=True):
             self._servers.writer.as_role("", plan.copy.time_zone)  # texts of times, as the source writes them
             image = audit.image(self._servers.writer, plan.names, sqltext.table(ref))
@@ -173,6 +167,11 @@ class Resumption:
             where=plan.job.where,
         )
 
+    def release(self) -> None:
+        """Say, in the open transaction that has merged the rows, that they wait for no other run any more."""
+        if self._table is not None:
+            staging.tag(self._servers.writer, self._table, locks.run_key(self._table.target))
+
     def _copy(
         self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, part: Slice, on_progress: OnProgress
     ) -> StagedData:
@@ -180,8 +179,8 @@ class Resumption:
         bytes_before = sum(each.bytes for each in self._done.values())
         rows_before = sum(each.rows for each in self._done.values())
         writer = self._servers.writer
+        made = staging.create_part(writer, table, part.number)
         with writer.transaction():
-            made = staging.create_part(writer, table, part.number)
             staged = relay_slice(
                 self._servers,
                 copy,
@@ -193,7 +192,7 @@ class Resumption:
                 staged = dataclasses.replace(staged, source_count=count_source(copy, snapshot, staged))
                 audit.sent(staged.source_count, staged.staging_count)
             committed = CommittedSlice(part, staged.staging_count, staged.bytes)
-            ledger.note(writer, table, committed)
+            staging.note(writer, made, committed)
             kept = _kept(self._servers, plan, self._slices)
             staging.tag(writer, table, locks.run_key(plan.job.target), kept)  # its time begins anew
         self._done[part.number] = committed
@@ -211,8 +210,3 @@ def _kept(servers: Servers, plan: SyncPlan, slices: tuple[Slice, ...]) -> stagin
         "what is read": hashlib.blake2b(json.dumps([copy, types]).encode(), digest_size=8).hexdigest(),
     }
     return staging.Kept(plan.job_id, made_from, tuple(part.first for part in slices), plan.options.resume_keep)
-
-
-def _is_there(servers: Servers, ref: TableRef) -> bool:
-    name = servers.control.text(sqltext.table(ref))
-    return bool(servers.control.row(sql.SQL("SELECT pg_catalog.to_regclass(%s) IS NOT NULL"), (name,))[0])

@@ -23,7 +23,7 @@ from pgsluice.retry import Retries, translated
 from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Query
 from pgsluice.slices import copy_in, copy_out
-from pgsluice.steps import catalog, ledger, staging, state, watermark
+from pgsluice.steps import catalog, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.version import __version__
 from pgsluice.work import Shared, Work
@@ -105,6 +105,8 @@ class Run:
                 failing.callback(ready.close)
                 ready.begin()
                 self._resumed = resumed
+                if not ready.jobs:  # nothing was missing: what the run resumed has left goes all the same
+                    self._write_down(0)
                 failing.pop_all()
             started.append(ready)
 
@@ -128,7 +130,6 @@ class Run:
         swept = staging.sweep(control, CONTROL_SCHEMA, self.run_id)
         for name in swept.dropped:
             self._warn(f"dropped {name}, which a dead run had left")
-        ledger.prune(control, CONTROL_SCHEMA)
         self._waiting[:] = swept.waiting
         state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)
         self._is_written_down = True

@@ -235,7 +235,7 @@ class Work:
             return
         hours = self._run.options.resume_keep / 3600
         self._warn(
-            f"{done} of {self._resumption.count} slices stay staged for {hours:g} h: the same command with"
+            f"{done} of {self._resumption.count} slices stay in {table} for {hours:g} h: the same command with"
             f" --resume {self._run.run_id} goes on from there; `pgsluice clean --kept` drops them"
         )
 
@@ -298,6 +298,7 @@ class Work:
         merged, reached = merge_staged(self._servers, plan, staged, keys, self._step, self._run.ready.holder)
         with self._step("state"):
             self._merged(plan, merged, reached)
+            self._resumption.release()
             remember(self._servers, plan, reached, self._report)
 
     def _merged(self, plan: SyncPlan, merged: MergeResult, reached: Reached) -> None:

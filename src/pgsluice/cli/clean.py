@@ -9,7 +9,7 @@ import click
 from pgsluice.cli.options import target_only
 from pgsluice.retry import translated
 from pgsluice.session import Endpoint
-from pgsluice.steps import ledger, staging
+from pgsluice.steps import staging
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 
@@ -24,7 +24,6 @@ def clean(target: str, as_json: bool, kept: bool) -> int:
     """
     with translated("clean"), Endpoint(target, read_only=False).open() as session:
         swept = staging.sweep(session, CONTROL_SCHEMA, also_kept=kept)
-        ledger.prune(session, CONTROL_SCHEMA)
     if as_json:
         kept_names = [str(each.ref) for each in swept.waiting]
         click.echo(json.dumps({"dropped": swept.dropped, "left": dict(swept.left), "kept": kept_names}))

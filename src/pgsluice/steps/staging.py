@@ -15,7 +15,7 @@ from pgsluice import sqltext
 from pgsluice.errors import UsageError
 from pgsluice.facts import Column
 from pgsluice.job import TableRef
-from pgsluice.model import StagingTable
+from pgsluice.model import CommittedSlice, Slice, StagingTable
 from pgsluice.session import Session
 
 TEMPORARY_SCHEMA = "pg_temp"
@@ -135,15 +135,45 @@ def part(staging: StagingTable, number: int) -> StagingTable:
 
 
 def create_part(session: Session, staging: StagingTable, number: int) -> StagingTable:
-    """Create the table of one slice in the open transaction; who reads the staging table reads it too."""
+    """Create the table of one slice, empty; who reads the staging table reads it too.
+
+    Never in the transaction that fills it: where one that creates an UNLOGGED table is rolled back, and the server
+    crashes before that is in its log, recovery meets a file that it wants to create, and the server stays down.
+
+    Args:
+        session: on the target, idle.
+        staging: the table that it is a part of.
+        number: of the slice.
+    """
     made = part(staging, number)
-    session.execute(
-        sql.SQL("CREATE UNLOGGED TABLE {} () INHERITS ({}) WITH (autovacuum_enabled = false)").format(
-            sqltext.table(made.ref), sqltext.table(staging.ref)
+    with session.transaction():
+        session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sqltext.table(made.ref)))
+        session.execute(
+            sql.SQL("CREATE UNLOGGED TABLE {} () INHERITS ({}) WITH (autovacuum_enabled = false)").format(
+                sqltext.table(made.ref), sqltext.table(staging.ref)
+            )
         )
-    )
-    _close(session, made.ref)
+        _close(session, made.ref)
     return made
+
+
+def note(session: Session, part: StagingTable, committed: CommittedSlice) -> None:
+    """Write on the table of a slice what it holds, in the open transaction that fills it."""
+    of = committed.slice
+    what = {"slice": of.number, "first": of.first, "end": of.end, "rows": committed.rows, "bytes": committed.bytes}
+    session.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sqltext.table(part.ref), sql.Literal(json.dumps(what))))
+
+
+def committed(session: Session, staging: StagingTable) -> tuple[CommittedSlice, ...]:
+    """Return the slices that were filled, in order. One round trip."""
+    query = sql.SQL(
+        "SELECT pg_catalog.obj_description(inhrelid, 'pg_class') FROM pg_catalog.pg_inherits"
+        " WHERE inhparent = pg_catalog.to_regclass(%s)"
+    )
+    found = session.rows(query, (session.text(sqltext.table(staging.ref)),))
+    noted = [json.loads(what) for (what,) in found if what]
+    slices = [CommittedSlice(Slice(n["slice"], n["first"], n["end"]), n["rows"], n["bytes"]) for n in noted]
+    return tuple(sorted(slices, key=lambda each: each.slice.number))
 
 
 def count(session: Session, staging: StagingTable) -> int:

@@ -48,15 +48,4 @@ CREATE TABLE IF NOT EXISTS {schema}.run_table (
   recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (run_id, job_id, attempt)
 );
-CREATE TABLE IF NOT EXISTS {schema}.slice (
-  staging text NOT NULL,
-  number integer NOT NULL,
-  first_page bigint NOT NULL,
-  end_page bigint,
-  rows bigint NOT NULL,
-  bytes bigint NOT NULL,
-  committed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  PRIMARY KEY (staging, number)
-);
-COMMENT ON TABLE {schema}.slice IS 'One row a slice that is durably in a staging table, written in the transaction that copied it';
 COMMENT ON TABLE {schema}.run_table IS 'One row a job of a run, never overwritten; a done one was written by the commit it reports';
