@@ -73,8 +73,7 @@ class Resumption:
         return self._table or fresh
 
     def _create(self, plan: SyncPlan, fresh: StagingTable) -> None:
-        key = locks.run_key(plan.job.target)
-        staging.create(self._servers.control, fresh, key, _kept(self._servers, plan, plan.slices))
+        staging.create(self._servers.control, fresh, locks.run_key(plan.job.target))  # kept from its first slice on
         self._table, self._slices, self._done = fresh, plan.slices, {}
 
     def _take_over(self, plan: SyncPlan, run_id: str) -> None:

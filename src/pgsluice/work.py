@@ -189,8 +189,10 @@ class Work:
                     failing.callback(self._drop, table)
                     staging.create(self._servers.control, table, locks.run_key(self._job.target))
             if plan.slices:
-                with self._step("resume"):
+                with self._step("resume"), contextlib.ExitStack() as creating:
+                    creating.callback(self._drop, rows)  # it may be there although its COMMIT got no answer
                     rows = self._resumption.open(plan, snapshot, rows)
+                    creating.pop_all()
             self._staged = self._filled(plan, [rows, *keys], snapshot)
             failing.pop_all()
         self._retries.progressed(len(plan.slices) + 1)

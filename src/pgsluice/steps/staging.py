@@ -95,14 +95,13 @@ def create_sql(staging: StagingTable) -> sql.Composed:
     )
 
 
-def create(session: Session, staging: StagingTable, owner_key: int, kept: Kept | None = None) -> None:
+def create(session: Session, staging: StagingTable, owner_key: int) -> None:
     """Create a staging table: an UNLOGGED one says who owns it and is closed to everybody else.
 
     Args:
         session: on the target, idle; for a temporary one, in the transaction that it shall live in.
         staging: what to create.
         owner_key: the advisory lock that its run holds; free means orphan.
-        kept: what it is made from, where it shall outlive its run.
     """
     if staging.ref.schema == TEMPORARY_SCHEMA:
         session.execute(create_sql(staging))
@@ -110,7 +109,7 @@ def create(session: Session, staging: StagingTable, owner_key: int, kept: Kept |
     with session.transaction():
         session.execute(create_sql(staging))
         _close(session, staging.ref)
-        tag(session, staging, owner_key, kept)
+        tag(session, staging, owner_key)
 
 
 def _close(session: Session, ref: TableRef) -> None:
