@@ -55,7 +55,7 @@ def ranges(pages: Sequence[int]) -> tuple[Slice, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CommittedSlice:
-    """A slice that is durably in staging, as the ledger remembers it.
+    """A slice that is durably in staging, as its table says.
 
     Attributes:
         slice: which.

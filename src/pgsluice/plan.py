@@ -24,6 +24,7 @@ NEWEST_TRIED = 18
 #: Below this a copy, its checks and its merge go through in one transaction on a temporary table: nothing can be left
 #: behind. Above it, parallel plans over an unlogged table win.
 TEMPORARY_BELOW_BYTES = 8 << 20
+SLICES_AT_MOST = 1000  # each is a table, and the merge locks all of them
 
 #: Below this, starting psql costs more than its cheaper reading saves (see benchmarks/lanes.py).
 PSQL_FROM_BYTES = 32 << 20
@@ -305,7 +306,7 @@ def _slices(source: TableInfo, options: Options) -> tuple[Slice, ...]:
     if source.relkind != "r" or len(source.leaves) != 1 or not source.leaves[0].heap:
         return ()
     pages = max(1, source.heap_bytes // PAGE_BYTES)
-    parts = max(1, min(pages, -(-source.bytes // max(1, options.slice_bytes))))
+    parts = max(1, min(pages, SLICES_AT_MOST, -(-source.bytes // max(1, options.slice_bytes))))
     bounds = [pages * part // parts for part in range(parts)]
     return ranges(bounds)
 

@@ -10,6 +10,7 @@ from pgsluice.errors import UsageError
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KIB = 1024
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[smhd]?)", re.IGNORECASE)
+_DIGITS = 12
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
 
@@ -45,6 +46,6 @@ def seconds_of(text: str) -> float:
         UsageError: not a span of time.
     """
     match = _SPAN.fullmatch(text.strip())
-    if match is None:
+    if match is None or len(match["number"]) > _DIGITS:
         raise UsageError(f"{text!r} is not a span of time", hint="Write a number with its unit: 90s, 15m, 24h, 7d.")
     return float(match["number"]) * _SECONDS[match["unit"].lower()]
