@@ -46,7 +46,11 @@ def crash(target: Database) -> None:
             return False
 
     await_that(lambda: not bystander_lives(bystander), "the bystander to notice")
-    await_that(recovered, "the server to recover")
+    try:
+        await_that(recovered, "the server to recover")
+    except AssertionError as error:
+        error.add_note(target.cluster.log_tail(60))
+        raise
 
 
 def bystander_lives(connection: psycopg.Connection[object]) -> bool:

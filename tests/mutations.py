@@ -33,6 +33,7 @@ _ENGINE = "tests/integration/test_staging_table_engine.py::"
 _SCHEMAS = "tests/integration/test_schemas.py::"
 _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
+_RESUMING = "tests/faults/test_resuming.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 
 
@@ -313,6 +314,36 @@ MUTATIONS = (
         "",
         "A run whose source dies leaves a part of its rows on the target.",
         (f"{_CRASHES}test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again[psql-0]",),
+    ),
+    # --- slices used again
+    Mutation(
+        "proof of a slice by its hash",
+        "resumption.py",
+        "            if self._holds(plan, snapshot, table, each):\n",
+        "            if True:\n",
+        "A run that resumes merges rows which the source has changed since.",
+        (f"{_RESUMING}test_a_slice_whose_rows_have_changed_is_read_again_and_the_others_are_not",),
+    ),
+    Mutation(
+        "mixing of a row's values in its hash",
+        "steps/audit.py",
+        'sum(pg_catalog.hashtextextended("\n        \'(ROW({})::text) COLLATE "C", 0)), 0)',
+        "sum((SELECT sum(hashtextextended(value, 0))\"\n        ' FROM json_each_text(row_to_json(ROW({}))))), 0)",
+        "Values that moved from row to row are not noticed.",
+        (f"{_RESUMING}test_values_that_two_rows_of_a_page_have_swapped_are_noticed",),
+    ),
+    Mutation(
+        "identity of what a slice was made from",
+        "resumption.py",
+        "            if differing := [",
+        "            if differing := 0 and [",
+        "Slices of a table that was replaced are believed.",
+        (
+            (
+                f"{_RESUMING}test_what_was_made_from_something_else_starts_over_and_says_why"
+                "[ALTER TABLE s.t ADD COLUMN more int DEFAULT 3-what is read]"
+            ),
+        ),
     ),
 )
 

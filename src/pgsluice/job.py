@@ -146,6 +146,9 @@ class Options:
         retries: tries of a table after its first, while nothing moves forward.
         retry_for: seconds in which they may begin.
         fail_fast: the first table that fails ends the run.
+        resumable: keep what is staged when a table fails, or the run dies, so that `resume` finds it.
+        resume_keep: seconds for which it is kept.
+        slice_bytes: size of the parts that a resumable table is copied in.
         resume: a run whose tables that are done are left out, by its id, or "last".
         max_staging_bytes: that the staging tables of a run may take on the target's disk; None for no limit.
         max_memory: resident bytes that this process and its psql may hold together; None for no limit.
@@ -167,6 +170,9 @@ class Options:
     retries: int = 10
     retry_for: float = 600.0
     fail_fast: bool = False
+    resumable: bool = False
+    resume_keep: float = 86_400.0
+    slice_bytes: int = 256 << 20
     resume: str | None = None
     max_staging_bytes: int | None = None
     max_memory: int | None = None
@@ -175,6 +181,11 @@ class Options:
     on_lost_state: OnLostState = OnLostState.REREAD
     null_cursors: NullCursors = NullCursors.COPY
     scan_limit: int = 10 << 30
+
+    @property
+    def keeps_staging(self) -> bool:
+        """Tell whether staging is made to outlive the run that fills it."""
+        return self.resumable or self.resume is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,42 @@ class StagingTable:
     def __str__(self) -> str:
         """Return the name as ``schema.table``."""
         return str(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a table that is copied by itself: a range of its heap's pages.
+
+    Attributes:
+        number: from 1.
+        first: page that it begins with.
+        end: page that it ends before, or None for the last one, which has all that follow.
+    """
+
+    number: int
+    first: int
+    end: int | None
+
+
+def ranges(pages: Sequence[int]) -> tuple[Slice, ...]:
+    """Return the slices that begin with these pages, in order; the last one has no end."""
+    bounds = zip(pages, [*pages[1:], None], strict=True)
+    return tuple(Slice(number, first, end) for number, (first, end) in enumerate(bounds, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedSlice:
+    """A slice that is durably in staging, as its table says.
+
+    Attributes:
+        slice: which.
+        rows: that were committed.
+        bytes: of the COPY stream.
+    """
+
+    slice: Slice
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +186,8 @@ class TableReport:
         peak_bytes: peak resident memory of this process.
         psql_peak_bytes: peak resident memory of psql; 0 where none ran or the system does not tell.
         attempts: tries that it took.
+        slices: parts that a resumable table was copied in; 0 where it was copied at once.
+        slices_reused: of these, those that an earlier try or run had left.
         notes: what the user should know: columns not copied, things not created.
         error: the message, or None.
         hint: the way out, or "".
@@ -191,6 +230,8 @@ class TableReport:
     peak_bytes: int = 0
     psql_peak_bytes: int = 0
     attempts: int = 1
+    slices: int = 0
+    slices_reused: int = 0
     notes: tuple[str, ...] = ()
     error: str | None = None
     hint: str = ""

@@ -13,6 +13,7 @@ from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
+from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
 from pgsluice.reading import Reading, decide
 from pgsluice.refusals import every_refusal
@@ -23,6 +24,7 @@ NEWEST_TRIED = 18
 #: Below this a copy, its checks and its merge go through in one transaction on a temporary table: nothing can be left
 #: behind. Above it, parallel plans over an unlogged table win.
 TEMPORARY_BELOW_BYTES = 8 << 20
+SLICES_AT_MOST = 1000  # each is a table, and the merge locks all of them
 
 #: Below this, starting psql costs more than its cheaper reading saves (see benchmarks/lanes.py).
 PSQL_FROM_BYTES = 32 << 20
@@ -67,6 +69,7 @@ class CopyPlan:
         psql: path of the psql asked for, or None to look for one.
         max_staging_bytes: as in `Options`.
         max_memory: as in `Options`.
+        part: of the source, what this copy reads; None for all.
     """
 
     source: TableRef | QuerySource
@@ -84,6 +87,7 @@ class CopyPlan:
     psql: str | None
     max_staging_bytes: int | None = None
     max_memory: int | None = None
+    part: Slice | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,6 +105,7 @@ class SyncPlan:
         facts: what the plan was made from.
         reading: which rows of the source are read, and why.
         copy: how its rows travel into staging.
+        slices: the parts that they are committed in, so that a killed run can be resumed; empty for all at once.
         sweep: how the source's keys travel, so that rows without one are found; None where staging has them all.
         key: what identifies a row, and by which equality; no columns in mode append.
         key_reason: where the key comes from.
@@ -119,6 +124,7 @@ class SyncPlan:
     facts: Facts
     reading: Reading
     copy: CopyPlan
+    slices: tuple[Slice, ...]
     sweep: CopyPlan | None
     key: Key
     key_reason: str
@@ -181,6 +187,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     staging, staging_reason = _staging(facts, options)
+    slices = _slices(facts.source_table, options) if staging is StagingKind.UNLOGGED and options.keeps_staging else ()
     creation = None if target else _creation(job, facts, columns, key)
     return SyncPlan(
         job=job,
@@ -188,6 +195,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         facts=facts,
         reading=reading,
         copy=make_copy(job.source, job.where, facts, columns, options, reading.window),
+        slices=slices,
         sweep=_sweep(job, facts, columns, key, options, reading),
         key=key,
         key_reason=key_reason,
@@ -198,7 +206,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         creation=creation,
         estimate=estimate,
         options=options,
-        notes=(*_notes(facts, key, creation), *reading.notes),
+        notes=(*_notes(facts, key, creation), *reading.notes, *_resumption_notes(options, staging, slices)),
     )
 
 
@@ -287,12 +295,40 @@ def _staged(column: Column, missing: frozenset[str]) -> Column:
     )
 
 
+# --- slices -----------------------------------------------------------------------------------------------------------
+
+#: PostgreSQL's own block size; where another was compiled in, slices are larger or smaller, and still right.
+PAGE_BYTES = 8192
+
+
+def _slices(source: TableInfo, options: Options) -> tuple[Slice, ...]:
+    """Cut one heap into ranges of pages, sized by heap and TOAST together: a small heap can carry a terabyte."""
+    if source.relkind != "r" or len(source.leaves) != 1 or not source.leaves[0].heap:
+        return ()
+    pages = max(1, source.heap_bytes // PAGE_BYTES)
+    parts = max(1, min(pages, SLICES_AT_MOST, -(-source.bytes // max(1, options.slice_bytes))))
+    bounds = [pages * part // parts for part in range(parts)]
+    return ranges(bounds)
+
+
+def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slice, ...]) -> Iterator[str]:
+    if options.keeps_staging and not slices:
+        why = (
+            "its staging is temporary"
+            if staging is StagingKind.TEMPORARY
+            else "only a table of one heap has pages to cut it by"
+        )
+        yield f"a run that is killed starts this table over: {why}"
+
+
 # --- how it travels --------------------------------------------------------------------------------------------------
 
 
 def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
     if options.staging is not StagingKind.AUTO:
         return options.staging, "as asked"
+    if options.keeps_staging:
+        return StagingKind.UNLOGGED, "so that a killed run can be resumed"
     if facts.source_table.relkind not in ("r", "p", "m"):
         return StagingKind.UNLOGGED, "the size of the source is not known"
     if facts.source_table.bytes >= TEMPORARY_BELOW_BYTES:

@@ -54,6 +54,7 @@ class Run:
         self._emit = Emitter(sinks)
         self._resumed: str | None = None
         self._is_written_down = False
+        self._waiting: list[staging.Waiting] = []
         self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
     def plan(self, request: Selection | Sequence[SyncJob]) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
@@ -104,6 +105,8 @@ class Run:
                 failing.callback(ready.close)
                 ready.begin()
                 self._resumed = resumed
+                if not ready.jobs:  # nothing was missing: what the run resumed has left goes all the same
+                    self._write_down(0)
                 failing.pop_all()
             started.append(ready)
 
@@ -124,8 +127,10 @@ class Run:
             return
         control = self._servers.control
         state.ensure(control, CONTROL_SCHEMA)
-        for name in staging.sweep(control, CONTROL_SCHEMA, self.run_id).dropped:
+        swept = staging.sweep(control, CONTROL_SCHEMA, self.run_id)
+        for name in swept.dropped:
             self._warn(f"dropped {name}, which a dead run had left")
+        self._waiting[:] = swept.waiting
         state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)
         self._is_written_down = True
 
@@ -135,7 +140,7 @@ class Run:
         started = time.monotonic()
         self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
         write_down = functools.partial(self._write_down, len(ready.jobs))
-        shared = Shared(self.run_id, self._servers, ready, self._options, self._emit, write_down)
+        shared = Shared(self.run_id, self._servers, ready, self._options, self._emit, self._waiting, write_down)
         reports: list[TableReport] = []
         for number, job in enumerate(ready.jobs, 1):
             if self.errors and self._options.fail_fast:

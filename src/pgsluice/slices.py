@@ -20,7 +20,7 @@ OnProgress = Callable[[int, int], None]
 
 def copy_out(plan: CopyPlan) -> sql.Composed:
     """Return the COPY that reads the source."""
-    return relay.copy_out(plan.names, _relation(plan), _condition(plan), plan.format)
+    return relay.copy_out(plan.names, relation(plan), condition(plan), plan.format)
 
 
 def copy_in(plan: CopyPlan, staging: StagingTable) -> sql.Composed:
@@ -28,14 +28,19 @@ def copy_in(plan: CopyPlan, staging: StagingTable) -> sql.Composed:
     return relay.copy_in(staging, plan.columns, plan.format)
 
 
-def _condition(plan: CopyPlan) -> sql.SQL | sql.Composed:
-    where = sqltext.condition(plan.where)
-    if plan.window is None:
-        return where
-    return sql.SQL("{} AND {}").format(where, plan.window.condition) if plan.where else plan.window.condition
+def condition(plan: CopyPlan) -> sql.SQL | sql.Composed:
+    """Return which rows are read: the user's condition, of these the run's window, of these the slice."""
+    conditions = [sqltext.condition(plan.where)] if plan.where else []
+    conditions += [plan.window.condition] if plan.window else []
+    if plan.part:
+        conditions.append(sql.SQL("ctid >= {}::pg_catalog.tid").format(sql.Literal(f"({plan.part.first},0)")))
+        if plan.part.end is not None:
+            conditions.append(sql.SQL("ctid < {}::pg_catalog.tid").format(sql.Literal(f"({plan.part.end},0)")))
+    return sql.SQL(" AND ").join(conditions) if conditions else sqltext.condition(None)
 
 
-def _relation(plan: CopyPlan) -> sql.SQL | sql.Composed:
+def relation(plan: CopyPlan) -> sql.SQL | sql.Composed:
+    """Return what is read."""
     return sqltext.relation(plan.source, plan.relkind)
 
 
@@ -87,6 +92,6 @@ def count_source(plan: CopyPlan, snapshot: Snapshot, staged: StagedData) -> int:
     if staged.source_count >= 0:
         return staged.source_count
     snapshot.session.as_role(plan.search_path, plan.time_zone)
-    counted = audit.rows(snapshot.session, _relation(plan), _condition(plan))
+    counted = audit.rows(snapshot.session, relation(plan), condition(plan))
     snapshot.session.as_role("", "UTC")
     return counted

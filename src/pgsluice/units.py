@@ -1,4 +1,4 @@
-"""Bytes as people write and read them."""
+"""Bytes and spans of time as people write and read them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pgsluice.errors import UsageError
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KIB = 1024
+_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[smhd]?)", re.IGNORECASE)
+_DIGITS = 12
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
@@ -34,3 +37,15 @@ def bytes_of(text: str) -> int:
         return int(Fraction(match["number"]) * _KIB ** " KMGT".index(match["unit"].upper() or " "))
     except ValueError:  # more digits than Python reads
         raise UsageError("a size has too many digits", hint="Write it in a larger unit.") from None
+
+
+def seconds_of(text: str) -> float:
+    """Read ``90``, ``90s``, ``15m``, ``24h`` or ``7d`` as seconds.
+
+    Raises:
+        UsageError: not a span of time.
+    """
+    match = _SPAN.fullmatch(text.strip())
+    if match is None or len(match["number"]) > _DIGITS:
+        raise UsageError(f"{text!r} is not a span of time", hint="Write a number with its unit: 90s, 15m, 24h, 7d.")
+    return float(match["number"]) * _SECONDS[match["unit"].lower()]

@@ -19,6 +19,7 @@ from pgsluice.job import Mode, Options, StagingKind, SyncJob
 from pgsluice.model import MergeResult, Reached, StagingTable, TableReport
 from pgsluice.plan import CopyPlan, SyncPlan
 from pgsluice.readiness import Readiness
+from pgsluice.resumption import Resumption
 from pgsluice.retry import Answer, Retries, answer, server_error, step_error, translated
 from pgsluice.servers import Servers
 from pgsluice.slices import count_source, relay_slice
@@ -37,6 +38,7 @@ class Shared:
         ready: the snapshot and the plans.
         options: how.
         emit: takes events.
+        waiting: staging tables that earlier runs have left for one that resumes.
         write_down: makes room for what runs leave on the target, and notes there that this one began; once.
     """
 
@@ -45,6 +47,7 @@ class Shared:
     ready: Readiness
     options: Options
     emit: Emitter
+    waiting: list[staging.Waiting]
     write_down: Callable[[], None]
 
 
@@ -75,12 +78,14 @@ class Work:
         self._retries = Retries(run.options.retries if patient else 0, run.options.retry_for, self._again)
         self._plan: SyncPlan | None = None
         self._staged: list[merge.Staged] = []
+        self._resumption = Resumption(run.servers, self._warn)
         self._is_unsettled = False
 
     def carry(self) -> TableReport:
         """Do the job, or note why not."""
         try:
             with contextlib.ExitStack() as cleanup:
+                cleanup.push(self._keep_or_drop)
                 cleanup.callback(self._let_go)
                 self._retries.carry(self._attempt)
         except PgsluiceError as error:
@@ -90,6 +95,7 @@ class Work:
             raise
         finally:
             self._run.ready.read(self._job)
+        self._drop_superseded()
         return self._tell(
             attempts=self._retries.attempts, seconds=time.monotonic() - self._started, steps=dict(self._steps)
         )
@@ -176,15 +182,20 @@ class Work:
 
     def _stage(self, plan: SyncPlan, snapshot: Snapshot) -> None:
         """Fill staging tables that outlive their transaction, and keep them until they are merged."""
+        rows, *keys = self._tables(plan, CONTROL_SCHEMA)
         with contextlib.ExitStack() as failing:
-            tables = self._tables(plan, CONTROL_SCHEMA)
             with self._step("staging"):
-                for table in tables:
+                for table in keys if plan.slices else (rows, *keys):
                     failing.callback(self._drop, table)
                     staging.create(self._servers.control, table, locks.run_key(self._job.target))
-            self._staged = self._filled(plan, tables, snapshot)
+            if plan.slices:
+                with self._step("resume"), contextlib.ExitStack() as creating:
+                    creating.callback(self._drop, rows)  # it may be there although its COMMIT got no answer
+                    rows = self._resumption.open(plan, snapshot, rows)
+                    creating.pop_all()
+            self._staged = self._filled(plan, [rows, *keys], snapshot)
             failing.pop_all()
-        self._retries.progressed(1)
+        self._retries.progressed(len(plan.slices) + 1)
 
     def _filled(self, plan: SyncPlan, tables: list[StagingTable], snapshot: Snapshot) -> list[merge.Staged]:
         """Relay what each staging table is for; the source is not needed after that."""
@@ -200,12 +211,35 @@ class Work:
         self._run.ready.read(self._job)
         return filled
 
+    def _drop_superseded(self) -> None:
+        """Drop what earlier runs had kept for this target, once its job is done."""
+        if self.error is None:
+            for waiting in self._run.waiting:
+                if waiting.target == self._report.target:
+                    self._drop(StagingTable(waiting.ref, self._job.target, (), waiting.run_id))
+
     def _let_go(self) -> None:
         """Drop what is staged."""
         staged, self._staged = self._staged, []
         with contextlib.ExitStack() as dropping:
             for each in staged:
-                dropping.callback(self._drop, each.table)
+                if each.table != self._resumption.table:
+                    dropping.callback(self._drop, each.table)
+
+    def _keep_or_drop(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Keep slices for a run that resumes, where the job was not done; a full disk needs its room back."""
+        table, done = self._resumption.table, self._resumption.done
+        if table is None:
+            return
+        is_full = isinstance(error, PgsluiceError) and error.sqlstate == psycopg.errors.DiskFull.sqlstate
+        if error is None or not done or is_full:
+            self._drop(table)
+            return
+        hours = self._run.options.resume_keep / 3600
+        self._warn(
+            f"{done} of {self._resumption.count} slices stay in {table} for {hours:g} h: the same command with"
+            f" --resume {self._run.run_id} goes on from there; `pgsluice clean --kept` drops them"
+        )
 
     def _drop(self, table: StagingTable) -> None:
         """Drop a staging table, or say that it remains; a signal is heeded after that."""
@@ -235,8 +269,12 @@ class Work:
 
     def _relay(self, plan: SyncPlan, table: StagingTable, snapshot: Snapshot) -> merge.Staged:
         with self._step("relay", rows_expected=plan.copy.rows_expected):
-            staged = relay_slice(self._servers, plan.copy, table, snapshot, self._progress)
-        if plan.options.verify:
+            if plan.slices:
+                staged = self._resumption.fill(plan, table, snapshot, self._progress, self._retries.progressed)
+                self._tell(slices=self._resumption.count, slices_reused=self._resumption.reused)
+            else:
+                staged = relay_slice(self._servers, plan.copy, table, snapshot, self._progress)
+        if plan.options.verify and not plan.slices:
             with self._step("count"):
                 staged = dataclasses.replace(staged, source_count=count_source(plan.copy, snapshot, staged))
                 audit.sent(staged.source_count, staged.staging_count)
@@ -262,6 +300,7 @@ class Work:
         merged, reached = merge_staged(self._servers, plan, staged, keys, self._step, self._run.ready.holder)
         with self._step("state"):
             self._merged(plan, merged, reached)
+            self._resumption.release()
             remember(self._servers, plan, reached, self._report)
 
     def _merged(self, plan: SyncPlan, merged: MergeResult, reached: Reached) -> None:

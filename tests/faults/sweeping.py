@@ -91,7 +91,9 @@ _OUT_OF_SCOPE = "INSERT INTO s.t VALUES (-1, '2020-01-01Z', 0, 'out of scope');"
 _KEEP = "CREATE SCHEMA kept; CREATE TABLE kept.t AS TABLE s.t; CREATE TABLE kept.job_state AS TABLE pgsluice.job_state;"
 _RESTORE = """
 DO $$DECLARE left_over text; BEGIN
-  FOR left_over IN SELECT oid::regclass FROM pg_class WHERE relname LIKE 'stg\\_%' LOOP EXECUTE 'DROP TABLE ' || left_over; END LOOP;
+  FOR left_over IN SELECT relname FROM pg_class WHERE relname LIKE 'stg\\_%' LOOP
+    EXECUTE format('DROP TABLE IF EXISTS pgsluice.%I CASCADE', left_over);
+  END LOOP;
 END$$;
 TRUNCATE s.t, pgsluice.job_state, pgsluice.run_table, pgsluice.run;
 INSERT INTO s.t TABLE kept.t; INSERT INTO pgsluice.job_state TABLE kept.job_state;
@@ -109,6 +111,7 @@ class Swept:
         keyed: the table has a primary key.
         exists: the target has the table, with a column of its own; else not even our schema.
         own: SQL for what the target has besides.
+        resumes: the run after a fault resumes what that one has left, where it was written down.
     """
 
     arguments: tuple[str, ...]
@@ -117,6 +120,7 @@ class Swept:
     keyed: bool = True
     exists: bool = True
     own: str = ""
+    resumes: bool = False
 
 
 MODES: Mapping[str, Swept] = {
@@ -130,8 +134,12 @@ MODES: Mapping[str, Swept] = {
         ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--deletes", "sweep", "--staging", "unlogged")
     ),
     "append": Swept(("--table", "s.t", "--mode", "append"), changes=_GROWTH, keyed=False),
+    "resumable": Swept(
+        ("--table", "s.t", "--where", "id > 0", "--resumable", "--slice-bytes", "64kB"), repeats=16, resumes=True
+    ),
     "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id", "--staging", "temporary")),
 }
+SLICE = re.compile(r"_s\d+$")
 QUERY = "SELECT id, at, version, filler FROM s.t WHERE id > 0"
 
 
@@ -376,9 +384,15 @@ class Sweep:
         with Reader(self._pair.target) as reader:
             ending = run()
         wrong = [*self._wrong(ending, done(ending)), *self._mixed(reader)]
-        again = self.run()
+        again = self.run(NO_FAULTS, *self._to_resume())
         wrong += [f"run again: {what}" for what in self._wrong(again, [])]
         return ending, wrong
+
+    def _to_resume(self) -> tuple[str, ...]:
+        target = self._pair.target
+        await_that(functools.partial(answers, target), "the server to recover")
+        written_down = self._way.resumes and target.value("SELECT EXISTS (SELECT FROM pgsluice.run)")
+        return ("--resume", "last") if written_down else ()
 
     # --- the oracles -------------------------------------------------------------------------------------------------
 
@@ -388,7 +402,7 @@ class Sweep:
         now, staging = state_of(self._pair.target), self._pair.target.staging_tables()
         is_new, moved = now.table == self.new.table, now.watermarks != self.old.watermarks
         reached = [row[:2] for row in now.watermarks] == [row[:2] for row in self.new.watermarks]
-        told = "kill_self" in actions or (actions and all(table in ending.said for table in staging))
+        told = "kill_self" in actions or (actions and all(SLICE.sub("", table) in ending.said for table in staging))
         checks = {
             f"it hung for {SECONDS:g} s": ending.hung,
             "the table is neither old nor new": not is_new and now.table != self.old.table,

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from handmade import EQUALS, ID, MIB, NOTE, ORDERS, PRIMARY_ID, SOURCE, TARGET, facts, plan_of, primary, table, unique
 
-from pgsluice.facts import Column, Key, SchemaInfo
+from pgsluice.facts import Column, Key, Leaf, SchemaInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob
 
 CODE = Column("code", "text", "text", not_null=True)
@@ -297,6 +297,44 @@ def test_what_a_new_table_does_not_get_is_noted() -> None:
         "twice is a virtual generated column; on PostgreSQL 17 it is stored",
         "the new table gets no indexes beside its keys, no foreign keys, checks, triggers, comments or grants",
     )
+
+
+# --- slices ----------------------------------------------------------------------------------------------------------
+
+RESUMABLE = Options(resumable=True, slice_bytes=64 * MIB)
+HEAP = dataclasses.replace(table(size=300 * MIB), heap_bytes=100 * MIB, leaves=(Leaf(1),))
+
+
+def test_a_resumable_table_is_cut_into_ranges_of_pages_by_heap_and_toast_together() -> None:
+    slices = plan_of(facts(HEAP), options=RESUMABLE).slices
+    assert [part.number for part in slices] == [1, 2, 3, 4, 5]
+    assert [part.first for part in slices] == [0, 2560, 5120, 7680, 10240]
+    assert [part.end for part in slices] == [2560, 5120, 7680, 10240, None], "what comes behind the end is in the last"
+
+
+def test_a_small_heap_with_much_toast_has_no_more_slices_than_pages_and_a_large_one_no_more_than_a_thousand() -> None:
+    narrow = dataclasses.replace(HEAP, heap_bytes=3 * 8192)
+    assert len(plan_of(facts(narrow), options=RESUMABLE).slices) == 3
+    large = dataclasses.replace(HEAP, bytes=10 << 40, heap_bytes=10 << 40)
+    assert len(plan_of(facts(large), options=RESUMABLE).slices) == 1000
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        dataclasses.replace(HEAP, relkind="v"),
+        dataclasses.replace(HEAP, relkind="p", leaves=(Leaf(2), Leaf(3))),
+        dataclasses.replace(HEAP, leaves=(Leaf(1, heap=False),)),
+    ],
+)
+def test_what_has_no_pages_of_its_own_starts_over_and_says_so(source: TableInfo) -> None:
+    plan = plan_of(facts(source), SyncJob(ORDERS, ORDERS, key=("id",)), RESUMABLE)
+    assert plan.slices == ()
+    assert "a run that is killed starts this table over: only a table of one heap has pages to cut it by" in plan.notes
+
+
+def test_nothing_is_cut_unasked() -> None:
+    assert plan_of(facts(HEAP)).slices == ()
 
 
 def test_the_same_facts_make_the_same_plan() -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgsluice.errors import UsageError
-from pgsluice.units import bytes_of, size
+from pgsluice.units import bytes_of, seconds_of, size
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,16 @@ def test_a_size_is_read_back_from_how_it_is_told(count: int, unit: tuple[int, st
     told = size(count * 1024**power)
     assert count == 0 or told.endswith(f" {name}")
     assert bytes_of(told) == count * 1024**power
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("24h", 86_400), (" 7 D ", 604_800), ("0.5s", 0.5)]
+)
+def test_a_span_is_read_as_seconds(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "-1h", "1e3", "1w", "1h30m", "inf", "nan", "9" * 400])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a span of time"):
+        seconds_of(text)

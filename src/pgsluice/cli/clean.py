@@ -15,21 +15,25 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 
 @click.command()
 @target_only
-def clean(target: str, as_json: bool) -> int:
+@click.option("--kept", is_flag=True, help="Drop those too that are kept for `sync --resume`.")
+def clean(target: str, as_json: bool, kept: bool) -> int:
     """Drop the staging tables that dead runs have left, and only those.
 
     \b
     pgsluice clean --target service=lake
     """
     with translated("clean"), Endpoint(target, read_only=False).open() as session:
-        swept = staging.sweep(session, CONTROL_SCHEMA)
+        swept = staging.sweep(session, CONTROL_SCHEMA, also_kept=kept)
     if as_json:
-        click.echo(json.dumps({"dropped": swept.dropped, "kept": dict(swept.kept)}))
+        kept_names = [str(each.ref) for each in swept.waiting]
+        click.echo(json.dumps({"dropped": swept.dropped, "left": dict(swept.left), "kept": kept_names}))
         return 0
     for name in swept.dropped:
         click.echo(f"dropped {name}")
-    for name, reason in swept.kept:
+    for name, reason in swept.left:
         click.echo(f"left {name}, whose run is dead too: {reason}")
-    if not (swept.dropped or swept.kept):
+    for each in swept.waiting:
+        click.echo(f"kept {each.ref} for --resume {each.run_id}, until {each.until}")
+    if not (swept.dropped or swept.left or swept.waiting):
         click.echo("Nothing to drop.")
     return 0

@@ -16,7 +16,7 @@ from pgsluice.errors import UsageError
 from pgsluice.job import Lane, Mode, Options, Selection, StagingKind, SyncJob, Treatment, requested
 from pgsluice.policies import Deletes, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.session import Endpoint
-from pgsluice.units import bytes_of
+from pgsluice.units import bytes_of, seconds_of
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -185,6 +185,15 @@ _PATIENCE = (
     ),
     option("--fail-fast", is_flag=True, help="End the run with the first table that fails."),
     option(
+        "--resumable",
+        is_flag=True,
+        help="Commit tables to staging in slices, and keep these where the run fails or dies, for --resume.",
+    ),
+    option(
+        "--resume-keep", default="24h", show_default=True, metavar="SPAN", help="How long they are kept: 90m, 24h, 7d."
+    ),
+    option("--slice-bytes", default="256MB", show_default=True, metavar="SIZE", help="How large a slice is, about."),
+    option(
         "--resume",
         metavar="RUN",
         help="Leave out the tables that this run has done: its id (see status), or 'last'; the rest of the command as"
@@ -262,7 +271,13 @@ def _read(file: TextIO) -> str:
 
 
 def _options(values: dict[str, Any]) -> Options:
-    given = {name: values[name] for name in ("retries", "retry_for", "fail_fast", "resume") if name in values}
+    plain = ("retries", "retry_for", "fail_fast", "resume", "resumable")
+    given = {name: values[name] for name in plain if name in values}
+    if "resumable" in values:
+        given |= {
+            "resume_keep": seconds_of(values["resume_keep"]),
+            "slice_bytes": bytes_of(values["slice_bytes"]),
+        }
     return Options(
         **given,
         staging=StagingKind(values["staging"]),

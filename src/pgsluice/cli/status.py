@@ -10,7 +10,7 @@ import click
 from pgsluice.cli.options import option, target_only
 from pgsluice.retry import translated
 from pgsluice.session import Endpoint
-from pgsluice.steps import state
+from pgsluice.steps import staging, state
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 
@@ -25,12 +25,18 @@ def status(target: str, as_json: bool, last: int) -> int:
     """
     with translated("status"), Endpoint(target, read_only=False).open() as session:
         runs = state.last_runs(session, CONTROL_SCHEMA, last)
+        kept = staging.waiting(session, CONTROL_SCHEMA)
     for run in runs:
         click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else _as_text(run))
+    waiting = [
+        {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until} for each in kept
+    ]
     if as_json:
-        click.echo(json.dumps({"runs": len(runs)}))
+        click.echo(json.dumps({"runs": len(runs), "kept": waiting}, ensure_ascii=False))
     elif not runs:
         click.echo("No run has written to this target yet.")
+    for each in () if as_json else kept:
+        click.echo(f"kept for --resume {each.run_id}: {each.ref} ({each.target}), until {each.until}")
     return 0
 
 

@@ -22,6 +22,26 @@ def rows(session: Session, relation: sql.SQL | sql.Composed, condition: sql.SQL 
     return int(session.row(query)[0])
 
 
+def image(
+    session: Session,
+    names: tuple[str, ...],
+    relation: sql.SQL | sql.Composed,
+    condition: sql.SQL | sql.Composed | None = None,
+) -> tuple[int, int]:
+    """Return the number of rows and a sum over their hashes, in any order. One scan.
+
+    Each row is hashed as one text, so that a value moved to another row or column changes the sum. The hash function
+    gives the same on all versions; texts of one value can differ where types, encodings or settings do, and then the
+    images differ as well: equal images are equal rows, not the other way round.
+    """
+    query = sql.SQL(
+        "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended("
+        '(ROW({})::text) COLLATE "C", 0)), 0)::numeric FROM {} WHERE {}'
+    ).format(sqltext.names(names), relation, condition or sql.SQL("TRUE"))
+    rows_, hashed = session.row(query)
+    return int(rows_), int(hashed)
+
+
 def sent(source_count: int, staging_count: int) -> None:
     """See that as many rows were staged as the source has in scope.
 

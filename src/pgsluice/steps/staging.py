@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -12,11 +15,47 @@ from pgsluice import sqltext
 from pgsluice.errors import UsageError
 from pgsluice.facts import Column
 from pgsluice.job import TableRef
-from pgsluice.model import StagingTable
+from pgsluice.model import CommittedSlice, Slice, StagingTable
 from pgsluice.session import Session
 
 TEMPORARY_SCHEMA = "pg_temp"
 _DROP_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a staging table that outlives its run was made from.
+
+    Attributes:
+        job_id: the job that it serves.
+        made_from: what has to agree before its rows can be used, each under a name.
+        pages: first page of each slice, in order.
+        seconds: that it is kept for.
+    """
+
+    job_id: str
+    made_from: Mapping[str, Any]
+    pages: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A staging table that waits for a run that resumes.
+
+    Attributes:
+        ref: its name.
+        run_id: the run that filled it.
+        target: the table it feeds.
+        until: when it becomes an orphan, by the target's clock, in UTC.
+        kept: what it was made from.
+    """
+
+    ref: TableRef
+    run_id: str
+    target: str
+    until: str
+    kept: Kept
 
 
 def named(  # noqa: PLR0913 - what a staging table is
@@ -67,12 +106,73 @@ def create(session: Session, staging: StagingTable, owner_key: int) -> None:
     if staging.ref.schema == TEMPORARY_SCHEMA:
         session.execute(create_sql(staging))
         return
-    tag = json.dumps({"pgsluice": 1, "run": staging.run_id, "target": str(staging.target), "lock": owner_key})
-    name = sqltext.table(staging.ref)
     with session.transaction():
         session.execute(create_sql(staging))
-        session.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(name))
-        session.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(tag)))
+        _close(session, staging.ref)
+        tag(session, staging, owner_key)
+
+
+def _close(session: Session, ref: TableRef) -> None:
+    session.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(sqltext.table(ref)))
+
+
+def tag(session: Session, staging: StagingTable, owner_key: int, kept: Kept | None = None) -> None:
+    """Say on an UNLOGGED staging table who owns it and, for one that is kept, until when; again to begin anew."""
+    what: dict[str, Any] = {"pgsluice": 1, "run": staging.run_id, "target": str(staging.target), "lock": owner_key}
+    if kept:
+        (now,) = session.row(sql.SQL("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::bigint"))
+        what |= {"job": kept.job_id, "made_from": dict(kept.made_from), "pages": kept.pages}
+        what["until"] = now + round(kept.seconds)
+    name = sqltext.table(staging.ref)
+    session.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(json.dumps(what))))
+
+
+def part(staging: StagingTable, number: int) -> StagingTable:
+    """Return the table that holds one slice of a staging table."""
+    ref = TableRef(staging.ref.schema, f"{staging.ref.name}_s{number}")
+    return StagingTable(ref, staging.target, staging.columns, staging.run_id)
+
+
+def create_part(session: Session, staging: StagingTable, number: int) -> StagingTable:
+    """Create the table of one slice, empty; who reads the staging table reads it too.
+
+    Never in the transaction that fills it: where one that creates an UNLOGGED table is rolled back, and the server
+    crashes before that is in its log, recovery meets a file that it wants to create, and the server stays down.
+
+    Args:
+        session: on the target, idle.
+        staging: the table that it is a part of.
+        number: of the slice.
+    """
+    made = part(staging, number)
+    with session.transaction():
+        session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sqltext.table(made.ref)))
+        session.execute(
+            sql.SQL("CREATE UNLOGGED TABLE {} () INHERITS ({}) WITH (autovacuum_enabled = false)").format(
+                sqltext.table(made.ref), sqltext.table(staging.ref)
+            )
+        )
+        _close(session, made.ref)
+    return made
+
+
+def note(session: Session, part: StagingTable, committed: CommittedSlice) -> None:
+    """Write on the table of a slice what it holds, in the open transaction that fills it."""
+    of = committed.slice
+    what = {"slice": of.number, "first": of.first, "end": of.end, "rows": committed.rows, "bytes": committed.bytes}
+    session.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sqltext.table(part.ref), sql.Literal(json.dumps(what))))
+
+
+def committed(session: Session, staging: StagingTable) -> tuple[CommittedSlice, ...]:
+    """Return the slices that were filled, in order. One round trip."""
+    query = sql.SQL(
+        "SELECT pg_catalog.obj_description(inhrelid, 'pg_class') FROM pg_catalog.pg_inherits"
+        " WHERE inhparent = pg_catalog.to_regclass(%s)"
+    )
+    found = session.rows(query, (session.text(sqltext.table(staging.ref)),))
+    noted = [json.loads(what) for (what,) in found if what]
+    slices = [CommittedSlice(Slice(n["slice"], n["first"], n["end"]), n["rows"], n["bytes"]) for n in noted]
+    return tuple(sorted(slices, key=lambda each: each.slice.number))
 
 
 def count(session: Session, staging: StagingTable) -> int:
@@ -92,7 +192,7 @@ def drop(session: Session, ref: TableRef) -> None:
     """
     with session.transaction():
         session.patience(_DROP_SECONDS)
-        session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sqltext.table(ref)))
+        session.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(sqltext.table(ref)))  # with its slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,40 +201,61 @@ class Swept:
 
     Attributes:
         dropped: names of the staging tables that are gone.
-        kept: names of those whose runs are dead too, each with why it could not be dropped.
+        left: names of those whose runs are dead too, each with why it could not be dropped.
+        waiting: those that are kept for a run that resumes.
     """
 
     dropped: tuple[str, ...]
-    kept: tuple[tuple[str, str], ...]
+    left: tuple[tuple[str, str], ...]
+    waiting: tuple[Waiting, ...]
 
 
-def sweep(session: Session, schema: str, own_run: str = "") -> Swept:
+def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool = False) -> Swept:
     """Drop the staging tables whose runs are dead, and only those, from any machine.
 
     A run holds the advisory lock that its tables name for as long as it lives; the server frees it with the
-    connection. Tables without our tag are not ours.
+    connection. Tables without our tag are not ours, and those that are kept for a run that resumes stay for their time.
 
     Args:
         session: on the target, idle.
         schema: the control schema.
         own_run: whose tables are left alone, whatever locks this session holds.
+        also_kept: drop those too that are kept.
     """
-    dropped, kept = [], []
-    for name, tag in session.rows(sqltext.load("staging_tables"), {"schema": schema}):
-        owner = _owner(tag)
+    dropped, left, waiting = [], [], []
+    for name, comment, now in session.rows(sqltext.load("staging_tables"), {"schema": schema}):
+        owner = _owner(comment)
         if owner is None or owner["run"] == own_run:
             continue
+        ref = TableRef(schema, name)
         if not session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]:
             continue
-        ref = TableRef(schema, name)
         try:
+            if owner.get("until", 0) > now and not also_kept:
+                waiting.append(_waiting(ref, owner))
+                continue
             drop(session, ref)
             dropped.append(str(ref))
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable) as error:
-            kept.append((str(ref), error.diag.message_primary or "it is in use"))
+            left.append((str(ref), error.diag.message_primary or "it is in use"))
         finally:
             session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (owner["lock"],))
-    return Swept(tuple(dropped), tuple(kept))
+    return Swept(tuple(dropped), tuple(left), tuple(waiting))
+
+
+def waiting(session: Session, schema: str) -> tuple[Waiting, ...]:
+    """Return the staging tables that are kept for a run that resumes, those of living runs included."""
+    tagged = (
+        (TableRef(schema, name), _owner(comment), now)
+        for name, comment, now in session.rows(sqltext.load("staging_tables"), {"schema": schema})
+    )
+    return tuple(_waiting(ref, owner) for ref, owner, now in tagged if owner and owner.get("until", 0) > now)
+
+
+def _waiting(ref: TableRef, owner: dict[str, Any]) -> Waiting:
+    kept = Kept(owner["job"], owner["made_from"], tuple(owner["pages"]), 0)
+    until = datetime.fromtimestamp(owner["until"], UTC).isoformat(" ", "seconds")
+    return Waiting(ref, owner["run"], owner["target"], until, kept)
 
 
 def find(session: Session, ref: TableRef, columns: tuple[Column, ...]) -> StagingTable:
@@ -148,16 +269,16 @@ def find(session: Session, ref: TableRef, columns: tuple[Column, ...]) -> Stagin
     Raises:
         UsageError: there is none, or it is not ours.
     """
-    for name, tag in session.rows(sqltext.load("staging_tables"), {"schema": ref.schema}):
-        owner = _owner(tag)
+    for name, comment, _ in session.rows(sqltext.load("staging_tables"), {"schema": ref.schema}):
+        owner = _owner(comment)
         if name == ref.name and owner is not None:
             return StagingTable(ref, TableRef.parse(owner["target"]), columns, owner["run"])
     raise UsageError(f"{ref} is not a staging table of ours", hint="Create one with create_staging_table().")
 
 
-def _owner(tag: str | None) -> dict[str, str] | None:
+def _owner(comment: str | None) -> dict[str, Any] | None:
     try:
-        owner = json.loads(tag or "")
+        owner = json.loads(comment or "")
     except ValueError:
         return None
     return owner if isinstance(owner, dict) and owner.keys() >= {"pgsluice", "run", "lock", "target"} else None

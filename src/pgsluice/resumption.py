@@ -1,0 +1,211 @@
+"""A staging table that is filled slice by slice, each committed by itself, and taken over by a later try or run.
+
+A slice is used again only where its rows are proven to be those of the snapshot that the rest is read in: because it
+was read in that very snapshot, or because a hash over its rows agrees on both sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pgsluice import locks, sqltext
+from pgsluice.model import CommittedSlice, Slice, StagedData, StagingTable, ranges
+from pgsluice.plan import SyncPlan
+from pgsluice.servers import Servers
+from pgsluice.slices import OnProgress, condition, copy_out, count_source, relation, relay_slice
+from pgsluice.snapshot import Snapshot
+from pgsluice.steps import audit, staging
+from pgsluice.steps.state import CONTROL_SCHEMA
+
+
+class Resumption:
+    """The staging table of one job, and the slices of it that are there."""
+
+    def __init__(self, servers: Servers, warn: Callable[[str], None]) -> None:
+        """Keep what is needed.
+
+        Args:
+            servers: of the run.
+            warn: told what could be used again, and why not.
+        """
+        self._servers = servers
+        self._warn = warn
+        self._table: StagingTable | None = None
+        self._slices: tuple[Slice, ...] = ()
+        self._read_in: Snapshot | None = None
+        self._done: dict[int, CommittedSlice] = {}
+        self.reused = 0
+
+    @property
+    def table(self) -> StagingTable | None:
+        """Return the staging table, or None where there is none yet."""
+        return self._table
+
+    @property
+    def done(self) -> int:
+        """Return how many slices are there."""
+        return len(self._done)
+
+    @property
+    def count(self) -> int:
+        """Return how many slices there shall be."""
+        return len(self._slices)
+
+    def open(self, plan: SyncPlan, snapshot: Snapshot, fresh: StagingTable) -> StagingTable:
+        """Return the staging table to fill: that of an earlier try or run where it still serves, else a fresh one.
+
+        Args:
+            plan: of the job.
+            snapshot: that the rest will be read in.
+            fresh: the name of one to create.
+        """
+        if self._table is None and plan.options.resume:
+            self._take_over(plan, fresh.run_id)
+        if self._table is None:
+            self._create(plan, fresh)
+        else:
+            self._keep_what_holds(plan, snapshot, self._table)
+        self._read_in = snapshot
+        return self._table or fresh
+
+    def _create(self, plan: SyncPlan, fresh: StagingTable) -> None:
+        staging.create(self._servers.control, fresh, locks.run_key(plan.job.target))  # kept from its first slice on
+        self._table, self._slices, self._done = fresh, plan.slices, {}
+
+    def _take_over(self, plan: SyncPlan, run_id: str) -> None:
+        """Look for the table that an earlier run has left for this job."""
+        control = self._servers.control
+        now = _kept(self._servers, plan, plan.slices)
+        for found in staging.waiting(control, CONTROL_SCHEMA):
+            if found.kept.job_id != plan.job_id or self._table is not None:
+                continue
+            if differing := [name for name, value in now.made_from.items() if found.kept.made_from.get(name) != value]:
+                self._warn(
+                    f"what run {found.run_id} has staged can't be used: {' and '.join(differing)} changed; the table"
+                    " starts over"
+                )
+                staging.drop(control, found.ref)
+                continue
+            self._slices = ranges(found.kept.pages)
+            self._table = StagingTable(found.ref, plan.job.target, plan.columns, run_id)
+            staging.tag(control, self._table, locks.run_key(plan.job.target), _kept(self._servers, plan, self._slices))
+
+    def _keep_what_holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable) -> None:
+        control = self._servers.control
+        was_there = staging.committed(control, table)
+        self._done = {}
+        for each in was_there:
+            number = each.slice.number
+            if self._holds(plan, snapshot, table, each):
+                self._done[number] = each
+            else:
+                staging.drop(control, staging.part(table, number).ref)
+        self.reused = len(self._done)
+        if was_there:
+            lost = len(was_there) - len(self._done)
+            why = f"; {lost} were lost, or their rows have changed" if lost else ""
+            self._warn(f"{len(self._done)} of {len(self._slices)} slices are there already{why}")
+
+    def _holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, each: CommittedSlice) -> bool:
+        """Tell whether a slice still has its rows, and they are what the snapshot shows."""
+        if self._read_in is snapshot:  # not by its id: a server begins its ids anew when it restarts
+            return staging.count(self._servers.control, staging.part(table, each.slice.number)) == each.rows
+        return self._image_in_staging(plan, table, each) == self._image_at_source(plan, snapshot, each.slice)
+
+    def _image_in_staging(self, plan: SyncPlan, table: StagingTable, each: CommittedSlice) -> tuple[int, int] | None:
+        ref = staging.part(table, each.slice.number).ref
+        with self._servers.writer.transaction(read_only=True):
+            self._servers.writer.as_role("", plan.copy.time_zone)  # texts of times, as the source writes them
+            image = audit.image(self._servers.writer, plan.names, sqltext.table(ref))
+        return image if image[0] == each.rows else None
+
+    def _image_at_source(self, plan: SyncPlan, snapshot: Snapshot, part: Slice) -> tuple[int, int]:
+        copy = dataclasses.replace(plan.copy, part=part)
+        with snapshot.joined(self._servers.reader, copy.search_path, copy.time_zone):
+            return audit.image(self._servers.reader, plan.names, relation(copy), condition(copy))
+
+    def fill(
+        self,
+        plan: SyncPlan,
+        table: StagingTable,
+        snapshot: Snapshot,
+        on_progress: OnProgress,
+        on_slice: Callable[[int], None],
+    ) -> StagedData:
+        """Copy the slices that are missing, one transaction each, and return what the staging table holds.
+
+        Args:
+            plan: of the job.
+            table: that `open` returned.
+            snapshot: of the source.
+            on_progress: called with bytes and rows so far, those of earlier slices included.
+            on_slice: called with the number of slices that are there, after each.
+
+        Raises:
+            VerifyError: source and staging count differently.
+        """
+        copied = []
+        for part in self._slices:
+            if part.number not in self._done:
+                copied.append(self._copy(plan, snapshot, table, part, on_progress))
+                on_slice(len(self._done))
+        rows = sum(each.rows for each in self._done.values())
+        return StagedData(
+            staging=table,
+            source=str(plan.job.source),
+            source_count=rows if plan.options.verify else -1,  # each slice was compared with its source
+            staging_count=rows,
+            bytes=sum(each.bytes for each in copied),
+            seconds=sum(each.seconds for each in copied),
+            lane=copied[-1].lane if copied else plan.copy.lane.value,
+            psql_peak_bytes=max((each.psql_peak_bytes for each in copied), default=0),
+            where=plan.job.where,
+        )
+
+    def release(self) -> None:
+        """Say, in the open transaction that has merged the rows, that they wait for no other run any more."""
+        if self._table is not None:
+            staging.tag(self._servers.writer, self._table, locks.run_key(self._table.target))
+
+    def _copy(
+        self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, part: Slice, on_progress: OnProgress
+    ) -> StagedData:
+        copy = dataclasses.replace(plan.copy, part=part)
+        bytes_before = sum(each.bytes for each in self._done.values())
+        rows_before = sum(each.rows for each in self._done.values())
+        writer = self._servers.writer
+        made = staging.create_part(writer, table, part.number)
+        with writer.transaction():
+            staged = relay_slice(
+                self._servers,
+                copy,
+                made,
+                snapshot,
+                lambda bytes_, rows: on_progress(bytes_before + bytes_, rows_before + rows),
+            )
+            if plan.options.verify:
+                staged = dataclasses.replace(staged, source_count=count_source(copy, snapshot, staged))
+                audit.sent(staged.source_count, staged.staging_count)
+            committed = CommittedSlice(part, staged.staging_count, staged.bytes)
+            staging.note(writer, made, committed)
+            kept = _kept(self._servers, plan, self._slices)
+            staging.tag(writer, table, locks.run_key(plan.job.target), kept)  # its time begins anew
+        self._done[part.number] = committed
+        return staged
+
+
+def _kept(servers: Servers, plan: SyncPlan, slices: tuple[Slice, ...]) -> staging.Kept:
+    """Say what the rows are made from: all of it has to agree before they are used again."""
+    source, table = plan.facts.source, plan.facts.source_table
+    copy = servers.control.text(copy_out(plan.copy))
+    types = [(column.name, column.type) for column in plan.columns]
+    made_from: dict[str, Any] = {
+        "the source's server": [source.system, source.timeline, source.database],
+        "the source's table": [table.oid, [leaf.file for leaf in table.leaves]],
+        "what is read": hashlib.blake2b(json.dumps([copy, types]).encode(), digest_size=8).hexdigest(),
+    }
+    return staging.Kept(plan.job_id, made_from, tuple(part.first for part in slices), plan.options.resume_keep)
