@@ -256,11 +256,9 @@ class Work:
         try:
             with self._step("cleanup"):
                 self._servers.abandon_writer()
-                try:
-                    staging.drop(self._servers.revive_control(), table.ref)
-                except psycopg.errors.LockNotAvailable:
-                    self._servers.end_lost("target")
-                    staging.drop(self._servers.revive_control(), table.ref)
+                control = self._servers.revive_control()
+                self._servers.end_lost("target")  # whose locks on it the server may not have let go
+                staging.drop(control, table.ref)
         except PgsluiceError as error:
             reason = " ".join(error.message.split())
             self._warn(f"staging table {table} remains ({reason}); the next run or `pgsluice clean` removes it")

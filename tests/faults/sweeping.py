@@ -135,7 +135,7 @@ MODES: Mapping[str, Swept] = {
     ),
     "append": Swept(("--table", "s.t", "--mode", "append"), changes=_GROWTH, keyed=False),
     "resumable": Swept(
-        ("--table", "s.t", "--where", "id > 0", "--resumable", "--slice-bytes", "64kB"), repeats=16, resumes=True
+        ("--table", "s.t", "--where", "id > 0", "--resumable", "--slice-bytes", "128kB"), repeats=16, resumes=True
     ),
     "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id", "--staging", "temporary")),
 }
