@@ -20,6 +20,7 @@ from standbys import Standby, as_server, await_replay, catch_up, follow, replay_
 from pgsluice import OnLostState, Options, TableReport, sync
 from pgsluice.embedded import Cluster
 from pgsluice.embedded.cluster import _give_to_server
+from pgsluice.events import Event, Retrying
 
 MODES: dict[str, dict[str, Any]] = {
     "scan": {"mode": "incremental", "cursor": "at", "late_rows": "scan"},
@@ -109,7 +110,7 @@ def test_a_standby_behind_the_last_run_is_refused_until_it_has_caught_up(
         insert(on_primary, 2)
         done(on_primary, target, mode)
         before = state(target)
-        refused = synced(behind, target, mode)
+        refused = synced(behind, target, mode, options=Options(retries=0))
         assert refused.exit_code == 5
         assert re.search(r"a standby that has yet to replay \d+ \w?B of what the last run has read", str(refused.error))
         assert "caught up" in refused.hint
@@ -119,6 +120,28 @@ def test_a_standby_behind_the_last_run_is_refused_until_it_has_caught_up(
     insert(on_primary, 3)
     catch_up(standby, primary)
     assert done(behind, target, mode).inserted == 1
+    assert_equal(on_primary, target)
+
+
+def test_a_standby_behind_the_last_run_is_waited_for(
+    primary: Cluster, standby: Cluster, on_primary: Database, target: Database
+) -> None:
+    def go_on(event: Event) -> None:
+        if isinstance(event, Retrying):
+            paused.close()
+            catch_up(standby, primary)
+
+    create(on_primary, "scan")
+    done(on_primary, target, "scan")
+    catch_up(standby, primary)
+    behind = seen_from(standby, on_primary)
+    done(behind, target, "scan")
+    with contextlib.ExitStack() as paused:
+        paused.enter_context(replay_paused(standby))
+        insert(on_primary, 1)
+        done(on_primary, target, "scan")
+        report = done(behind, target, "scan", sinks=[go_on])
+    assert report.attempts > 1
     assert_equal(on_primary, target)
 
 
