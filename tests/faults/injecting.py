@@ -127,7 +127,10 @@ class Operations:
 def crash(side: str, pid: int | None = None) -> None:
     """Kill -9 a backend, one of our own where none is named, and wait until its server takes all others down."""
     with _beside(side) as watch, _beside(side) as bystander:
-        os.kill(pid or bystander.info.backend_pid, signal.SIGKILL)
+        try:
+            os.kill(pid or bystander.info.backend_pid, signal.SIGKILL)
+        except ProcessLookupError:  # an earlier fault has ended it
+            os.kill(bystander.info.backend_pid, signal.SIGKILL)
         select.select([watch.fileno()], [], [], _SECONDS)
 
 
