@@ -112,6 +112,7 @@ class StagingKind(enum.StrEnum):
     AUTO = "auto"
     UNLOGGED = "unlogged"
     TEMPORARY = "temporary"
+    PROMOTED = "promoted"
 
 
 class Lane(enum.StrEnum):
