@@ -34,6 +34,11 @@ def table_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Composed
     return sql.SQL("CREATE TABLE {} (\n  {}\n)").format(sqltext.table(ref), columns)
 
 
+def staging_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Composed:
+    """Return the CREATE TABLE of a staging table that is to become the target; nobody vacuums it meanwhile."""
+    return table_sql(plan, creation, ref) + sql.SQL(" WITH (autovacuum_enabled = false)")
+
+
 def _definition(column: Column, *, stored_only: bool) -> sql.Composed:
     definition = sqltext.column_definition(column)
     if column.generated and column.default:

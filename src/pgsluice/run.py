@@ -190,7 +190,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     schema = staging.TEMPORARY_SCHEMA if plan.staging is StagingKind.TEMPORARY else CONTROL_SCHEMA
     table = staging.named(schema, "<run>", 1, plan.job.target, plan.columns)
     promoted = plan.creation if plan.staging is StagingKind.PROMOTED else None
-    created = creation.table_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
+    created = creation.staging_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
     listed: list[tuple[str, Query]] = [
         ("staging (target)", created),
         ("relay (source)", copy_out(plan.copy)),

@@ -209,7 +209,7 @@ class Work:
     def _definition(plan: SyncPlan, table: StagingTable) -> sql.Composed | None:
         """Return the CREATE TABLE of a staging table that is to become the target."""
         if plan.creation and plan.staging is StagingKind.PROMOTED:
-            return creation.table_sql(plan, plan.creation, table.ref)
+            return creation.staging_sql(plan, plan.creation, table.ref)
         return None
 
     def _filled(self, plan: SyncPlan, tables: list[StagingTable], snapshot: Snapshot) -> list[merge.Staged]:

@@ -109,10 +109,6 @@ def create(session: Session, staging: StagingTable, owner_key: int, definition: 
         return
     with session.transaction():
         session.execute(definition or create_sql(staging))
-        if definition:
-            session.execute(
-                sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = false)").format(sqltext.table(staging.ref))
-            )
         _close(session, staging.ref)
         tag(session, staging, owner_key)
 
