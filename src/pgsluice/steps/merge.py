@@ -142,6 +142,7 @@ def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
     inserted = session.execute(creation.insert_sql(plan, staging, wanted))
     for statement in creation.keys_sql(wanted, plan.job.target):
         session.execute(statement)
+    session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(plan.job.target)))
     return inserted
 
 
