@@ -325,21 +325,21 @@ def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slic
 
 
 def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple[StagingKind, str]:
-    source = facts.source_table
+    source, asked = facts.source_table, options.staging
     is_sized = source.relkind in ("r", "p", "m")
-    if options.staging is not StagingKind.AUTO:
-        return options.staging, "as asked"
+    is_small = is_sized and source.bytes < TEMPORARY_BELOW_BYTES
+    limit = f"{TEMPORARY_BELOW_BYTES >> 20} MiB"
+    if asked in (StagingKind.UNLOGGED, StagingKind.TEMPORARY):
+        return asked, "as asked"
     if options.keeps_staging:
         return StagingKind.UNLOGGED, "so that a killed run can be resumed"
-    if is_sized and source.bytes < TEMPORARY_BELOW_BYTES:
-        small = f"the source has less than {TEMPORARY_BELOW_BYTES >> 20} MiB"
-        if facts.target.can_use_temporary:
-            return StagingKind.TEMPORARY, small
-        return StagingKind.UNLOGGED, f"role {facts.target.role} lacks TEMPORARY on the target"
-    if creation and not creation.enums:
+    if creation and not creation.enums and (asked is StagingKind.PROMOTED or not is_small):
         return StagingKind.PROMOTED, "the target is missing, so what is staged becomes it"
-    large = f"the source has {TEMPORARY_BELOW_BYTES >> 20} MiB or more"
-    return StagingKind.UNLOGGED, large if is_sized else "the size of the source is not known"
+    if not is_small:
+        return StagingKind.UNLOGGED, f"the source has {limit} or more" if is_sized else "the size of the source is not known"
+    if facts.target.can_use_temporary:
+        return StagingKind.TEMPORARY, f"the source has less than {limit}"
+    return StagingKind.UNLOGGED, f"role {facts.target.role} lacks TEMPORARY on the target"
 
 
 def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, str]:

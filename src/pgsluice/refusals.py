@@ -34,7 +34,7 @@ def every_refusal(
     yield from _column_refusals(job, facts, columns)
     yield from _key_refusals(job, facts, columns, key)
     yield from _mark_refusals(job, facts)
-    yield from _travel_refusals(job, facts, options)
+    yield from _travel_refusals(facts, options)
 
 
 def _sql(ref: TableRef) -> str:
@@ -231,11 +231,7 @@ def _mark_refusals(job: SyncJob, facts: Facts) -> Iterator[str]:
 _MARKS = frozenset({"boolean", "timestamp with time zone", "timestamp without time zone"})
 
 
-def _travel_refusals(job: SyncJob, facts: Facts, options: Options) -> Iterator[str]:
-    if options.staging is StagingKind.PROMOTED and facts.target_table:
-        yield f"Promoted staging was asked for, which becomes the target: {job.target} is there; leave --staging out."
-    if options.staging is StagingKind.PROMOTED and (enums := sorted(facts.missing)):
-        yield f"Promoted staging was asked for, and {', '.join(enums)} is not on the target: leave --staging out."
+def _travel_refusals(facts: Facts, options: Options) -> Iterator[str]:
     if options.lane is Lane.PSQL and facts.psql:
         yield f"The psql lane was asked for and {facts.psql}: install psql, or choose --lane libpq."
     if options.staging is StagingKind.TEMPORARY and not facts.target.can_use_temporary:

@@ -85,8 +85,8 @@ class Resumption:
                 continue
             if found.kept.job_id != plan.job_id:
                 self._warn(
-                    f"what run {found.run_id} has staged can't be used: its condition, mode, cursor or source was another"
-                    " one; the table starts over"
+                    f"what run {found.run_id} has staged can't be used: its condition, mode, cursor or source was"
+                    " another one; the table starts over"
                 )
                 continue
             if differing := [name for name, value in now.made_from.items() if found.kept.made_from.get(name) != value]:

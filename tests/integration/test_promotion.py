@@ -120,10 +120,8 @@ def test_a_table_that_is_there_keeps_its_identity_though_it_is_empty(pair: Pair)
     filled(pair)
     pair.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text); CREATE VIEW s.v AS TABLE s.t")
     oid = pair.target.value("SELECT 's.t'::regclass::oid")
-    asked = pair.pgsluice("sync", "--table", "s.t", "--staging", "promoted")
-    assert asked.code == 6
-    assert "Promoted staging was asked for, which becomes the target: s.t is there; leave --staging out." in asked.out
-    assert synced(pair, Options()).status == "done"
+    report = synced(pair)
+    assert (report.status, report.staging) == ("done", "temporary")
     assert pair.target.value("SELECT 's.t'::regclass::oid") == oid
     assert pair.target.value("SELECT count(*) FROM s.v") == 1000
 
@@ -168,10 +166,7 @@ def test_a_table_that_somebody_creates_meanwhile_is_left_alone(pair: Pair) -> No
 def test_an_enum_that_is_missing_too_is_created_the_other_way(pair: Pair) -> None:
     pair.source.execute("CREATE TYPE s.mood AS ENUM ('sad', 'ok'); CREATE TABLE s.t (id int PRIMARY KEY, m s.mood)")
     pair.source.execute("INSERT INTO s.t SELECT i, 'ok' FROM generate_series(1, 300000) i; ANALYZE s.t")
-    asked = pair.pgsluice("sync", "--table", "s.t", "--staging", "promoted")
-    assert asked.code == 6
-    assert "Promoted staging was asked for, and s.mood is not on the target" in asked.out
-    report = synced(pair, Options())
+    report = synced(pair)
     assert (report.staging, report.status) == ("unlogged", "done")
 
 
