@@ -12,10 +12,11 @@ import psycopg
 
 from pgsluice import locks
 from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostError, PgsluiceError
+from pgsluice.job import StagingKind
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
-from pgsluice.steps import audit, merge, state, watermark
+from pgsluice.steps import audit, merge, promotion, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 Steps = Callable[[str], AbstractContextManager[None]]
@@ -55,7 +56,11 @@ def merge_staged(  # noqa: PLR0913, PLR0917 - what one merge needs
         locks.fence(writer, plan.job.target, plan.options.lock_timeout)
         if holder is not None and not locks.holds(writer, plan.job.target, holder):
             raise LockLostError(hint="Nothing was merged; run again.", step="merge", table=str(plan.job.target))
-        merged = merge.apply(writer, plan, staged, keys)
+        if plan.creation and plan.staging is StagingKind.PROMOTED:
+            merged = promotion.promote(writer, plan, plan.creation, staged.table, staged.rows)
+            staged = merge.Staged(dataclasses.replace(staged.table, ref=plan.job.target), staged.rows)
+        else:
+            merged = merge.apply(writer, plan, staged, keys)
     if plan.options.verify:
         with step("verify"):
             arrived = audit.arrived(writer, plan, staged.table, merged)

@@ -6,6 +6,7 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.facts import Column
+from pgsluice.job import TableRef
 from pgsluice.model import StagingTable
 from pgsluice.plan import Creation, SyncPlan
 
@@ -26,11 +27,16 @@ def enum_sql(enum: tuple[str, str, tuple[str, ...]]) -> sql.Composed:
     return sql.SQL("CREATE TYPE {} AS ENUM ({})").format(sql.Identifier(schema, name), values)
 
 
-def table_sql(plan: SyncPlan, creation: Creation) -> sql.Composed:
-    """Return the CREATE TABLE; its keys follow when the rows are in."""
+def table_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Composed:
+    """Return the CREATE TABLE, under the name `ref`; its keys follow when the rows are in."""
     stored_only = plan.facts.target.major < 18  # noqa: PLR2004 - the first with virtual generated columns
     columns = sql.SQL(",\n  ").join(_definition(column, stored_only=stored_only) for column in creation.columns)
-    return sql.SQL("CREATE TABLE {} (\n  {}\n)").format(sqltext.table(plan.job.target), columns)
+    return sql.SQL("CREATE TABLE {} (\n  {}\n)").format(sqltext.table(ref), columns)
+
+
+def staging_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Composed:
+    """Return the CREATE TABLE of a staging table that is to become the target; nobody vacuums it meanwhile."""
+    return table_sql(plan, creation, ref) + sql.SQL(" WITH (autovacuum_enabled = false)")
 
 
 def _definition(column: Column, *, stored_only: bool) -> sql.Composed:
@@ -48,13 +54,11 @@ def _definition(column: Column, *, stored_only: bool) -> sql.Composed:
     return definition + sql.SQL(" NOT NULL") if column.not_null else definition
 
 
-def keys_sql(plan: SyncPlan, creation: Creation) -> list[sql.Composed]:
+def keys_sql(creation: Creation, ref: TableRef) -> list[sql.Composed]:
     """Return what gives a table just filled its keys: one sort each, instead of one insertion a row."""
     kinds = (("PRIMARY KEY", creation.primary_key), ("UNIQUE", creation.unique))
     return [
-        sql.SQL("ALTER TABLE {} ADD {} ({})").format(
-            sqltext.table(plan.job.target), sqltext.verbatim(kind), sqltext.names(columns)
-        )
+        sql.SQL("ALTER TABLE {} ADD {} ({})").format(sqltext.table(ref), sqltext.verbatim(kind), sqltext.names(columns))
         for kind, columns in kinds
         if columns
     ]

@@ -107,11 +107,12 @@ class Mode(enum.StrEnum):
 
 
 class StagingKind(enum.StrEnum):
-    """Where rows land on the target before they are merged."""
+    """Where rows land on the target before they are merged; promoted, where the target is missing, what becomes it."""
 
     AUTO = "auto"
     UNLOGGED = "unlogged"
     TEMPORARY = "temporary"
+    PROMOTED = "promoted"
 
 
 class Lane(enum.StrEnum):

@@ -111,7 +111,7 @@ class SyncPlan:
         key_reason: where the key comes from.
         key_is_proven: the source enforces it, so staged rows need no look for NULL and duplicate keys.
         updatable: columns that a merge may change.
-        staging: `UNLOGGED` or `TEMPORARY`.
+        staging: `UNLOGGED`, `TEMPORARY` or `PROMOTED`.
         staging_reason: one sentence.
         creation: what is created first, or None where the target exists.
         estimate: bytes that it takes on the target at most; None where the source shows no size.
@@ -186,9 +186,9 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
-    staging, staging_reason = _staging(facts, options)
-    slices = _slices(facts.source_table, options) if staging is StagingKind.UNLOGGED and options.keeps_staging else ()
     creation = None if target else _creation(job, facts, columns, key)
+    staging, staging_reason = _staging(facts, options, creation)
+    slices = _slices(facts.source_table, options) if staging is StagingKind.UNLOGGED and options.keeps_staging else ()
     return SyncPlan(
         job=job,
         job_id=job_id(job, facts.source),
@@ -314,8 +314,8 @@ def _slices(source: TableInfo, options: Options) -> tuple[Slice, ...]:
 def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slice, ...]) -> Iterator[str]:
     if options.keeps_staging and not slices:
         why = (
-            "its staging is temporary"
-            if staging is StagingKind.TEMPORARY
+            f"its staging is {staging.value}"
+            if staging is not StagingKind.UNLOGGED
             else "only a table of one heap has pages to cut it by"
         )
         yield f"a run that is killed starts this table over: {why}"
@@ -324,18 +324,22 @@ def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slic
 # --- how it travels --------------------------------------------------------------------------------------------------
 
 
-def _staging(facts: Facts, options: Options) -> tuple[StagingKind, str]:
-    if options.staging is not StagingKind.AUTO:
-        return options.staging, "as asked"
+def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple[StagingKind, str]:
+    source, asked = facts.source_table, options.staging
+    is_sized = source.relkind in ("r", "p", "m")
+    is_small = is_sized and source.bytes < TEMPORARY_BELOW_BYTES
+    limit = f"{TEMPORARY_BELOW_BYTES >> 20} MiB"
+    if asked in (StagingKind.UNLOGGED, StagingKind.TEMPORARY):
+        return asked, "as asked"
     if options.keeps_staging:
         return StagingKind.UNLOGGED, "so that a killed run can be resumed"
-    if facts.source_table.relkind not in ("r", "p", "m"):
-        return StagingKind.UNLOGGED, "the size of the source is not known"
-    if facts.source_table.bytes >= TEMPORARY_BELOW_BYTES:
-        return StagingKind.UNLOGGED, f"the source has {TEMPORARY_BELOW_BYTES >> 20} MiB or more"
-    if not facts.target.can_use_temporary:
-        return StagingKind.UNLOGGED, f"role {facts.target.role} lacks TEMPORARY on the target"
-    return StagingKind.TEMPORARY, f"the source has less than {TEMPORARY_BELOW_BYTES >> 20} MiB"
+    if creation and not creation.enums and (asked is StagingKind.PROMOTED or not is_small):
+        return StagingKind.PROMOTED, "the target is missing, so what is staged becomes it"
+    if not is_small:
+        return StagingKind.UNLOGGED, f"the source has {limit} or more" if is_sized else "the size of the source is not known"
+    if facts.target.can_use_temporary:
+        return StagingKind.TEMPORARY, f"the source has less than {limit}"
+    return StagingKind.UNLOGGED, f"role {facts.target.role} lacks TEMPORARY on the target"
 
 
 def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, str]:

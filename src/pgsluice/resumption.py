@@ -81,7 +81,13 @@ class Resumption:
         control = self._servers.control
         now = _kept(self._servers, plan, plan.slices)
         for found in staging.waiting(control, CONTROL_SCHEMA):
-            if found.kept.job_id != plan.job_id or self._table is not None:
+            if found.target != str(plan.job.target) or self._table is not None:
+                continue
+            if found.kept.job_id != plan.job_id:
+                self._warn(
+                    f"what run {found.run_id} has staged can't be used: its condition, mode, cursor or source was"
+                    " another one; the table starts over"
+                )
                 continue
             if differing := [name for name, value in now.made_from.items() if found.kept.made_from.get(name) != value]:
                 self._warn(

@@ -23,7 +23,7 @@ from pgsluice.retry import Retries, translated
 from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Query
 from pgsluice.slices import copy_in, copy_out
-from pgsluice.steps import catalog, staging, state, watermark
+from pgsluice.steps import catalog, promotion, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.version import __version__
 from pgsluice.work import Shared, Work
@@ -189,8 +189,10 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     """Return the SQL of every step of a plan, in order, as (step, text): what `plan` prints and `sync` runs."""
     schema = staging.TEMPORARY_SCHEMA if plan.staging is StagingKind.TEMPORARY else CONTROL_SCHEMA
     table = staging.named(schema, "<run>", 1, plan.job.target, plan.columns)
+    promoted = plan.creation if plan.staging is StagingKind.PROMOTED else None
+    created = creation.staging_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
     listed: list[tuple[str, Query]] = [
-        ("staging (target)", staging.create_sql(table)),
+        ("staging (target)", created),
         ("relay (source)", copy_out(plan.copy)),
         ("relay (target)", copy_in(plan.copy, table)),
     ]
@@ -202,7 +204,11 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         listed.append(("sweep (target)", copy_in(plan.sweep, present)))
     if not plan.key_is_proven:
         listed.append(("gate (target)", changes.fault_sql(plan, present)))
-    if plan.creation:
+    if promoted:
+        listed += [("keys (target)", statement) for statement in creation.keys_sql(promoted, table.ref)]
+        listed += [("merge (target)", statement) for statement in creation.schemas_sql(plan, promoted)]
+        listed += [("merge (target)", statement) for statement in promotion.renaming_sql(plan, table)]
+    elif plan.creation:
         listed += _creating(plan, plan.creation, table)
     else:
         listed.append(("lock (target)", changes.lock_sql(plan)))
@@ -216,11 +222,11 @@ def _creating(plan: SyncPlan, wanted: Creation, table: StagingTable) -> Iterator
     for statement in (
         *creation.schemas_sql(plan, wanted),
         *map(creation.enum_sql, wanted.enums),
-        creation.table_sql(plan, wanted),
+        creation.table_sql(plan, wanted, plan.job.target),
     ):
         yield "create (target)", statement
     yield "merge (target)", creation.insert_sql(plan, table, wanted)
-    for statement in creation.keys_sql(plan, wanted):
+    for statement in creation.keys_sql(wanted, plan.job.target):
         yield "create (target)", statement
 
 

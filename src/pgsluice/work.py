@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
-from pgsluice import locks, memory
+from pgsluice import creation, locks, memory
 from pgsluice.commit import Outcome, merge_staged, outcome, provable, remember, unsettled
 from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError
 from pgsluice.events import Emitter, RelayProgress, Retrying, StepFinished, StepStarted, Warned
@@ -24,7 +25,7 @@ from pgsluice.retry import Answer, Retries, answer, server_error, step_error, tr
 from pgsluice.servers import Servers
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
-from pgsluice.steps import audit, merge, staging, state, watermark
+from pgsluice.steps import audit, merge, promotion, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 
@@ -187,15 +188,29 @@ class Work:
             with self._step("staging"):
                 for table in keys if plan.slices else (rows, *keys):
                     failing.callback(self._drop, table)
-                    staging.create(self._servers.control, table, locks.run_key(self._job.target))
+                    staging.create(
+                        self._servers.control, table, locks.run_key(self._job.target), self._definition(plan, table)
+                    )
             if plan.slices:
                 with self._step("resume"), contextlib.ExitStack() as creating:
                     creating.callback(self._drop, rows)  # it may be there although its COMMIT got no answer
                     rows = self._resumption.open(plan, snapshot, rows)
                     creating.pop_all()
             self._staged = self._filled(plan, [rows, *keys], snapshot)
+            if plan.creation and plan.staging is StagingKind.PROMOTED:
+                with self._step("keys"):
+                    if not plan.key_is_proven:
+                        merge.tell_apart(self._servers.writer, plan, rows)
+                    promotion.build_keys(self._servers.writer, plan.creation, rows)
             failing.pop_all()
         self._retries.progressed(len(plan.slices) + 1)
+
+    @staticmethod
+    def _definition(plan: SyncPlan, table: StagingTable) -> sql.Composed | None:
+        """Return the CREATE TABLE of a staging table that is to become the target."""
+        if plan.creation and plan.staging is StagingKind.PROMOTED:
+            return creation.staging_sql(plan, plan.creation, table.ref)
+        return None
 
     def _filled(self, plan: SyncPlan, tables: list[StagingTable], snapshot: Snapshot) -> list[merge.Staged]:
         """Relay what each staging table is for; the source is not needed after that."""

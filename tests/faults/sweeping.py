@@ -129,7 +129,7 @@ MODES: Mapping[str, Swept] = {
         repeats=16,
         own=_OUT_OF_SCOPE,
     ),
-    "new": Swept(("--table", "s.t"), exists=False),
+    "new": Swept(("--table", "s.t", "--staging", "promoted"), exists=False),
     "incremental": Swept(
         ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--deletes", "sweep", "--staging", "unlogged")
     ),

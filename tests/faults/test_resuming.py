@@ -129,6 +129,14 @@ def test_what_was_made_from_something_else_starts_over_and_says_why(shop: Pair, 
     assert f"can't be used: {why}" in str(report["told"])
 
 
+def test_what_another_job_of_the_same_target_has_left_is_not_used_and_told(shop: Pair) -> None:
+    killed(shop)
+    done = shop.pgsluice("sync", "--table", "s.t", "--json", "--resume", "last", *SLICED, "--where", "id > 5")
+    assert (done.code, done.lines[0]["slices_reused"]) == (0, 0), done.err
+    assert "can't be used: its condition, mode, cursor or source was another one" in done.err
+    assert shop.target.staging_tables() == []
+
+
 def test_slices_that_a_crash_has_emptied_are_read_again(shop: Pair) -> None:
     killed(shop)
     await_that(lambda: not shop.target.value(OURS), "its sessions to be gone")

@@ -162,6 +162,27 @@ def test_a_small_source_is_staged_in_one_transaction(
 
 
 @pytest.mark.parametrize(
+    ("size", "options", "kind"),
+    [
+        (8 * MIB, Options(), StagingKind.PROMOTED),
+        (8 * MIB - 1, Options(), StagingKind.TEMPORARY),
+        (0, Options(staging=StagingKind.PROMOTED), StagingKind.PROMOTED),
+        (8 * MIB, Options(staging=StagingKind.UNLOGGED), StagingKind.UNLOGGED),
+        (8 * MIB, Options(resumable=True), StagingKind.UNLOGGED),
+    ],
+)
+def test_what_a_large_missing_target_is_staged_in_becomes_it(size: int, options: Options, kind: StagingKind) -> None:
+    assert plan_of(facts(table(size=size), None), options=options).staging is kind
+    there = plan_of(facts(table(size=size)), options=options).staging
+    assert there is not StagingKind.PROMOTED, "a target that exists is never replaced"
+
+
+def test_a_missing_enum_is_created_by_the_merge_and_not_promoted() -> None:
+    known = facts(table(columns=(ID, MOOD), size=8 * MIB), None, missing=frozenset({"s.mood"}))
+    assert plan_of(known, options=Options(staging=StagingKind.PROMOTED)).staging is StagingKind.UNLOGGED
+
+
+@pytest.mark.parametrize(
     ("size", "obstacle", "asked", "lane", "reason"),
     [
         (32 * MIB, None, Lane.AUTO, Lane.PSQL, "the source has 32 MiB or more"),

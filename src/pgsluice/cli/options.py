@@ -126,7 +126,7 @@ _SELECTION = (
         type=click.Choice([kind.value for kind in StagingKind]),
         default=StagingKind.AUTO.value,
         show_default=True,
-        help="Kind of staging table.",
+        help="Kind of staging table; promoted where the target is missing, and auto elsewhere.",
     ),
     option(
         "--lane",

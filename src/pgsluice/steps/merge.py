@@ -50,7 +50,7 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
     for each in filter(None, (staged, keys)):
         _gate(session, each)
     if not plan.key_is_proven:
-        _tell_apart(session, plan, (keys or staged).table)  # the keys of the source hold those of the staged rows
+        tell_apart(session, plan, (keys or staged).table)  # the keys of the source hold those of the staged rows
     session.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{_WORK_MEM_MB}MB")))
     for each in filter(None, (staged, keys)):
         session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(each.table.ref)))
@@ -98,7 +98,12 @@ def _gate(session: Session, staged: Staged) -> None:
         )
 
 
-def _tell_apart(session: Session, plan: SyncPlan, staging: StagingTable) -> None:
+def tell_apart(session: Session, plan: SyncPlan, staging: StagingTable) -> None:
+    """See that the key tells staged rows apart. One scan and a sort or hash of the key.
+
+    Raises:
+        GateError: it does not; names up to five.
+    """
     faults = session.rows(changes.fault_sql(plan, staging))
     if faults:
         names = ", ".join(plan.key.columns)
@@ -133,10 +138,11 @@ def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
         name = session.text(sql.Identifier(*enum[:2]))
         if not session.row(sql.SQL("SELECT pg_catalog.to_regtype(%s) IS NOT NULL"), (name,))[0]:
             session.execute(creation.enum_sql(enum))
-    session.execute(creation.table_sql(plan, wanted))
+    session.execute(creation.table_sql(plan, wanted, plan.job.target))
     inserted = session.execute(creation.insert_sql(plan, staging, wanted))
-    for statement in creation.keys_sql(plan, wanted):
+    for statement in creation.keys_sql(wanted, plan.job.target):
         session.execute(statement)
+    session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(plan.job.target)))
     return inserted
 
 

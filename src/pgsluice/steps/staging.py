@@ -95,19 +95,20 @@ def create_sql(staging: StagingTable) -> sql.Composed:
     )
 
 
-def create(session: Session, staging: StagingTable, owner_key: int) -> None:
+def create(session: Session, staging: StagingTable, owner_key: int, definition: sql.Composed | None = None) -> None:
     """Create a staging table: an UNLOGGED one says who owns it and is closed to everybody else.
 
     Args:
         session: on the target, idle; for a temporary one, in the transaction that it shall live in.
         staging: what to create.
         owner_key: the advisory lock that its run holds; free means orphan.
+        definition: the CREATE TABLE, where it is to become the target; else the copied columns alone.
     """
     if staging.ref.schema == TEMPORARY_SCHEMA:
         session.execute(create_sql(staging))
         return
     with session.transaction():
-        session.execute(create_sql(staging))
+        session.execute(definition or create_sql(staging))
         _close(session, staging.ref)
         tag(session, staging, owner_key)
 

@@ -1,5 +1,8 @@
 -- staging (target)
-CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "note" text) WITH (autovacuum_enabled = false);
+CREATE TABLE "pgsluice"."stg_<run>_1" (
+  "id" bigint NOT NULL,
+  "note" text
+) WITH (autovacuum_enabled = false);
 
 -- relay (source)
 COPY (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE (NOT ((pg_catalog.age(xmin) OPERATOR(pg_catalog.>=) 0 AND pg_catalog.age(xmin) OPERATOR(pg_catalog.<=) pg_catalog.age('1000'::pg_catalog.xid8::pg_catalog.xid))))) TO STDOUT (FORMAT binary);
@@ -7,11 +10,14 @@ COPY (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE (NOT ((pg_catalog.age
 -- relay (target)
 COPY "pgsluice"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
 
--- create (target)
-CREATE TABLE "sales"."orders" (
-  "id" bigint NOT NULL,
-  "note" text
-);
+-- merge (target)
+ALTER TABLE "pgsluice"."stg_<run>_1" SET SCHEMA "sales";
 
 -- merge (target)
-INSERT INTO "sales"."orders" ("id", "note") OVERRIDING SYSTEM VALUE SELECT "id", "note" FROM "pgsluice"."stg_<run>_1";
+ALTER TABLE "sales"."stg_<run>_1" RENAME TO "orders";
+
+-- merge (target)
+ALTER TABLE "sales"."orders" RESET (autovacuum_enabled);
+
+-- merge (target)
+COMMENT ON TABLE "sales"."orders" IS NULL;

@@ -1,5 +1,8 @@
 -- staging (target)
-CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint) WITH (autovacuum_enabled = false);
+CREATE TABLE "pgsluice"."stg_<run>_1" (
+  "id" bigint NOT NULL,
+  "twice" bigint GENERATED ALWAYS AS ((id * 2)) STORED
+) WITH (autovacuum_enabled = false);
 
 -- relay (source)
 COPY (SELECT "id" FROM ONLY "sales"."orders" WHERE TRUE) TO STDOUT (FORMAT binary);
@@ -7,14 +10,17 @@ COPY (SELECT "id" FROM ONLY "sales"."orders" WHERE TRUE) TO STDOUT (FORMAT binar
 -- relay (target)
 COPY "pgsluice"."stg_<run>_1" ("id") FROM STDIN (FORMAT binary);
 
--- create (target)
-CREATE TABLE "sales"."orders" (
-  "id" bigint NOT NULL,
-  "twice" bigint GENERATED ALWAYS AS ((id * 2)) STORED
-);
+-- keys (target)
+ALTER TABLE "pgsluice"."stg_<run>_1" ADD PRIMARY KEY ("id");
 
 -- merge (target)
-INSERT INTO "sales"."orders" ("id") OVERRIDING SYSTEM VALUE SELECT "id" FROM "pgsluice"."stg_<run>_1";
+ALTER TABLE "pgsluice"."stg_<run>_1" SET SCHEMA "sales";
 
--- create (target)
-ALTER TABLE "sales"."orders" ADD PRIMARY KEY ("id");
+-- merge (target)
+ALTER TABLE "sales"."stg_<run>_1" RENAME TO "orders";
+
+-- merge (target)
+ALTER TABLE "sales"."orders" RESET (autovacuum_enabled);
+
+-- merge (target)
+COMMENT ON TABLE "sales"."orders" IS NULL;
