@@ -336,7 +336,8 @@ def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple
     if creation and not creation.enums and (asked is StagingKind.PROMOTED or not is_small):
         return StagingKind.PROMOTED, "the target is missing, so what is staged becomes it"
     if not is_small:
-        return StagingKind.UNLOGGED, f"the source has {limit} or more" if is_sized else "the size of the source is not known"
+        known = f"the source has {limit} or more"
+        return StagingKind.UNLOGGED, known if is_sized else "the size of the source is not known"
     if facts.target.can_use_temporary:
         return StagingKind.TEMPORARY, f"the source has less than {limit}"
     return StagingKind.UNLOGGED, f"role {facts.target.role} lacks TEMPORARY on the target"
