@@ -5,13 +5,16 @@ from __future__ import annotations
 from psycopg import sql
 
 from pgsluice import sqltext
-from pgsluice.job import Mode, QuerySource
+from pgsluice.job import Mode, QuerySource, TableRef
 from pgsluice.model import StagingTable
 from pgsluice.plan import SyncPlan
 
 #: The staging table's alias: a user's condition can't mean it by accident.
 _STAGED = "pgsluice_staged"
 _NAMED_KEYS = 5
+#: What differs, and what is gone: temporary tables of the merge transaction, under names of our own.
+DELTA = TableRef("pg_temp", "pgsluice_delta")
+GONE = TableRef("pg_temp", "pgsluice_gone")
 #: Readers go on, writers wait: other people's writes between the look and the merge left wrong rows after a success.
 TARGET_LOCK = "SHARE ROW EXCLUSIVE"
 
@@ -46,6 +49,34 @@ def lock_sql(plan: SyncPlan) -> sql.Composed:
     appends = plan.job.mode is Mode.APPEND and not plan.reading.starts_over
     mode = "ROW EXCLUSIVE" if appends else TARGET_LOCK
     return sql.SQL("LOCK TABLE {} IN {} MODE").format(sqltext.table(plan.job.target), sqltext.verbatim(mode))
+
+
+def delta_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return what keeps the staged rows that have no equal in the target: all that a merge will change.
+
+    CREATE TABLE AS runs in parallel, and MERGE never does.
+    """
+    tests = _tests(plan)
+    equal = sql.SQL(" AND NOT ({})").format(sql.SQL(" OR ").join(tests)) if tests else sql.SQL("")
+    return sql.SQL(
+        "CREATE TEMPORARY TABLE {delta} ON COMMIT DROP AS\nSELECT {names} FROM {staging} AS {staged}\n"
+        "WHERE NOT EXISTS (SELECT FROM {target} WHERE {match}{equal})"
+    ).format(
+        delta=sqltext.table(DELTA),
+        names=sqltext.names(plan.names, _staged(plan)),
+        staging=sqltext.table(staging.ref),
+        staged=sql.Identifier(_staged(plan)),
+        target=target_relation(plan),
+        match=_match(plan),
+        equal=equal,
+    )
+
+
+def gone_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+    """Return what keeps the place of each of the target's rows in scope that is no longer on the source."""
+    return sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS\nSELECT {}.ctid AS place FROM {} WHERE {}").format(
+        sqltext.table(GONE), sql.Identifier(alias(plan)), target_relation(plan), _gone(plan, present)
+    )
 
 
 def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
@@ -90,15 +121,33 @@ def _unmarked(plan: SyncPlan, mark: str) -> sql.SQL:
     return sql.SQL("FALSE") if _mark_is_boolean(plan, mark) else sql.SQL("NULL")
 
 
-def delete_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
-    """Return what deletes, or marks as deleted, the rows in scope that are no longer on the source."""
-    gone = sql.SQL("{}\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+def _gone(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+    return sql.SQL("{}\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
         _in_scope(plan), sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
     )
+
+
+def delete_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+    """Return what deletes, or marks as deleted, the rows in scope that are no longer on the source.
+
+    Args:
+        plan: of the job.
+        present: staged, with the key of every row that the source has in scope; not asked where `gone_sql` has run.
+    """
+    if plan.compares_first:
+        found = sql.SQL("{} AS {} WHERE {}.ctid = {}.place").format(
+            sqltext.table(GONE),
+            sql.Identifier(_staged(plan)),
+            sql.Identifier(alias(plan)),
+            sql.Identifier(_staged(plan)),
+        )
+        deleting, marking = sql.SQL("USING {}").format(found), sql.SQL("FROM {}").format(found)
+    else:
+        deleting = marking = sql.SQL("WHERE {}").format(_gone(plan, present))
     if plan.mark is None:
-        return sql.SQL("DELETE FROM {} WHERE {}").format(target_relation(plan), gone)
+        return sql.SQL("DELETE FROM {} {}").format(target_relation(plan), deleting)
     now = sql.SQL("TRUE") if _mark_is_boolean(plan, plan.mark) else sql.SQL("pg_catalog.now()")
-    return sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(target_relation(plan), sql.Identifier(plan.mark), now, gone)
+    return sql.SQL("UPDATE {} SET {} = {} {}").format(target_relation(plan), sql.Identifier(plan.mark), now, marking)
 
 
 def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:
@@ -115,10 +164,8 @@ def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed
 
 
 def scope_sql(plan: SyncPlan) -> sql.Composed:
-    """Return the query that counts what starting over would replace."""
-    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(
-        target_relation(plan), sqltext.condition(plan.job.where)
-    )
+    """Return the query that counts the target's rows in scope."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(target_relation(plan), _in_scope(plan))
 
 
 def clear_sql(plan: SyncPlan) -> sql.Composed:
@@ -159,15 +206,11 @@ def _listed(plan: SyncPlan, items: sql.Composed, mark: sql.Composable) -> sql.Co
 
 def _update(plan: SyncPlan) -> sql.Composed | sql.SQL:
     """Return the branch for rows that differ by image, or that come back after they were marked as deleted."""
-    differs = sql.SQL("pg_catalog.record_image_ne(ROW({}), ROW({}))").format(
-        sqltext.names(plan.updatable, alias(plan)), sqltext.names(plan.updatable, _staged(plan))
-    )
-    tests = [differs] if plan.updatable else []
+    tests = _tests(plan)
     changes = [
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier(_staged(plan), name)) for name in plan.updatable
     ]
     if plan.mark:
-        tests.append(_marked(plan, plan.mark))
         changes.append(sql.SQL("{} = {}").format(sql.Identifier(plan.mark), _unmarked(plan, plan.mark)))
     if not tests:
         return sql.SQL("")
@@ -175,6 +218,14 @@ def _update(plan: SyncPlan) -> sql.Composed | sql.SQL:
     return sql.SQL("WHEN MATCHED AND {} THEN UPDATE SET {}\n").format(
         sql.SQL("({})").format(test) if len(tests) > 1 else test, sql.SQL(", ").join(changes)
     )
+
+
+def _tests(plan: SyncPlan) -> list[sql.Composed]:
+    """Return what tells a row of the target that has to change from its staged counterpart; any one of them does."""
+    differs = sql.SQL("pg_catalog.record_image_ne(ROW({}), ROW({}))").format(
+        sqltext.names(plan.updatable, alias(plan)), sqltext.names(plan.updatable, _staged(plan))
+    )
+    return [*([differs] if plan.updatable else []), *([_marked(plan, plan.mark)] if plan.mark else [])]
 
 
 def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:

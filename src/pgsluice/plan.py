@@ -24,6 +24,8 @@ NEWEST_TRIED = 18
 #: Below this a copy, its checks and its merge go through in one transaction on a temporary table: nothing can be left
 #: behind. Above it, parallel plans over an unlogged table win.
 TEMPORARY_BELOW_BYTES = 8 << 20
+#: From here on a target is compared before it is touched: comparing runs in parallel, and what changes rows never does.
+COMPARED_FROM_BYTES = 32 << 20
 SLICES_AT_MOST = 1000  # each is a table, and the merge locks all of them
 
 #: Below this, starting psql costs more than its cheaper reading saves (see benchmarks/lanes.py).
@@ -156,6 +158,25 @@ class SyncPlan:
     def mark(self) -> str | None:
         """Return the column of the target that marks a row as deleted, or None where rows are deleted or kept."""
         return self.job.deletion.column or None
+
+    @property
+    def compares_first(self) -> bool:
+        """Tell whether what differs is sought out before the target is touched.
+
+        It is worth it where every row was staged, of which few will differ. A row is told by its one counterpart, so
+        the target has to enforce the key; and its rows by their place, so it has to be one table.
+        """
+        target = self.facts.target_table
+        return (
+            self.staging is StagingKind.UNLOGGED  # no parallel worker reads a temporary table
+            and target is not None
+            and target.relkind == "r"
+            and target.bytes >= COMPARED_FROM_BYTES
+            and self.job.mode is not Mode.APPEND
+            and self.reading.is_complete
+            and self.facts.target.can_use_temporary
+            and keys.index_over(target, self.key.columns) is not None
+        )
 
     @property
     def asks_target(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import secrets
 import time
@@ -238,8 +239,12 @@ def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query
 
 
 def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iterator[tuple[str, Query]]:
+    if plan.compares_first:
+        yield "compare (target)", changes.delta_sql(plan, table)
+        table = dataclasses.replace(table, ref=changes.DELTA)
     if plan.deletes:
-        yield "delete guard (target)", changes.guard_sql(plan, present)
+        guard = changes.gone_sql if plan.compares_first else changes.guard_sql
+        yield "delete guard (target)", guard(plan, present)
         yield "delete (target)", changes.delete_sql(plan, present)
     yield "merge (target)", changes.merge_sql(plan, table)
     if plan.mark and plan.sweep:

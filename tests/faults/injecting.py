@@ -29,7 +29,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from pgsluice import cli, session
+from pgsluice import cli, plan, session
 from pgsluice.steps import relay
 
 #: What a server's refusal is, by the action that asks for it.
@@ -344,6 +344,7 @@ def run(request: dict[str, Any], tell: Callable[..., None]) -> NoReturn:
         os.environ.update(request["environment"])
         tempfile.tempdir = request["folder"]
         relay.BLOCK_BYTES = request["block_bytes"]
+        plan.COMPARED_FROM_BYTES = 0  # small tables go the way of large ones
         ops = Operations({int(n): action for n, action in request["faults"].items()}, tell)
         wrap_everything(ops)
         sys.argv = ["pgsluice", *request["arguments"]]

@@ -294,7 +294,7 @@ def test_a_temp_file_limit_stops_for_a_person_and_names_the_side(pair: Pair, sid
         sinks=[recorder],
     ).tables
     assert (report.status, report.exit_code, report.sqlstate) == ("failed", 1, "53400"), report.error
-    assert (report.step, report.attempts) == ("relay" if side == "source" else "merge", 1)
+    assert (report.step, report.attempts) == ("relay" if side == "source" else "keys", 1)
     assert "temp_file_limit" in str(report.hint)
     assert ("target" in str(report.hint)) <= (side == "target")
     assert pair.target.staging_tables() == []

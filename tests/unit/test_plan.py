@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from handmade import EQUALS, ID, MIB, NOTE, ORDERS, PRIMARY_ID, SOURCE, TARGET, facts, plan_of, primary, table, unique
 
-from pgsluice.facts import Column, Key, Leaf, SchemaInfo, TableInfo
+from pgsluice.facts import Column, Key, Leaf, SchemaInfo, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob
 
 CODE = Column("code", "text", "text", not_null=True)
@@ -318,6 +318,35 @@ def test_what_a_new_table_does_not_get_is_noted() -> None:
         "twice is a virtual generated column; on PostgreSQL 17 it is stored",
         "the new table gets no indexes beside its keys, no foreign keys, checks, triggers, comments or grants",
     )
+
+
+# --- comparing -------------------------------------------------------------------------------------------------------
+
+LARGE = table(size=64 * MIB, oid=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "job", "server", "compares"),
+    [
+        (table(size=64 * MIB), LARGE, SyncJob(ORDERS, ORDERS), TARGET, True),
+        (table(size=64 * MIB), LARGE, SyncJob(ORDERS, ORDERS, mode=Mode.UPSERT), TARGET, True),
+        (table(size=MIB), LARGE, SyncJob(ORDERS, ORDERS), TARGET, False),
+        (table(size=64 * MIB), table(size=MIB, oid=2), SyncJob(ORDERS, ORDERS), TARGET, False),
+        (table(size=64 * MIB), table(size=64 * MIB, oid=2, keys=()), SyncJob(ORDERS, ORDERS), TARGET, False),
+        (table(size=64 * MIB), dataclasses.replace(LARGE, relkind="p"), SyncJob(ORDERS, ORDERS), TARGET, False),
+        (
+            table(size=64 * MIB),
+            LARGE,
+            SyncJob(ORDERS, ORDERS),
+            dataclasses.replace(TARGET, can_use_temporary=False),
+            False,
+        ),
+    ],
+)
+def test_a_large_target_is_compared_first_where_its_rows_have_one_counterpart_and_one_place(
+    source: TableInfo, target: TableInfo, job: SyncJob, server: ServerInfo, compares: bool
+) -> None:
+    assert plan_of(facts(source, target, target=server), job).compares_first is compares
 
 
 # --- slices ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -65,8 +66,9 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
             deleted = _clear(session, plan, staged.rows) if plan.reading.starts_over else 0
             inserted = session.execute(changes.append_sql(plan, staged.table))
         else:
+            changed = _compare(session, plan, staged) if plan.compares_first else staged
             deleted = _delete(session, plan, keys or staged) if plan.deletes else 0
-            inserted, updated = _merge(session, plan, staged.table)
+            inserted, updated = _merge(session, plan, changed.table) if changed.rows else (0, 0)
             if plan.mark and keys:
                 updated += session.execute(changes.revive_sql(plan, plan.mark, keys.table))
     return MergeResult(
@@ -146,9 +148,22 @@ def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
     return inserted
 
 
+def _compare(session: Session, plan: SyncPlan, staged: Staged) -> Staged:
+    """Keep the staged rows that have no equal in the target, under its lock, and return the table that has them."""
+    session.execute(sql.SQL("SET LOCAL parallel_tuple_cost = 0"))  # how few come through, no planner can know
+    rows = session.execute(changes.delta_sql(plan, staged.table))
+    session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(changes.DELTA)))
+    return Staged(dataclasses.replace(staged.table, ref=changes.DELTA), rows)
+
+
 def _delete(session: Session, plan: SyncPlan, present: Staged) -> int:
     """Delete what the source lacks, after counting it: nothing goes because staging merely looked empty."""
-    total, gone = session.row(changes.guard_sql(plan, present.table))
+    if plan.compares_first:
+        gone = session.execute(changes.gone_sql(plan, present.table))
+        session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(changes.GONE)))
+        (total,) = session.row(changes.scope_sql(plan)) if gone else (0,)
+    else:
+        total, gone = session.row(changes.guard_sql(plan, present.table))
     _guard(plan, gone, total, present.rows)
     return session.execute(changes.delete_sql(plan, present.table)) if gone else 0
 
