@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -370,6 +371,7 @@ class Work:
         )
 
     def _fail(self, error: PgsluiceError) -> None:
+        _clear(error)
         self.error = error
         self._tell(
             status="failed",
@@ -409,3 +411,11 @@ class Work:
     def _tell(self, **changes: object) -> TableReport:
         self._report = dataclasses.replace(self._report, **changes)  # type: ignore[arg-type]
         return self._report
+
+
+def _clear(error: BaseException) -> None:
+    """Free what an error's frames hold: a row of hundreds of megabytes would count for the tables after it."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__

@@ -152,6 +152,7 @@ def _compare(session: Session, plan: SyncPlan, staged: Staged) -> Staged:
     """Keep the staged rows that have no equal in the target, under its lock, and return the table that has them."""
     session.execute(sql.SQL("SET LOCAL parallel_tuple_cost = 0"))  # how few come through, no planner can know
     rows = session.execute(changes.delta_sql(plan, staged.table))
+    session.execute(sql.SQL("SET LOCAL parallel_tuple_cost TO DEFAULT"))
     session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(changes.DELTA)))
     return Staged(dataclasses.replace(staged.table, ref=changes.DELTA), rows)
 
