@@ -12,7 +12,6 @@ import psycopg
 
 from pgsluice import locks
 from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostError, PgsluiceError
-from pgsluice.job import StagingKind
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
@@ -56,8 +55,8 @@ def merge_staged(  # noqa: PLR0913, PLR0917 - what one merge needs
         locks.fence(writer, plan.job.target, plan.options.lock_timeout)
         if holder is not None and not locks.holds(writer, plan.job.target, holder):
             raise LockLostError(hint="Nothing was merged; run again.", step="merge", table=str(plan.job.target))
-        if plan.creation and plan.staging is StagingKind.PROMOTED:
-            merged = promotion.promote(writer, plan, plan.creation, staged.table, staged.rows)
+        if plan.promoted:
+            merged = promotion.promote(writer, plan, plan.promoted, staged.table, staged.rows)
             staged = merge.Staged(dataclasses.replace(staged.table, ref=plan.job.target), staged.rows)
         else:
             merged = merge.apply(writer, plan, staged, keys)

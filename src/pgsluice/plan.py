@@ -160,6 +160,11 @@ class SyncPlan:
         return self.job.deletion.column or None
 
     @property
+    def promoted(self) -> Creation | None:
+        """Return what the staging table is to become, or None where its rows are merged."""
+        return self.creation if self.staging is StagingKind.PROMOTED else None
+
+    @property
     def compares_first(self) -> bool:
         """Tell whether what differs is sought out before the target is touched.
 

@@ -190,7 +190,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     """Return the SQL of every step of a plan, in order, as (step, text): what `plan` prints and `sync` runs."""
     schema = staging.TEMPORARY_SCHEMA if plan.staging is StagingKind.TEMPORARY else CONTROL_SCHEMA
     table = staging.named(schema, "<run>", 1, plan.job.target, plan.columns)
-    promoted = plan.creation if plan.staging is StagingKind.PROMOTED else None
+    promoted = plan.promoted
     created = creation.staging_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
     listed: list[tuple[str, Query]] = [
         ("staging (target)", created),

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
 
 from pgsluice import creation, locks, memory
 from pgsluice.commit import Outcome, merge_staged, outcome, provable, remember, unsettled
@@ -189,29 +188,22 @@ class Work:
             with self._step("staging"):
                 for table in keys if plan.slices else (rows, *keys):
                     failing.callback(self._drop, table)
-                    staging.create(
-                        self._servers.control, table, locks.run_key(self._job.target), self._definition(plan, table)
-                    )
+                    becomes = plan.promoted if table == rows else None
+                    definition = creation.staging_sql(plan, becomes, table.ref) if becomes else None
+                    staging.create(self._servers.control, table, locks.run_key(self._job.target), definition)
             if plan.slices:
                 with self._step("resume"), contextlib.ExitStack() as creating:
                     creating.callback(self._drop, rows)  # it may be there although its COMMIT got no answer
                     rows = self._resumption.open(plan, snapshot, rows)
                     creating.pop_all()
             self._staged = self._filled(plan, [rows, *keys], snapshot)
-            if plan.creation and plan.staging is StagingKind.PROMOTED:
+            if plan.promoted:
                 with self._step("keys"):
                     if not plan.key_is_proven:
                         merge.tell_apart(self._servers.writer, plan, rows)
-                    promotion.build_keys(self._servers.writer, plan.creation, rows)
+                    promotion.build_keys(self._servers.writer, plan.promoted, rows)
             failing.pop_all()
         self._retries.progressed(len(plan.slices) + 1)
-
-    @staticmethod
-    def _definition(plan: SyncPlan, table: StagingTable) -> sql.Composed | None:
-        """Return the CREATE TABLE of a staging table that is to become the target."""
-        if plan.creation and plan.staging is StagingKind.PROMOTED:
-            return creation.staging_sql(plan, plan.creation, table.ref)
-        return None
 
     def _filled(self, plan: SyncPlan, tables: list[StagingTable], snapshot: Snapshot) -> list[merge.Staged]:
         """Relay what each staging table is for; the source is not needed after that."""

@@ -138,6 +138,17 @@ def test_a_job_that_reads_on_goes_on_from_it(pair: Pair, mode: Mode) -> None:
     assert pair.target.image("s.t") == pair.source.image("s.t")
 
 
+def test_the_keys_that_are_swept_beside_it_are_staged_by_themselves(pair: Pair) -> None:
+    filled(pair)
+    request: dict[str, Any] = {"mode": Mode.INCREMENTAL, "cursor": "id", "since": "501", "deletes": "sweep"}
+    report = synced(pair, **request)
+    assert (report.status, report.staging, report.inserted, report.keys_swept) == ("done", "promoted", 500, 1000)
+    assert pair.target.rows("SELECT * FROM s.t ORDER BY id") == pair.source.rows(
+        "SELECT * FROM s.t WHERE id > 500 ORDER BY id"
+    )
+    assert pair.target.staging_tables() == []
+
+
 def test_a_key_that_is_none_is_told_before_anything_is_there(pair: Pair) -> None:
     pair.source.execute("CREATE VIEW s.t AS SELECT 1 AS id, i AS v FROM generate_series(1, 3) i")
     report = synced(pair, key=["id"])
