@@ -335,8 +335,8 @@ MUTATIONS = (
     Mutation(
         "identity of what a slice was made from",
         "resumption.py",
-        "            if differing := [",
-        "            if differing := 0 and [",
+        "        return not differing\n",
+        "        return True\n",
         "Slices of a table that was replaced are believed.",
         (
             (

@@ -35,7 +35,7 @@ class Resumption:
         self._servers = servers
         self._warn = warn
         self._table: StagingTable | None = None
-        self._slices: tuple[Slice, ...] = ()
+        self._kept: staging.Kept | None = None
         self._read_in: Snapshot | None = None
         self._done: dict[int, CommittedSlice] = {}
         self.reused = 0
@@ -55,6 +55,10 @@ class Resumption:
         """Return how many slices there shall be."""
         return len(self._slices)
 
+    @property
+    def _slices(self) -> tuple[Slice, ...]:
+        return ranges(self._kept.pages) if self._kept else ()
+
     def open(self, plan: SyncPlan, snapshot: Snapshot, fresh: StagingTable) -> StagingTable:
         """Return the staging table to fill: that of an earlier try or run where it still serves, else a fresh one.
 
@@ -63,23 +67,24 @@ class Resumption:
             snapshot: that the rest will be read in.
             fresh: the name of one to create.
         """
-        if self._table is None and plan.options.resume:
-            self._take_over(plan, fresh.run_id)
+        now = _kept(self._servers, plan)
+        if self._table is not None and self._kept is not None:
+            if not self._is_made_from(now, self._kept, self._table.run_id):
+                staging.drop(self._servers.control, self._table.ref)
+                self._table = None
+        elif plan.options.resume:
+            self._take_over(plan, now, fresh.run_id)
         if self._table is None:
-            self._create(plan, fresh)
+            staging.create(self._servers.control, fresh, locks.run_key(plan.job.target))  # kept from its first slice on
+            self._table, self._kept, self._done, self.reused = fresh, now, {}, 0
         else:
             self._keep_what_holds(plan, snapshot, self._table)
         self._read_in = snapshot
-        return self._table or fresh
+        return self._table
 
-    def _create(self, plan: SyncPlan, fresh: StagingTable) -> None:
-        staging.create(self._servers.control, fresh, locks.run_key(plan.job.target))  # kept from its first slice on
-        self._table, self._slices, self._done = fresh, plan.slices, {}
-
-    def _take_over(self, plan: SyncPlan, run_id: str) -> None:
+    def _take_over(self, plan: SyncPlan, now: staging.Kept, run_id: str) -> None:
         """Look for the table that an earlier run has left for this job."""
         control = self._servers.control
-        now = _kept(self._servers, plan, plan.slices)
         for found in staging.waiting(control, CONTROL_SCHEMA):
             if found.target != str(plan.job.target) or self._table is not None:
                 continue
@@ -88,17 +93,21 @@ class Resumption:
                     f"what run {found.run_id} has staged can't be used: its condition, mode, cursor or source was"
                     " another one; the table starts over"
                 )
-                continue
-            if differing := [name for name, value in now.made_from.items() if found.kept.made_from.get(name) != value]:
-                self._warn(
-                    f"what run {found.run_id} has staged can't be used: {' and '.join(differing)} changed; the table"
-                    " starts over"
-                )
+            elif not self._is_made_from(now, found.kept, found.run_id):
                 staging.drop(control, found.ref)
-                continue
-            self._slices = ranges(found.kept.pages)
-            self._table = StagingTable(found.ref, plan.job.target, plan.columns, run_id)
-            staging.tag(control, self._table, locks.run_key(plan.job.target), _kept(self._servers, plan, self._slices))
+            else:
+                self._kept = dataclasses.replace(now, pages=found.kept.pages)
+                self._table = StagingTable(found.ref, plan.job.target, plan.columns, run_id)
+                staging.tag(control, self._table, locks.run_key(plan.job.target), self._kept)
+
+    def _is_made_from(self, now: staging.Kept, then: staging.Kept, run_id: str) -> bool:
+        """Tell whether what was staged is made from what would be staged now; say what differs."""
+        differing = [name for name, value in now.made_from.items() if then.made_from.get(name) != value]
+        if differing:
+            self._warn(
+                f"what run {run_id} has staged can't be used: {' and '.join(differing)} changed; the table starts over"
+            )
+        return not differing
 
     def _keep_what_holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable) -> None:
         control = self._servers.control
@@ -198,13 +207,12 @@ class Resumption:
                 audit.sent(staged.source_count, staged.staging_count)
             committed = CommittedSlice(part, staged.staging_count, staged.bytes)
             staging.note(writer, made, committed)
-            kept = _kept(self._servers, plan, self._slices)
-            staging.tag(writer, table, locks.run_key(plan.job.target), kept)  # its time begins anew
+            staging.tag(writer, table, locks.run_key(plan.job.target), self._kept)  # its time begins anew
         self._done[part.number] = committed
         return staged
 
 
-def _kept(servers: Servers, plan: SyncPlan, slices: tuple[Slice, ...]) -> staging.Kept:
+def _kept(servers: Servers, plan: SyncPlan) -> staging.Kept:
     """Say what the rows are made from: all of it has to agree before they are used again."""
     source, table = plan.facts.source, plan.facts.source_table
     copy = servers.control.text(copy_out(plan.copy))
@@ -214,4 +222,4 @@ def _kept(servers: Servers, plan: SyncPlan, slices: tuple[Slice, ...]) -> stagin
         "the source's table": [table.oid, [leaf.file for leaf in table.leaves]],
         "what is read": hashlib.blake2b(json.dumps([copy, types]).encode(), digest_size=8).hexdigest(),
     }
-    return staging.Kept(plan.job_id, made_from, tuple(part.first for part in slices), plan.options.resume_keep)
+    return staging.Kept(plan.job_id, made_from, tuple(part.first for part in plan.slices), plan.options.resume_keep)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from faulting import await_that, crash
+from faulting import At, await_that, crash
 from servers import Pair, database, start_cli
 
 from pgsluice import Options, sync
 from pgsluice.embedded import Cluster
+from pgsluice.events import Event, Retrying, Warned
 
 ROWS = 60_000
 SLICED = ("--resumable", "--slice-bytes", "1MB")
@@ -127,6 +128,31 @@ def test_what_was_made_from_something_else_starts_over_and_says_why(shop: Pair, 
     report = resumed(shop)
     assert report["slices_reused"] == 0
     assert f"can't be used: {why}" in str(report["told"])
+
+
+def test_a_table_that_changes_between_two_tries_of_a_run_starts_over(shop: Pair) -> None:
+    """Where the snapshot is lost, its lock on the table is, too."""
+    told = []
+
+    def change(event: Event) -> None:
+        if isinstance(event, Retrying) and event.attempt == 2:
+            shop.source.execute("ALTER TABLE s.t ADD COLUMN more int DEFAULT 3")
+        if isinstance(event, Warned):
+            told.append(event.message)
+
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %'"
+
+    def end_all() -> None:
+        shop.source.execute(ended)
+        shop.target.execute(ended)
+
+    options = Options(resumable=True, slice_bytes=1 << 20)
+    report = sync(shop.source.dsn, shop.target.dsn, "s.t", options=options, sinks=[At("merge", end_all), change])
+    assert report.exit_code == 0, report.tables[0].error
+    assert report.tables[0].slices_reused == 0
+    assert [line for line in told if "can't be used: what is read changed; the table starts over" in line]
+    assert shop.target.image("s.t") == shop.source.image("s.t")
+    assert shop.target.staging_tables() == []
 
 
 def test_what_another_job_of_the_same_target_has_left_is_not_used_and_told(shop: Pair) -> None:
