@@ -10,13 +10,11 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice.facts import Facts, Key, TableInfo
+from pgsluice.facts import SIZED, Facts, Key, TableInfo
 from pgsluice.job import Mode, Options, SyncJob
 from pgsluice.policies import DeletePolicy
 from pgsluice.units import size
 
-#: What has a size of its own: tables, partitioned ones, materialized views.
-_SIZED = frozenset({"r", "p", "m"})
 #: A relation that grows is extended by many pages at a time, and values are laid out by another column order.
 _LOOSE = 17 / 16
 #: The smallest row: its header, its pointer, a column.
@@ -70,7 +68,7 @@ def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool) -> E
         is_part: the run reads a part of the rows in scope, and the keys of all of them where it deletes.
     """
     source, target = facts.source_table, facts.target_table
-    if source.relkind not in _SIZED:
+    if source.relkind not in SIZED:
         return None
     table = round(source.bytes * _LOOSE)
     sweeps = is_part and job.deletion.policy is not DeletePolicy.KEEP

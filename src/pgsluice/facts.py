@@ -9,6 +9,8 @@ from pgsluice.job import TableRef
 
 #: What pg_class.relkind says of relations that can be written: tables and partitioned tables.
 TABLES = frozenset({"r", "p"})
+#: What shows a size: these, and materialized views.
+SIZED = TABLES | {"m"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ class TableReport:
         lane_reason: one sentence.
         format: "text" or "binary", and why in `format_reason`.
         format_reason: one sentence.
-        staging: "unlogged" or "temporary".
+        staging: "unlogged", "temporary" or "promoted".
         estimate: bytes on the target at most, as the plan had them: "staging", "target", "wal"; empty where not known.
         peak_bytes: peak resident memory of this process.
         psql_peak_bytes: peak resident memory of psql; 0 where none ran or the system does not tell.

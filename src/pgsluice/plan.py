@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pgsluice import estimates, fidelity, keys
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
-from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo, TableInfo
+from pgsluice.facts import SIZED, TABLES, Column, Facts, Key, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
@@ -352,7 +352,7 @@ def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slic
 
 def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple[StagingKind, str]:
     source, asked = facts.source_table, options.staging
-    is_sized = source.relkind in ("r", "p", "m")
+    is_sized = source.relkind in SIZED
     is_small = is_sized and source.bytes < TEMPORARY_BELOW_BYTES
     limit = f"{TEMPORARY_BELOW_BYTES >> 20} MiB"
     if asked in (StagingKind.UNLOGGED, StagingKind.TEMPORARY):

@@ -124,8 +124,11 @@ def tag(session: Session, staging: StagingTable, owner_key: int, kept: Kept | No
         (now,) = session.row(sql.SQL("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::bigint"))
         what |= {"job": kept.job_id, "made_from": dict(kept.made_from), "pages": kept.pages}
         what["until"] = now + round(kept.seconds)
-    name = sqltext.table(staging.ref)
-    session.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(json.dumps(what))))
+    _comment(session, staging.ref, what)
+
+
+def _comment(session: Session, ref: TableRef, what: dict[str, Any]) -> None:
+    session.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sqltext.table(ref), sql.Literal(json.dumps(what))))
 
 
 def part(staging: StagingTable, number: int) -> StagingTable:
@@ -161,7 +164,7 @@ def note(session: Session, part: StagingTable, committed: CommittedSlice) -> Non
     """Write on the table of a slice what it holds, in the open transaction that fills it."""
     of = committed.slice
     what = {"slice": of.number, "first": of.first, "end": of.end, "rows": committed.rows, "bytes": committed.bytes}
-    session.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sqltext.table(part.ref), sql.Literal(json.dumps(what))))
+    _comment(session, part.ref, what)
 
 
 def committed(session: Session, staging: StagingTable) -> tuple[CommittedSlice, ...]:
@@ -224,11 +227,9 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
         also_kept: drop those too that are kept.
     """
     dropped, left, waiting = [], [], []
-    for name, comment, now in session.rows(sqltext.load("staging_tables"), {"schema": schema}):
-        owner = _owner(comment)
-        if owner is None or owner["run"] == own_run:
+    for ref, owner, now in _owned(session, schema):
+        if owner["run"] == own_run:
             continue
-        ref = TableRef(schema, name)
         if not session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]:
             continue
         try:
@@ -246,11 +247,8 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
 
 def waiting(session: Session, schema: str) -> tuple[Waiting, ...]:
     """Return the staging tables that are kept for a run that resumes, those of living runs included."""
-    tagged = (
-        (TableRef(schema, name), _owner(comment), now)
-        for name, comment, now in session.rows(sqltext.load("staging_tables"), {"schema": schema})
-    )
-    return tuple(_waiting(ref, owner) for ref, owner, now in tagged if owner and owner.get("until", 0) > now)
+    owned = _owned(session, schema)
+    return tuple(_waiting(ref, owner) for ref, owner, now in owned if owner.get("until", 0) > now)
 
 
 def _waiting(ref: TableRef, owner: dict[str, Any]) -> Waiting:
@@ -270,11 +268,16 @@ def find(session: Session, ref: TableRef, columns: tuple[Column, ...]) -> Stagin
     Raises:
         UsageError: there is none, or it is not ours.
     """
-    for name, comment, _ in session.rows(sqltext.load("staging_tables"), {"schema": ref.schema}):
-        owner = _owner(comment)
-        if name == ref.name and owner is not None:
+    for found, owner, _ in _owned(session, ref.schema):
+        if found == ref:
             return StagingTable(ref, TableRef.parse(owner["target"]), columns, owner["run"])
     raise UsageError(f"{ref} is not a staging table of ours", hint="Create one with create_staging_table().")
+
+
+def _owned(session: Session, schema: str) -> list[tuple[TableRef, dict[str, Any], int]]:
+    """Return the staging tables that are ours, each with what its tag says and the server's time. One round trip."""
+    listed = session.rows(sqltext.load("staging_tables"), {"schema": schema})
+    return [(TableRef(schema, name), owner, now) for name, comment, now in listed if (owner := _owner(comment))]
 
 
 def _owner(comment: str | None) -> dict[str, Any] | None:
