@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from faulting import ROWS
 from servers import Pair, database
 
+from pgsluice import sync
 from pgsluice.embedded import Cluster
 
 
@@ -25,6 +27,26 @@ def target_cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def pair(source_cluster: Cluster, target_cluster: Cluster) -> Iterator[Pair]:
     with database(source_cluster) as source, database(target_cluster) as target:
+        yield Pair(source, target)
+
+
+@pytest.fixture(scope="module")
+def own_target() -> Iterator[Cluster]:
+    """A target of a module's own: it can be stopped, and one kill -9 takes every session of a server down."""
+    with Cluster(major=18) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
+    """Give a table whose rows have all changed since its first sync."""
+    with database(source_cluster) as source, database(own_target) as target:
+        source.execute(
+            f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int NOT NULL);
+            INSERT INTO s.t SELECT i, 1 FROM generate_series(1, {ROWS}) i;"""
+        )
+        assert sync(source.dsn, target.dsn, "s.t").exit_code == 0
+        source.execute("UPDATE s.t SET version = 2")
         yield Pair(source, target)
 
 

@@ -14,6 +14,13 @@ from servers import Database
 
 from pgsluice.events import Event, StepStarted
 
+ROWS = 1_000
+
+
+def versions(target: Database, table: str = "s.t") -> list[tuple[int, int]]:
+    """Return how many rows a table has of each version."""
+    return target.rows(f"SELECT version, count(*)::int FROM {table} GROUP BY 1 ORDER BY 1")
+
 
 def await_that(holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import psycopg
 import pytest
-from faulting import WAITING, At, await_a_standby, await_that, stop_awaiting_a_standby
+from faulting import ROWS, WAITING, At, await_a_standby, await_that, stop_awaiting_a_standby, versions
 from psycopg import sql
-from servers import Database, Pair, database
+from servers import Pair
 
 from pgsluice import Options, StagingKind, sync
-from pgsluice.embedded import Cluster
 from pgsluice.errors import StepError
 from pgsluice.events import Retrying
 from pgsluice.session import Endpoint, Session
 from pgsluice.sinks.recorder import Recorder
-
-ROWS = 1_000
-
-
-@pytest.fixture(scope="module")
-def own_target() -> Iterator[Cluster]:
-    """A target of this module's own, whose commits can be made to wait."""
-    with Cluster(major=18) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
-    with database(source_cluster) as source, database(own_target) as target:
-        source.execute(
-            f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int NOT NULL);
-            INSERT INTO s.t SELECT i, 1 FROM generate_series(1, {ROWS}) i;"""
-        )
-        assert sync(source.dsn, target.dsn, "s.t").exit_code == 0
-        source.execute("UPDATE s.t SET version = 2")
-        yield Pair(source, target)
-
-
-def versions(target: Database, table: str = "s.t") -> list[tuple[int, int]]:
-    return target.rows(f"SELECT version, count(*)::int FROM {table} GROUP BY 1 ORDER BY 1")
-
 
 FENCE_WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from faulting import WAITING, At, await_a_standby, await_that, crash, stop_awaiting_a_standby
+from faulting import WAITING, At, await_a_standby, await_that, crash, stop_awaiting_a_standby, versions
 from servers import Database, Pair, database, start_cli
 
 from pgsluice import DatabaseOperations, DataCopyEngine, Options, StagingKind
@@ -22,13 +22,6 @@ from pgsluice.sinks.recorder import Recorder
 ROWS = 60_000
 
 
-@pytest.fixture(scope="module")
-def own_target() -> Iterator[Cluster]:
-    """A target of this module's own: one kill -9 takes every session of a server down."""
-    with Cluster(major=18) as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
     with database(source_cluster) as source, database(own_target) as target:
@@ -37,10 +30,6 @@ def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
             INSERT INTO s.t SELECT i, 1, repeat('x', 200) FROM generate_series(1, {ROWS}) i; ANALYZE s.t;"""
         )
         yield Pair(source, target)
-
-
-def versions(target: Database) -> list[tuple[int, int]]:
-    return target.rows("SELECT version, count(*)::int FROM s.t GROUP BY 1 ORDER BY 1")
 
 
 def both(pair: Pair) -> list[str]:

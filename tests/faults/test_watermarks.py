@@ -60,13 +60,6 @@ def test_the_same_writers_make_a_sync_that_trusts_its_watermark_lose_rows(pair: 
 # --- two at once, and kill -9 ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def own_target() -> Iterator[Cluster]:
-    """A target of this module's own: one kill -9 takes every session of a server down."""
-    with Cluster(major=18) as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def log(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
     """A table that only grows, and without a key: a row that came twice would stand there twice."""

@@ -11,38 +11,12 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from faulting import At, await_that
-from servers import Database, Pair, database, start_cli
+from faulting import ROWS, At, await_that, versions
+from servers import Pair, start_cli
 
 from pgsluice import Options, StagingKind, sync
-from pgsluice.embedded import Cluster
 from pgsluice.events import Event, Retrying, Warned
 from pgsluice.sinks.recorder import Recorder
-
-ROWS = 1_000
-
-
-@pytest.fixture(scope="module")
-def own_target() -> Iterator[Cluster]:
-    """A target of this module's own, which can be stopped."""
-    with Cluster(major=18) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
-    with database(source_cluster) as source, database(own_target) as target:
-        source.execute(
-            f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, version int NOT NULL);
-            INSERT INTO s.t SELECT i, 1 FROM generate_series(1, {ROWS}) i;"""
-        )
-        assert sync(source.dsn, target.dsn, "s.t").exit_code == 0
-        source.execute("UPDATE s.t SET version = 2")
-        yield Pair(source, target)
-
-
-def versions(target: Database) -> list[tuple[int, int]]:
-    return target.rows("SELECT version, count(*)::int FROM s.t GROUP BY 1 ORDER BY 1")
 
 
 def test_a_commit_whose_outcome_can_not_be_learned_exits_with_5_and_the_history_tells_it_later(shop: Pair) -> None:
