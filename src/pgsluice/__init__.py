@@ -1,11 +1,16 @@
 """pgsluice copies tables between PostgreSQL servers: staged, counted, checked, passed on in one transaction."""
 
-from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
-from pgsluice.errors import PgsluiceError
-from pgsluice.job import Lane, Mode, Options, StagingKind
-from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
-from pgsluice.policies import Deletes, LateRows, MaxDelete, NullCursors, OnLostState
+import importlib
+from typing import TYPE_CHECKING
+
 from pgsluice.version import __version__
+
+if TYPE_CHECKING:
+    from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
+    from pgsluice.errors import PgsluiceError
+    from pgsluice.job import Lane, Mode, Options, StagingKind
+    from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
+    from pgsluice.policies import Deletes, LateRows, MaxDelete, NullCursors, OnLostState
 
 __all__ = [
     "DataCopyEngine",
@@ -28,3 +33,19 @@ __all__ = [
     "__version__",
     "sync",
 ]
+
+_HOMES = ("errors", "policies", "job", "model", "engine")
+
+
+def __getattr__(name: str) -> object:
+    """Import a name's module when it is asked for (PEP 562): `pgsluice --help` needs none of them."""
+    for home in _HOMES if name in __all__ else ():
+        module = importlib.import_module(f"pgsluice.{home}")
+        if name in vars(module):
+            return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return what can be asked for."""
+    return __all__

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from typing import get_type_hints
 
+import click
+import pytest
+
 import pgsluice
 from pgsluice import (
     DatabaseOperations,
@@ -17,6 +20,7 @@ from pgsluice import (
     TableReport,
     sync,
 )
+from pgsluice.cli import COMMANDS, cli
 
 
 def test_every_name_of_the_front_door_is_there_and_documented() -> None:
@@ -34,6 +38,22 @@ def test_importing_the_library_loads_neither_an_optional_library_nor_the_command
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_the_help_loads_neither_a_command_nor_a_driver() -> None:
+    code = (
+        "import sys; from pgsluice.cli import cli; cli.main(['--help'], standalone_mode=False);"
+        " print([m for m in sys.modules if m in ('psycopg', 'rich') or m.startswith('pgsluice.cli.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_says_of_a_command_what_the_command_says_of_itself(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert (command.help or "").splitlines()[0] == COMMANDS[name]
 
 
 def test_every_public_method_says_what_it_takes_gives_and_raises() -> None:

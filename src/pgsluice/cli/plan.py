@@ -22,7 +22,9 @@ from pgsluice.units import size
 def plan(
     source: Endpoint, target: Endpoint, chosen: Selection | tuple[SyncJob, ...], options: Options, as_json: bool
 ) -> int:
-    """Print what `sync` would do with the same options, its SQL included. Writes nothing.
+    """Print what `sync` would do with the same options, its SQL included.
+
+    Writes nothing.
 
     \b
     pgsluice plan --source service=shop --target service=lake --table sales.orders
