@@ -110,7 +110,7 @@ def _once(pair: common.Pair, plan: CopyPlan) -> tuple[float, float]:
         with snapshots.snapshot(servers.source, (source,)) as shared:
             servers.writer, servers.control  # noqa: B018 - opened before the clock starts
             staged = common.relay(servers, plan, table, shared)
-            count = common.timed(lambda: slices.count_source(plan, shared, staged))
+            count = common.timed(lambda: slices.count_source(servers.main, plan, shared.exported, staged))
     return staged.seconds, count
 
 

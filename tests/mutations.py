@@ -302,15 +302,15 @@ MUTATIONS = (
     Mutation(
         "staging dropped at the end",
         "work.py",
-        "                cleanup.callback(self._let_go)\n",
+        "                cleanup.callback(self._landing.let_go)\n",
         "",
         "Every run leaves a copy of its rows on the target.",
         (f"{_WAITS}test_a_writer_that_does_not_finish_is_named[unlogged]",),
     ),
     Mutation(
         "staging dropped where the relay fails",
-        "work.py",
-        "                    failing.callback(self._drop, table)\n",
+        "landing.py",
+        "                    dropping.callback(self._drop, relay.table)\n",
         "",
         "A run whose source dies leaves a part of its rows on the target.",
         (f"{_CRASHES}test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again[psql-0]",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -126,8 +127,18 @@ class Lane(enum.StrEnum):
 class CopyFormat(enum.StrEnum):
     """The format of the COPY stream."""
 
+    AUTO = "auto"
     TEXT = "text"
     BINARY = "binary"
+
+
+#: More than this is asked for, not assumed: each slice keeps a process busy on the source and one on the target.
+_JOBS_ASSUMED = 4
+
+
+def default_jobs() -> int:
+    """Return how many slices are copied at once where nobody says: as many as this machine has cores, at most four."""
+    return min(_JOBS_ASSUMED, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +146,10 @@ class Options:
     """How a job is carried out; the same for every job of a run.
 
     Attributes:
+        jobs: slices that are copied at once, of whatever tables; with 1, one table after the other.
         staging: where rows land first.
         lane: who reads the source.
+        format: of the COPY stream; binary is refused where it is not proven safe.
         max_delete: the delete guard.
         verify: whether rows are counted on both sides before the commit.
         lock_timeout: seconds to wait for a table lock, all tries together.
@@ -160,8 +173,10 @@ class Options:
         scan_limit: bytes of heap up to which `LatePolicy.AUTO` reads the whole table for late rows.
     """
 
+    jobs: int = field(default_factory=default_jobs)
     staging: StagingKind = StagingKind.AUTO
     lane: Lane = Lane.AUTO
+    format: CopyFormat = CopyFormat.AUTO
     max_delete: MaxDelete = field(default_factory=MaxDelete)
     verify: bool = True
     lock_timeout: float = 30.0

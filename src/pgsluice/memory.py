@@ -67,15 +67,27 @@ def _by_ps(pid: int) -> int:
     return int(told or 0) << 10
 
 
+class _Block:
+    """What runs under a ceiling, with the process that works for it."""
+
+    def __init__(self, pid: int | None) -> None:
+        self.pid = pid
+
+
+_blocks: list[_Block] = []
+_changing = threading.Lock()
+
+
 @contextlib.contextmanager
 def ceiling(limit: int | None, pid: int | None, stop: Callable[[str], None]) -> Iterator[None]:
-    """Keep what this process and another hold together under a ceiling while the block runs.
+    """Keep what this process and those that work for it hold together under a ceiling while the block runs.
 
-    Sampled by a thread, ten times a second: a row of hundreds of megabytes grows inside one call of libpq.
+    Sampled by a thread, ten times a second: a row of hundreds of megabytes grows inside one call of libpq. Of several
+    blocks at once the youngest is stopped, and the others go on with what it held.
 
     Args:
         limit: bytes, or None for none.
-        pid: of the other process, or None.
+        pid: of the other process that this block has, or None.
         stop: ends what the block waits for, from any thread; given the reason.
 
     Raises:
@@ -86,16 +98,21 @@ def ceiling(limit: int | None, pid: int | None, stop: Callable[[str], None]) -> 
         return
     passed: list[LimitError] = []
     over = threading.Event()
+    block = _Block(pid)
 
     def sample() -> None:
+        was_youngest = True
         while not passed:
-            ours, theirs = resident(), resident(pid) if pid else 0
-            if ours + theirs > limit:
+            ours, theirs, is_youngest = _held(block)
+            if ours + theirs > limit and is_youngest and was_youngest:
                 passed.append(_passed(limit, ours, theirs))
                 stop(passed[0].message)
             elif over.wait(_EVERY_SECONDS):
                 return
+            was_youngest = is_youngest  # what a younger one held is free only a moment after its end
 
+    with _changing:
+        _blocks.append(block)
     thread = threading.Thread(target=sample, name="pgsluice memory", daemon=True)
     thread.start()
     try:
@@ -107,8 +124,17 @@ def ceiling(limit: int | None, pid: int | None, stop: Callable[[str], None]) -> 
     finally:
         over.set()
         thread.join()
+        with _changing:
+            _blocks.remove(block)
     if passed:
         raise passed[0]
+
+
+def _held(block: _Block) -> tuple[int, int, bool]:
+    """Return what this process holds, what the others hold, and whether the block is the youngest."""
+    with _changing:
+        pids, is_youngest = [each.pid for each in _blocks if each.pid], _blocks[-1] is block
+    return resident(), sum(map(resident, pids)), is_youngest
 
 
 def _passed(limit: int, ours: int, theirs: int) -> LimitError:

@@ -107,7 +107,7 @@ class SyncPlan:
         facts: what the plan was made from.
         reading: which rows of the source are read, and why.
         copy: how its rows travel into staging.
-        slices: the parts that they are committed in, so that a killed run can be resumed; empty for all at once.
+        slices: the parts that they are copied in, each by one worker; empty for all at once.
         sweep: how the source's keys travel, so that rows without one are found; None where staging has them all.
         key: what identifies a row, and by which equality; no columns in mode append.
         key_reason: where the key comes from.
@@ -160,6 +160,11 @@ class SyncPlan:
         return self.job.deletion.column or None
 
     @property
+    def keeps_slices(self) -> bool:
+        """Tell whether each slice is committed as a table of its own, so that a killed run can be resumed."""
+        return bool(self.slices) and _keeps_slices(self.options, self.staging)
+
+    @property
     def promoted(self) -> Creation | None:
         """Return what the staging table is to become, or None where its rows are merged."""
         return self.creation if self.staging is StagingKind.PROMOTED else None
@@ -209,12 +214,13 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         *every_refusal(job, facts, options, columns, key),
         *reading.refusals,
         *estimates.refusals(estimate, options),
+        *_format_refusals(source, columns, options),
     )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     creation = None if target else _creation(job, facts, columns, key)
     staging, staging_reason = _staging(facts, options, creation)
-    slices = _slices(facts.source_table, options) if staging is StagingKind.UNLOGGED and options.keeps_staging else ()
+    slices = _slices(facts.source_table, options, staging, reading)
     return SyncPlan(
         job=job,
         job_id=job_id(job, facts.source),
@@ -255,7 +261,7 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         window: of the rows under `where`, those to read; None for all.
     """
     lane, lane_reason = _lane(facts, options, window)
-    format_, format_reason = _format(facts.source_table, columns)
+    format_, format_reason = _format(facts.source_table, columns, options)
     has_user_sql = where is not None or isinstance(source, QuerySource)
     return CopyPlan(
         source=source,
@@ -327,18 +333,36 @@ def _staged(column: Column, missing: frozenset[str]) -> Column:
 PAGE_BYTES = 8192
 
 
-def _slices(source: TableInfo, options: Options) -> tuple[Slice, ...]:
+#: Slices that are copied side by side: not so small that the start of a psql would show, nor so large that much is
+#: copied again where one fails, and several for each worker, so that all of them come to their end at about one time.
+PARALLEL_SLICE_BYTES = (32 << 20, 1 << 30)
+_SLICES_A_WORKER = 4
+
+
+def _keeps_slices(options: Options, staging: StagingKind) -> bool:
+    return options.keeps_staging and staging is StagingKind.UNLOGGED
+
+
+def _slices(source: TableInfo, options: Options, staging: StagingKind, reading: Reading) -> tuple[Slice, ...]:
     """Cut one heap into ranges of pages, sized by heap and TOAST together: a small heap can carry a terabyte."""
     if source.relkind != "r" or len(source.leaves) != 1 or not source.leaves[0].heap:
         return ()
     pages = max(1, source.heap_bytes // PAGE_BYTES)
-    parts = max(1, min(pages, SLICES_AT_MOST, -(-source.bytes // max(1, options.slice_bytes))))
-    bounds = [pages * part // parts for part in range(parts)]
-    return ranges(bounds)
+    if _keeps_slices(options, staging):
+        parts = max(1, -(-source.bytes // max(1, options.slice_bytes)))
+    elif options.jobs > 1 and staging is not StagingKind.TEMPORARY and reading.is_thorough:
+        smallest, largest = PARALLEL_SLICE_BYTES
+        parts = min(source.bytes // smallest, max(options.jobs * _SLICES_A_WORKER, -(-source.bytes // largest)))
+    else:
+        parts = 1
+    parts = min(parts, pages, SLICES_AT_MOST)
+    if parts < 2 and not _keeps_slices(options, staging):  # noqa: PLR2004 - one is all at once
+        return ()
+    return ranges([pages * part // parts for part in range(parts)])
 
 
 def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slice, ...]) -> Iterator[str]:
-    if options.keeps_staging and not slices:
+    if options.keeps_staging and not (slices and _keeps_slices(options, staging)):
         why = (
             f"its staging is {staging.value}"
             if staging is not StagingKind.UNLOGGED
@@ -383,17 +407,31 @@ def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, 
     return Lane.PSQL, f"the source has {PSQL_FROM_BYTES >> 20} MiB or more"
 
 
-def _format(source: TableInfo, columns: tuple[Column, ...]) -> tuple[CopyFormat, str]:
+def _format(source: TableInfo, columns: tuple[Column, ...], options: Options) -> tuple[CopyFormat, str]:
+    if options.format is CopyFormat.TEXT:
+        return CopyFormat.TEXT, "as asked"
+    if obstacle := _binary_obstacle(source, columns):
+        return CopyFormat.TEXT, obstacle
+    return CopyFormat.BINARY, "every column has the same, binary-safe type on both sides"
+
+
+def _binary_obstacle(source: TableInfo, columns: tuple[Column, ...]) -> str | None:
+    """Return why values could change in a binary stream, which nobody checks, or None where they can't."""
     for column in columns:
         theirs = source.column(column.name)
         if theirs and theirs.enum and column.leaf == "text":
-            return CopyFormat.TEXT, f"{column.name} is an enum, staged as text"
+            return f"{column.name} is an enum, staged as text"
         if theirs is None or theirs.type != column.type:
             came = theirs.type if theirs else "nothing"
-            return CopyFormat.TEXT, f"{column.name} is {came} on the source and {column.type} on the target"
+            return f"{column.name} is {came} on the source and {column.type} on the target"
         if obstacle := fidelity.binary_obstacle(theirs):
-            return CopyFormat.TEXT, obstacle
-    return CopyFormat.BINARY, "every column has the same, binary-safe type on both sides"
+            return obstacle
+    return None
+
+
+def _format_refusals(source: TableInfo, columns: tuple[Column, ...], options: Options) -> Iterator[str]:
+    if options.format is CopyFormat.BINARY and (obstacle := _binary_obstacle(source, columns)):
+        yield f"Binary was asked for and is not safe here: {obstacle}. Use --format auto."
 
 
 # --- what is created, what is told -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -46,10 +46,12 @@ class Prepared:
         snapshot: of the source, held while the context is open.
         outcomes: each job with its plan, or with the error that keeps it from being done; tables that others refer
             to come before these.
+        parents: the targets that a target refers to by foreign keys.
     """
 
     snapshot: Snapshot
     outcomes: tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]
+    parents: Mapping[TableRef, frozenset[TableRef]]
 
 
 def jobs_of(servers: Servers, selection: Selection, control_schema: str) -> tuple[SyncJob, ...]:
@@ -118,7 +120,8 @@ def prepared(
                     outcomes.append((job, _plan(control, job, facts, options)))
             if job in refused:
                 outcomes.append((job, refused[job]))
-        yield Prepared(shared, tuple(outcomes))
+        parents = {table: frozenset(referred) for table, referred in looked.parents.items()}
+        yield Prepared(shared, tuple(outcomes), parents)
 
 
 def _parents_first(jobs: Sequence[SyncJob], parents: dict[TableRef, set[TableRef]]) -> list[SyncJob]:

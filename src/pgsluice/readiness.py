@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pgsluice.errors import PgsluiceError
-from pgsluice.job import Options, SyncJob
+from pgsluice.job import Options, SyncJob, TableRef
 from pgsluice.plan import SyncPlan
 from pgsluice.prepare import Prepared, prepared
 from pgsluice.servers import Servers
@@ -20,7 +20,9 @@ class Readiness:
     def __init__(
         self, servers: Servers, jobs: Sequence[SyncJob], options: Options, warn: Callable[[str], None]
     ) -> None:
-        """Keep what is needed; nothing is planned yet. `holder` is the pid of the session that took the run locks.
+        """Keep what is needed; nothing is planned yet.
+
+        `holder` is the pid of the session that took the run locks; `parents` are the targets that each one refers to.
 
         Args:
             servers: of the run.
@@ -36,6 +38,7 @@ class Readiness:
         self._planned: dict[str, SyncPlan | PgsluiceError] = {}
         self._unread: set[str] = set()
         self.holder = 0
+        self.parents: Mapping[TableRef, frozenset[TableRef]] = {}
         self._held = contextlib.ExitStack()
 
     def begin(self) -> None:
@@ -45,7 +48,14 @@ class Readiness:
             PgsluiceError: no job can be done: no connection, an unknown table.
         """
         self._plan(self.jobs)
-        self.jobs = tuple(job for job, _ in self._now.outcomes) if self._now else ()
+        if self._now:
+            self.jobs = tuple(job for job, _ in self._now.outcomes)
+            self.parents = self._now.parents
+
+    def planned(self, job: SyncJob) -> SyncPlan | None:
+        """Return the job's plan as it stands, or None where it can't be done."""
+        outcome = self._planned.get(str(job.target))
+        return outcome if isinstance(outcome, SyncPlan) else None
 
     def of(self, job: SyncJob) -> tuple[SyncPlan, Snapshot]:
         """Return the job's plan and the snapshot to read it in; another snapshot, where the last one was lost.
@@ -71,9 +81,9 @@ class Readiness:
         """Tell whether no other run can have come between: the session that took the run locks is the one we have."""
         return self._servers.control.pid == self.holder
 
-    def is_lost(self) -> bool:
-        """Tell whether the server has ended the snapshot's session; an error in it is another matter."""
-        return self._now is None or not self._now.snapshot.session.answers()
+    def is_lost(self, snapshot: Snapshot) -> bool:
+        """Tell whether a snapshot was let go, or the server has ended its session; an error in it is another matter."""
+        return self._now is None or self._now.snapshot is not snapshot or not snapshot.session.answers()
 
     @property
     def ended(self) -> str | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgsluice import locks, sqltext
-from pgsluice.model import CommittedSlice, Slice, StagedData, StagingTable, ranges
+from pgsluice.model import CommittedSlice, Slice, StagingTable, ranges
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
-from pgsluice.slices import OnProgress, condition, copy_out, count_source, relation, relay_slice
+from pgsluice.slices import condition, copy_out, relation
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, staging
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -140,76 +140,30 @@ class Resumption:
 
     def _image_at_source(self, plan: SyncPlan, snapshot: Snapshot, part: Slice) -> tuple[int, int]:
         copy = dataclasses.replace(plan.copy, part=part)
-        with snapshot.joined(self._servers.reader, copy.search_path, copy.time_zone):
+        with snapshot.exported.joined(self._servers.reader, copy.search_path, copy.time_zone):
             return audit.image(self._servers.reader, plan.names, relation(copy), condition(copy))
 
-    def fill(
-        self,
-        plan: SyncPlan,
-        table: StagingTable,
-        snapshot: Snapshot,
-        on_progress: OnProgress,
-        on_slice: Callable[[int], None],
-    ) -> StagedData:
-        """Copy the slices that are missing, one transaction each, and return what the staging table holds.
+    @property
+    def missing(self) -> tuple[Slice, ...]:
+        """Return the slices that are not there yet."""
+        return tuple(part for part in self._slices if part.number not in self._done)
 
-        Args:
-            plan: of the job.
-            table: that `open` returned.
-            snapshot: of the source.
-            on_progress: called with bytes and rows so far, those of earlier slices included.
-            on_slice: called with the number of slices that are there, after each.
+    @property
+    def rows(self) -> int:
+        """Return the rows of the slices that are there."""
+        return sum(each.rows for each in self._done.values())
 
-        Raises:
-            VerifyError: source and staging count differently.
-        """
-        copied = []
-        for part in self._slices:
-            if part.number not in self._done:
-                copied.append(self._copy(plan, snapshot, table, part, on_progress))
-                on_slice(len(self._done))
-        rows = sum(each.rows for each in self._done.values())
-        return StagedData(
-            staging=table,
-            source=str(plan.job.source),
-            source_count=rows if plan.options.verify else -1,  # each slice was compared with its source
-            staging_count=rows,
-            bytes=sum(each.bytes for each in copied),
-            seconds=sum(each.seconds for each in copied),
-            lane=copied[-1].lane if copied else plan.copy.lane.value,
-            psql_peak_bytes=max((each.psql_peak_bytes for each in copied), default=0),
-            where=plan.job.where,
-        )
+    def took(self, committed: Sequence[CommittedSlice]) -> None:
+        """Take note of slices that were committed; the time that the table is kept for begins anew. A round trip."""
+        before = len(self._done)
+        self._done |= {each.slice.number: each for each in committed}
+        if self._table is not None and len(self._done) > before:
+            staging.tag(self._servers.control, self._table, locks.run_key(self._table.target), self._kept)
 
     def release(self) -> None:
         """Say, in the open transaction that has merged the rows, that they wait for no other run any more."""
         if self._table is not None:
             staging.tag(self._servers.writer, self._table, locks.run_key(self._table.target))
-
-    def _copy(
-        self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, part: Slice, on_progress: OnProgress
-    ) -> StagedData:
-        copy = dataclasses.replace(plan.copy, part=part)
-        bytes_before = sum(each.bytes for each in self._done.values())
-        rows_before = sum(each.rows for each in self._done.values())
-        writer = self._servers.writer
-        made = staging.create_part(writer, table, part.number)
-        with writer.transaction():
-            staged = relay_slice(
-                self._servers,
-                copy,
-                made,
-                snapshot,
-                lambda bytes_, rows: on_progress(bytes_before + bytes_, rows_before + rows),
-            )
-            if plan.options.verify:
-                staged = dataclasses.replace(staged, source_count=count_source(copy, snapshot, staged))
-                audit.sent(staged.source_count, staged.staging_count)
-            committed = CommittedSlice(part, staged.staging_count, staged.bytes)
-            staging.note(writer, made, committed)
-            staging.tag(writer, table, locks.run_key(plan.job.target), self._kept)  # its time begins anew
-        self._done[part.number] = committed
-        return staged
 
 
 def _kept(servers: Servers, plan: SyncPlan) -> staging.Kept:

@@ -21,13 +21,16 @@ from pgsluice.plan import Creation, SyncPlan, job_id
 from pgsluice.prepare import jobs_of, prepared
 from pgsluice.readiness import Readiness
 from pgsluice.retry import Retries, translated
+from pgsluice.schedule import Schedule
 from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Query
+from pgsluice.shared import Shared
 from pgsluice.slices import copy_in, copy_out
 from pgsluice.steps import catalog, promotion, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.version import __version__
-from pgsluice.work import Shared, Work
+from pgsluice.work import Work
+from pgsluice.workers import Workers
 
 
 def new_run_id() -> str:
@@ -140,32 +143,48 @@ class Run:
     def _carry_all(self, ready: Readiness) -> Report:
         started = time.monotonic()
         self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
-        write_down = functools.partial(self._write_down, len(ready.jobs))
-        shared = Shared(self.run_id, self._servers, ready, self._options, self._emit, self._waiting, write_down)
-        reports: list[TableReport] = []
-        for number, job in enumerate(ready.jobs, 1):
-            if self.errors and self._options.fail_fast:
-                skipped = TableReport(self.run_id, str(job.source), str(job.target), job.mode.value)
-                reports.append(self._finished(skipped))
-                continue
-            # a server that could not be reached for so long is not waited for once more with each table
-            gone = bool(reports) and bool(self.errors) and isinstance(self.errors[-1], ConnectError)
-            work = Work(shared, job, number, patient=not (gone and reports[-1].status == "failed"))
-            reports.append(self._finished(work.carry()))
-            self.errors += [work.error] if work.error else []
+        jobs = self._options.jobs
+        with contextlib.ExitStack() as stack:
+            workers = stack.enter_context(Workers(self._servers, jobs))
+            write_down = functools.partial(self._write_down, len(ready.jobs))
+            shared = Shared(
+                self.run_id, self._servers, workers, ready, self._options, self._emit, self._waiting, write_down
+            )
+            works = [Work(shared, job, number) for number, job in enumerate(ready.jobs, 1)]
+            schedule = Schedule(works, ready.parents, jobs if jobs > 1 else 0)
+            stack.callback(schedule.abandon)
+            try:
+                reports = [self._finished(report) for report in self._carried(schedule)]
+            except KeyboardInterrupt:
+                self._note("interrupted", 130)
+                raise
+            reports += [self._finished(work.skipped) for work in schedule.left]
         report = Report(self.run_id, tuple(reports), time.monotonic() - started)
         self._end(report)
         return report
+
+    def _carried(self, schedule: Schedule) -> Iterator[TableReport]:
+        """Carry out job after job, until one fails that shall be the last."""
+        is_gone = False
+        for work in schedule:
+            # a server that could not be reached for so long is not waited for once more with each table
+            yield work.carry(patient=not is_gone)
+            is_gone = isinstance(work.error, ConnectError)
+            self.errors += [work.error] if work.error else []
+            if work.error and self._options.fail_fast:
+                return
 
     def _finished(self, report: TableReport) -> TableReport:
         self._emit(TableFinished(run_id=self.run_id, report=report))
         return report
 
     def _end(self, report: Report) -> None:
-        with contextlib.suppress(psycopg.Error, PgsluiceError):  # the targets are what they are, told or not
-            status = str(report.to_dict()["status"])
-            state.finish_run(self._servers.revive_control(), CONTROL_SCHEMA, self.run_id, status, report.exit_code)
+        self._note(str(report.to_dict()["status"]), report.exit_code)
         self._emit(RunFinished(run_id=self.run_id, report=report))
+
+    def _note(self, status: str, exit_code: int) -> None:
+        with contextlib.suppress(psycopg.Error, PgsluiceError):  # the targets are what they are, told or not
+            state.finish_run(self._servers.revive_control(), CONTROL_SCHEMA, self.run_id, status, exit_code)
 
     # --- told --------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
-"""The sessions of a run: two on each server, opened when they are first asked for, and again where they were lost."""
+"""The sessions of a run: two on each server, two more a worker; opened when asked for, and again where lost."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from typing import Self
 
 import psycopg
@@ -15,21 +16,55 @@ from pgsluice.session import Endpoint, Session
 
 _SIDES = {"source": "source", "reader": "source", "control": "target", "writer": "target"}
 _FAREWELL_SECONDS = 5.0
+_MAIN = 0
+
+
+class Worker:
+    """The two sessions of one worker, which no other one uses."""
+
+    def __init__(self, servers: Servers, number: int) -> None:
+        """Keep what is needed; nothing is opened yet.
+
+        Args:
+            servers: of the run.
+            number: of the worker; 0 is the run's own thread.
+        """
+        self._servers = servers
+        self.number = number
+
+    @property
+    def reader(self) -> Session:
+        """Return the source session that reads by libpq."""
+        return self._servers.session("reader", self.number)
+
+    @property
+    def writer(self) -> Session:
+        """Return the target session that copies and merges."""
+        return self._servers.session("writer", self.number)
+
+    def sever(self, reason: str) -> None:
+        """End whatever the worker waits for, from any thread."""
+        for role in ("reader", "writer"):
+            if session := self._servers.opened(role, self.number):
+                session.sever(reason)
 
 
 class Servers:
     """Both servers of a run.
 
-    Whatever a name or a host list says later, all sessions of a side go to the same server for as long as one of them
-    lives; where none does, it is looked for anew, and may be another one after a failover.
+    Whatever a name or a host list says later, all sessions of a side go to the server of those of the run's own thread,
+    for as long as one of these lives; where none does, it is looked for anew, and may be another one after a failover:
+    workers let go of theirs then, for what they were at is lost with the run lock or the snapshot.
     """
 
     def __init__(self, source: Endpoint, target: Endpoint) -> None:
-        """Keep the endpoints; nothing is opened yet."""
+        """Keep the endpoints; nothing is opened yet. `main` is the worker that is the run's own thread."""
         self._endpoints = {"source": source, "target": target}
-        self._open: dict[str, Session] = {}
+        self._open: dict[tuple[str, int], Session] = {}
         self._reached: set[str] = set()
         self._lost: dict[str, list[Session]] = {"source": [], "target": []}
+        self._changing = threading.Lock()
+        self.main = self.worker(_MAIN)
 
     def __enter__(self) -> Self:
         """Return them; a session is opened when it is first asked for."""
@@ -40,11 +75,11 @@ class Servers:
         self.close()
 
     def close(self) -> None:
-        """Close every session; the servers free their locks and roll back what was open.
+        """Close every session; the servers free their locks and roll back what was open. No worker is at work.
 
         The run locks are given back first: a server notices a connection's end a little later than we go on.
         """
-        control = self._open.get("control")
+        control = self.opened("control")
         if control is not None and control.usable:
             with contextlib.suppress(psycopg.Error, PgsluiceError), control.waiting(seconds=_FAREWELL_SECONDS):
                 control.execute(sqltext.verbatim("SELECT pg_catalog.pg_advisory_unlock_all()"))
@@ -55,26 +90,30 @@ class Servers:
     @property
     def source(self) -> Session:
         """Return the session that holds the source's snapshot."""
-        return self._session("source")
+        return self.session("source")
 
     @property
     def control(self) -> Session:
         """Return the target session that holds the run's locks; opened anew where it was lost."""
-        return self._session("control")
+        return self.session("control")
 
     @property
     def reader(self) -> Session:
-        """Return the source session that reads by libpq."""
-        return self._session("reader")
+        """Return the source session by which the run's own thread reads."""
+        return self.main.reader
 
     @property
     def writer(self) -> Session:
-        """Return the target session that copies and merges."""
-        return self._session("writer")
+        """Return the target session by which the run's own thread copies and merges."""
+        return self.main.writer
+
+    def worker(self, number: int) -> Worker:
+        """Return a worker by its number."""
+        return Worker(self, number)
 
     def abandon_writer(self) -> None:
         """Give up a writer that is in the middle of something, so that it holds nothing any more."""
-        writer = self._open.get("writer")
+        writer = self.opened("writer")
         if writer is not None and not writer.usable:
             writer.abandon()
 
@@ -84,29 +123,65 @@ class Servers:
         return self.control
 
     def settle(self) -> None:
-        """See, after a failure, which sessions still answer, and close the others. A round trip each."""
-        for session in self._open.values():
-            if session.alive:
+        """See, after a failure, which sessions of the run's own thread still answer, and close the others.
+
+        A round trip each.
+        """
+        for (_, number), session in self._listed():
+            if number == _MAIN and session.alive:
                 session.answers()
 
     def leave(self, side: str) -> None:
-        """Close every session of the "source" or the "target", so that the server is looked for anew."""
-        for name, session in self._open.items():
-            if _SIDES[name] == side:
+        """Let go of every session of the "source" or the "target", so that the server is looked for anew."""
+        for (role, number), session in self._listed():
+            if _SIDES[role] == side and number == _MAIN:
                 session.close()
 
     def end_lost(self, side: str) -> None:
-        """End the backends of sessions that we lost and the server may not have: they could still hold locks.
+        """End the backends of sessions that we lost and the server may not have: they could still hold locks."""
+        ours = [session for (role, _), session in self._listed(_MAIN) if _SIDES[role] == side and session.usable]
+        if ours:
+            self._end_lost(side, ours[0])
 
-        A number is given out again in time, so the moment at which the backend began has to agree.
+    def opened(self, role: str, number: int = _MAIN) -> Session | None:
+        """Return a session, or None where it was never asked for."""
+        return self._open.get((role, number))
+
+    def session(self, role: str, number: int = _MAIN) -> Session:
+        """Return a worker's session; opened where it is not.
+
+        Args:
+            role: "source" or "reader" on the source, "control" or "writer" on the target.
+            number: of the worker.
         """
-        ours = [session for name, session in self._open.items() if _SIDES[name] == side]
-        alive = [session for session in ours if session.usable]
-        lost = [*self._lost[side], *(session for session in ours if not session.alive)]
-        self._lost[side] = []
-        for session in lost if alive else ():
+        session = self.opened(role, number)
+        if session is not None and session.alive:
+            return session
+        side = _SIDES[role]
+        if session is not None:
+            session.close()
+            with self._changing:
+                self._lost[side].append(session)
+                del self._open[role, number]
+        session = self._connected(side, number)
+        with self._changing:
+            self._open[role, number] = session
+        self._end_lost(side, session)
+        return session
+
+    def _listed(self, *numbers: int) -> list[tuple[tuple[str, int], Session]]:
+        """Return the sessions of some workers, or of all."""
+        with self._changing:
+            return [(who, session) for who, session in self._open.items() if who[1] in (numbers or (who[1],))]
+
+    def _end_lost(self, side: str, asked: Session) -> None:
+        """Let `asked` end them. A pid is given out again in time, so the moment when the backend began has to agree."""
+        dead = [session for (role, _), session in self._listed() if _SIDES[role] == side and not session.alive]
+        with self._changing:
+            lost, self._lost[side] = [*self._lost[side], *dead], []
+        for session in lost:
             with contextlib.suppress(psycopg.Error, PgsluiceError):
-                alive[0].execute(
+                asked.execute(
                     sql.SQL(
                         "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
                         " WHERE pid = %s AND backend_start = %s::timestamptz"
@@ -114,23 +189,15 @@ class Servers:
                     (session.pid, session.started),
                 )
 
-    def _session(self, name: str) -> Session:
-        session = self._open.get(name)
-        if session is not None and session.alive:
-            return session
-        side = _SIDES[name]
-        if session is not None:
-            self._lost[side].append(session)
-            del self._open[name]
-        session = self._open[name] = self._opened(side)
-        self.end_lost(side)
-        return session
-
-    def _opened(self, side: str) -> Session:
-        others = (other for name, other in self._open.items() if _SIDES[name] == side and other.alive)
+    def _connected(self, side: str, number: int) -> Session:
+        ours = (other for (role, _), other in self._listed(_MAIN) if _SIDES[role] == side and other.alive)
         endpoint = self._endpoints[side]
-        if other := next(others, None):
+        if other := next(ours, None):
             endpoint = dataclasses.replace(endpoint, pinned=other.pinned)
+        elif number == _MAIN:
+            for (role, _), theirs in self._listed():
+                if _SIDES[role] == side and theirs.alive:
+                    theirs.sever("the run looks for its server anew")
         try:
             session = endpoint.open()
         except ConnectError as error:

@@ -84,7 +84,8 @@ class Session:
     def __init__(self, connection: psycopg.Connection[Any], endpoint: Endpoint) -> None:
         """Wrap a connection; `Endpoint.open` makes them, and runs the prelude.
 
-        `pid` and `started` name the server's backend; `settings` are in force; `search_path` and `time_zone` are the
+        `pid` and `started` name the server's backend; `pinned` are the parameters that lead to this very server,
+        whatever a name or a host list gives next time; `settings` are in force; `search_path` and `time_zone` are the
         role's own, before the prelude; `ended` is the SQLSTATE that its server ended it with, as far as `answers` saw.
 
         Args:
@@ -96,6 +97,7 @@ class Session:
         self._severed = ""
         self.pgconn = connection.pgconn
         self.pid = connection.pgconn.backend_pid
+        self.pinned = _pinned(connection.info)
         self.started = ""
         self.ended: str | None = None
         self.settings: Mapping[str, str] = {}
@@ -114,19 +116,12 @@ class Session:
     @property
     def alive(self) -> bool:
         """Tell whether the connection is open, as far as this side knows."""
-        return not self._connection.closed
+        return not self._connection.closed and not self._severed
 
     @property
     def usable(self) -> bool:
         """Tell whether the connection is open and idle, as far as this side knows."""
-        return not self._connection.closed and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
-
-    @property
-    def pinned(self) -> dict[str, str]:
-        """Return the parameters that lead to this very server, whatever a name or a host list gives next time."""
-        info = self._connection.info
-        place = {"host": info.host, "port": str(info.port)}
-        return {**place, "hostaddr": info.hostaddr} if info.hostaddr else place
+        return self.alive and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -359,6 +354,11 @@ class Session:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+
+def _pinned(info: psycopg.ConnectionInfo) -> dict[str, str]:
+    place = {"host": info.host, "port": str(info.port)}
+    return {**place, "hostaddr": info.hostaddr} if info.hostaddr else place
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,20 @@
-"""One slice: a part of a job's source relayed into its staging table, and counted at its source."""
+"""One slice: a part of a job's source relayed into its staging table, counted at its source, and committed."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.job import Lane
-from pgsluice.model import StagedData, StagingTable
+from pgsluice.model import CommittedSlice, StagedData, StagingTable
 from pgsluice.plan import CopyPlan
-from pgsluice.servers import Servers
-from pgsluice.snapshot import Snapshot
-from pgsluice.steps import audit, relay, watch
-
-OnProgress = Callable[[int, int], None]
+from pgsluice.servers import Worker
+from pgsluice.snapshot import Exported
+from pgsluice.steps import audit, relay, staging
 
 
 def copy_out(plan: CopyPlan) -> sql.Composed:
@@ -23,9 +22,9 @@ def copy_out(plan: CopyPlan) -> sql.Composed:
     return relay.copy_out(plan.names, relation(plan), condition(plan), plan.format)
 
 
-def copy_in(plan: CopyPlan, staging: StagingTable) -> sql.Composed:
+def copy_in(plan: CopyPlan, table: StagingTable) -> sql.Composed:
     """Return the COPY that writes the staging table."""
-    return relay.copy_in(staging, plan.columns, plan.format)
+    return relay.copy_in(table, plan.columns, plan.format)
 
 
 def condition(plan: CopyPlan) -> sql.SQL | sql.Composed:
@@ -44,38 +43,80 @@ def relation(plan: CopyPlan) -> sql.SQL | sql.Composed:
     return sqltext.relation(plan.source, plan.relkind)
 
 
-def relay_slice(
-    servers: Servers, plan: CopyPlan, staging: StagingTable, snapshot: Snapshot, on_progress: OnProgress
-) -> StagedData:
-    """Copy the source's rows, as the snapshot shows them, into a staging table.
+@dataclass(frozen=True, slots=True)
+class SliceTask:
+    """One slice to copy, as a value that any worker can be handed.
+
+    Attributes:
+        copy: what is read, and how.
+        table: where it lands.
+        snapshot: what it is read in.
+        apart: it gets a table of its own, a part of `table`, which says what it holds.
+        verify: it is counted on both sides.
+    """
+
+    copy: CopyPlan
+    table: StagingTable
+    snapshot: Exported
+    apart: bool
+    verify: bool
+
+
+def copy_slice(worker: Worker, task: SliceTask, on_bytes: relay.OnBytes) -> StagedData:
+    """Copy one slice and commit it.
 
     Args:
-        servers: whose reader and writer are used; the writer may be inside a transaction.
-        plan: how.
-        staging: where to.
-        snapshot: of the source.
-        on_progress: called with bytes and rows so far, at most twice a second.
+        worker: who does it.
+        task: what is to be done.
+        on_bytes: called after every block with the bytes so far.
 
     Raises:
         psycopg.Error: either server failed.
         StepError: psql did.
-        LimitError: it would take more disk or memory than the user allows.
+        VerifyError: source and staging count differently.
+    """
+    part, into = task.copy.part, task.table
+    if task.apart and part:
+        into = staging.create_part(worker.writer, task.table, part.number)
+    with worker.writer.transaction():
+        staged = relay_slice(worker, task.copy, into, task.snapshot, on_bytes)
+        if task.verify:
+            staged = dataclasses.replace(staged, source_count=count_source(worker, task.copy, task.snapshot, staged))
+            audit.sent(staged.source_count, staged.staging_count)
+        if task.apart and part:
+            staging.note(worker.writer, into, CommittedSlice(part, staged.staging_count, staged.bytes))
+    return staged
+
+
+def relay_slice(
+    worker: Worker, plan: CopyPlan, table: StagingTable, snapshot: Exported, on_bytes: relay.OnBytes
+) -> StagedData:
+    """Copy the source's rows, as the snapshot shows them, into a staging table.
+
+    Args:
+        worker: whose sessions are used; the writer may be inside a transaction.
+        plan: how.
+        table: where to.
+        snapshot: of the source.
+        on_bytes: called after every block with the bytes so far.
+
+    Raises:
+        psycopg.Error: either server failed.
+        StepError: psql did.
+        LimitError: it would take more memory than the user allows.
     """
     started = time.monotonic()
-    room = watch.Room(servers.control, staging, plan.max_staging_bytes)
-    watching = watch.RelayWatch(servers.control, servers.writer.pid, on_progress, room)
-    writer = relay.Writer(servers.writer, servers.writer.text(copy_in(plan, staging)), watching, plan.max_memory)
-    statement = snapshot.session.text(copy_out(plan))
+    writer = relay.Writer(worker.writer, worker.writer.text(copy_in(plan, table)), on_bytes, plan.max_memory)
+    statement = worker.reader.text(copy_out(plan))
     psql = relay.find_psql(plan.psql) if plan.lane is Lane.PSQL else None
     if psql and len(statement.encode()) <= relay.PSQL_STATEMENT_BYTES:
         settings = {"search_path": plan.search_path, "TimeZone": plan.time_zone}
-        relayed, lane = relay.by_psql(psql, snapshot, statement, settings, writer), Lane.PSQL
+        relayed, lane = relay.by_psql(psql, worker.reader, snapshot, statement, settings, writer), Lane.PSQL
     else:
-        with snapshot.joined(servers.reader, plan.search_path, plan.time_zone):
-            relayed, lane = relay.by_libpq(servers.reader, statement, writer), Lane.LIBPQ
-    room.check(relayed.bytes)
+        with snapshot.joined(worker.reader, plan.search_path, plan.time_zone):
+            relayed, lane = relay.by_libpq(worker.reader, statement, writer), Lane.LIBPQ
     return StagedData(
-        staging=staging,
+        staging=table,
         source=str(plan.source),
         source_count=relayed.source_rows,
         staging_count=relayed.rows,
@@ -87,11 +128,9 @@ def relay_slice(
     )
 
 
-def count_source(plan: CopyPlan, snapshot: Snapshot, staged: StagedData) -> int:
+def count_source(worker: Worker, plan: CopyPlan, snapshot: Exported, staged: StagedData) -> int:
     """Return the source's own count: its COPY tag where libpq showed it, else one more scan in the same snapshot."""
     if staged.source_count >= 0:
         return staged.source_count
-    snapshot.session.as_role(plan.search_path, plan.time_zone)
-    counted = audit.rows(snapshot.session, relation(plan), condition(plan))
-    snapshot.session.as_role("", "UTC")
-    return counted
+    with snapshot.joined(worker.reader, plan.search_path, plan.time_zone):
+        return audit.rows(worker.reader, relation(plan), condition(plan))

@@ -16,30 +16,21 @@ from pgsluice.session import Session
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An exported snapshot of the source, alive while its session is.
+class Exported:
+    """A snapshot by its name, which any session of the same server can join while its exporter lives.
 
     Attributes:
-        session: holds it, and can be queried in it.
         id: for SET TRANSACTION SNAPSHOT.
-        moment: where the source stands.
     """
 
     BEGIN: ClassVar = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    session: Session
     id: str
-    moment: Moment
 
     @property
     def join(self) -> sql.Composed:
         """Return the statement that lets a transaction just begun see what this snapshot sees."""
         return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id))
-
-    def lives(self) -> bool:
-        """Ask whether others can still join it: not where its transaction has failed. One round trip."""
-        in_transaction = self.session.pgconn.transaction_status == pq.TransactionStatus.INTRANS
-        return in_transaction and self.session.answers()
 
     @contextlib.contextmanager
     def joined(self, session: Session, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
@@ -53,6 +44,26 @@ class Snapshot:
             session.rollback()
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot of the source, alive while its session is.
+
+    Attributes:
+        session: holds it.
+        exported: what others join it by.
+        moment: where the source stands.
+    """
+
+    session: Session
+    exported: Exported
+    moment: Moment
+
+    def lives(self) -> bool:
+        """Ask whether others can still join it: not where its transaction has failed. One round trip."""
+        in_transaction = self.session.pgconn.transaction_status == pq.TransactionStatus.INTRANS
+        return in_transaction and self.session.answers()
+
+
 @contextlib.contextmanager
 def snapshot(session: Session, tables: Sequence[TableRef]) -> Iterator[Snapshot]:
     """Lock the tables, then take and export one snapshot: in that order.
@@ -64,13 +75,13 @@ def snapshot(session: Session, tables: Sequence[TableRef]) -> Iterator[Snapshot]
         session: on the source, idle.
         tables: what can be locked (tables and views).
     """
-    session.execute(Snapshot.BEGIN)
+    session.execute(Exported.BEGIN)
     try:
         if tables:
             listed = sql.SQL(", ").join(sqltext.table(ref) for ref in tables)
             with blockers.named(session, session.lock_seconds):
                 session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
         exported, *moment = session.row(sqltext.load("moment"), {"zone": session.time_zone})
-        yield Snapshot(session, str(exported), Moment(*moment))
+        yield Snapshot(session, Exported(str(exported)), Moment(*moment))
     finally:
         session.rollback()

@@ -21,7 +21,7 @@ from pgsluice.retry import translated
 from pgsluice.run import new_run_id
 from pgsluice.servers import Servers
 from pgsluice.session import Endpoint, Session
-from pgsluice.slices import count_source, relay_slice
+from pgsluice.slices import SliceTask, copy_slice
 from pgsluice.snapshot import snapshot
 from pgsluice.steps import audit, catalog, merge, relay, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -119,10 +119,8 @@ class Stepwise:
                 if not columns:
                     raise UsageError(f"{source} and {table} have no column in common")
                 plan = make_copy(source, where, facts, columns, self._options)
-                staged = relay_slice(servers, plan, table, shared, lambda _bytes, _rows: None)
-                staged = dataclasses.replace(staged, source_count=count_source(plan, shared, staged))
-        audit.sent(staged.source_count, staged.staging_count)
-        return staged
+                task = SliceTask(plan, table, shared.exported, apart=False, verify=True)
+                return copy_slice(servers.main, task, lambda _bytes: None)
 
     def _facts(self, servers: Servers, info: TableInfo, target: TableInfo | None) -> Facts:
         return Facts(

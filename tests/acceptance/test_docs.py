@@ -179,8 +179,8 @@ def test_what_if_tells_of_every_step_of_a_run() -> None:
     page = ROOT / "docs" / "what-if.md"
     told = {step for row in seen_rows(page) for step in re.findall(r"\w+", row.get("step", ""))}
     assert "## COMMIT" in text_of(page)
-    code = "".join(text_of(PACKAGE / name) for name in ("work.py", "commit.py"))
-    steps = set(re.findall(r'\b_?step\("(\w+)"', code))
+    code = "".join(text_of(PACKAGE / name) for name in ("work.py", "landing.py", "commit.py"))
+    steps = {name for pair in re.findall(r'\bstep\("(\w+)"|"(relay|sweep)":', code) for name in pair if name}
     assert {"staging", "relay", "merge", "cleanup"} < steps
     assert steps - {"commit"} <= told
 

@@ -151,11 +151,11 @@ def test_a_link_may_break_at_many_bytes_in_every_way(
 def test_any_commit_of_a_first_run_may_be_lost_or_its_reply(
     linking: Linking, record_property: Callable[[str, object], None]
 ) -> None:
-    """A first run that promotes has five: our schema, the staging table, its keys, the merge, and the cleanup."""
+    """A first run that promotes has six: our schema, the staging table, its rows, its keys, the merge, the cleanup."""
     with linking("new") as links:
-        assert links.commits == {"source": 0, "target": 5}
+        assert links.commits == {"source": 0, "target": 6}
         faults = (Fault.COMMIT_BEFORE, Fault.COMMIT_AFTER)
-        cases = [{k: f"target.SERVER.{fault.name}"} for fault in faults for k in range(1, 6)]
+        cases = [{k: f"target.SERVER.{fault.name}"} for fault in faults for k in range(1, 7)]
         carry_out(links, cases, record_property)
 
 

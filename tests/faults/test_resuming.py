@@ -261,7 +261,7 @@ def test_fail_fast_leaves_the_tables_behind_the_first_failure_alone(shop: Pair) 
     shop.target.execute(
         "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v int CHECK (v <> 1), at timestamptz, filler text)"
     )
-    done = shop.pgsluice("sync", "--table", "s.*", "--json", "--fail-fast")
+    done = shop.pgsluice("sync", "--table", "s.*", "--json", "--fail-fast", "--jobs", "1")
     assert done.code == 1, done.out
     assert [(line["target"], line["status"]) for line in done.lines[:-1]] == [("s.t", "failed"), ("s.z", "skipped")]
     assert shop.target.value("SELECT to_regclass('s.z') IS NULL")

@@ -135,7 +135,8 @@ def test_a_row_that_would_pass_the_memory_ceiling_ends_its_table_and_no_other(
     arguments = ["--table", "public.t", "--table", "public.u", "--lane", lane, "--staging", staging]
     done = wide.pgsluice("sync", *arguments, "--max-memory", "100MB", "--json")
     assert done.code == 3, done.err
-    failed, other, _ = done.lines
+    by_target = {line["target"]: line for line in done.lines[:2]}
+    failed, other = by_target["public.t"], by_target["public.u"]
     assert (failed["exit_code"], failed["step"], failed["attempts"]) == (6, "relay", 1)
     assert "and the ceiling is 100.0 MiB" in failed["error"]
     assert ("and its psql" in failed["error"]) is (lane == "psql")

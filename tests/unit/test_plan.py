@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from handmade import EQUALS, ID, MIB, NOTE, ORDERS, PRIMARY_ID, SOURCE, TARGET, facts, plan_of, primary, table, unique
 
+from pgsluice.errors import PlanError
 from pgsluice.facts import Column, Key, Leaf, SchemaInfo, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob
 
@@ -383,8 +384,40 @@ def test_what_has_no_pages_of_its_own_starts_over_and_says_so(source: TableInfo)
     assert "a run that is killed starts this table over: only a table of one heap has pages to cut it by" in plan.notes
 
 
-def test_nothing_is_cut_unasked() -> None:
-    assert plan_of(facts(HEAP)).slices == ()
+@pytest.mark.parametrize(
+    ("jobs", "size", "slices"),
+    [
+        (1, 100 << 30, 0),  # one after the other needs no parts
+        (2, 63 * MIB, 0),
+        (2, 64 * MIB, 2),  # none smaller than 32 MiB
+        (2, 300 * MIB, 8),  # several for each worker
+        (8, 10 << 30, 32),
+        (8, 100 << 30, 100),  # none larger than 1 GiB ..
+        (8, 10 << 40, 1000),  # .. up to a thousand
+    ],
+)
+def test_a_table_is_cut_for_as_many_workers_as_there_are(jobs: int, size: int, slices: int) -> None:
+    source = dataclasses.replace(HEAP, bytes=size, heap_bytes=size)
+    plan = plan_of(facts(source), options=Options(jobs=jobs))
+    assert len(plan.slices) == slices
+    assert not plan.keeps_slices
+    assert [part.first for part in plan.slices[:1]] == [0] * min(1, slices)
+    assert all(part.end is None for part in plan.slices[-1:])
+
+
+def test_what_one_transaction_stages_and_what_an_index_finds_is_not_cut() -> None:
+    assert plan_of(facts(HEAP), options=Options(jobs=2, staging=StagingKind.TEMPORARY)).slices == ()
+    job = SyncJob(ORDERS, ORDERS, mode=Mode.INCREMENTAL, cursor="id", since="7")
+    assert plan_of(facts(HEAP, HEAP), job, Options(jobs=2)).slices == ()
+
+
+def test_binary_is_refused_where_it_is_asked_for_and_not_safe_and_text_is_taken() -> None:
+    source = dataclasses.replace(HEAP, columns=(*HEAP.columns, Column("r", "regclass", "regclass")))
+    with pytest.raises(PlanError, match="Binary was asked for and is not safe here"):
+        plan_of(facts(source, source), options=Options(format=CopyFormat.BINARY))
+    assert plan_of(facts(HEAP), options=Options(format=CopyFormat.BINARY)).copy.format is CopyFormat.BINARY
+    plan = plan_of(facts(HEAP), options=Options(format=CopyFormat.TEXT))
+    assert (plan.copy.format, plan.copy.format_reason) == (CopyFormat.TEXT, "as asked")
 
 
 def test_the_same_facts_make_the_same_plan() -> None:

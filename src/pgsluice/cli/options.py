@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgsluice.cursors import CURSOR_TYPES
 from pgsluice.errors import UsageError
-from pgsluice.job import Lane, Mode, Options, Selection, StagingKind, SyncJob, Treatment, requested
+from pgsluice.job import CopyFormat, Lane, Mode, Options, Selection, StagingKind, SyncJob, Treatment, requested
 from pgsluice.policies import Deletes, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.session import Endpoint
 from pgsluice.units import bytes_of, seconds_of
@@ -134,6 +134,21 @@ _SELECTION = (
         default=Lane.AUTO.value,
         show_default=True,
         help="Who reads the source: a psql process or this one.",
+    ),
+    option(
+        "--format",
+        "copy_format",
+        type=click.Choice([each.value for each in CopyFormat]),
+        default=CopyFormat.AUTO.value,
+        show_default=True,
+        help="Of the COPY stream; auto is binary where every column's type is proven safe, and text elsewhere.",
+    ),
+    option(
+        "--jobs",
+        "-j",
+        type=click.IntRange(1),
+        default=None,
+        help="Slices that are copied at once, of whatever tables.  [default: one a core, at most 4]",
     ),
     option(
         "--max-staging-bytes",
@@ -278,8 +293,11 @@ def _options(values: dict[str, Any]) -> Options:
             "resume_keep": seconds_of(values["resume_keep"]),
             "slice_bytes": bytes_of(values["slice_bytes"]),
         }
+    if values["jobs"]:
+        given["jobs"] = values["jobs"]
     return Options(
         **given,
+        format=CopyFormat(values["copy_format"]),
         staging=StagingKind(values["staging"]),
         lane=Lane(values["lane"]),
         max_delete=MaxDelete.parse(values["max_delete"]),

@@ -40,7 +40,8 @@ def _table_lines(report: TableReport) -> Iterator[str]:
         memory = f"; psql {size(report.psql_peak_bytes)}" if report.psql_peak_bytes else ""
         yield f"  staging {report.staging}; memory at most {size(report.peak_bytes)}{memory}"
     if report.slices:
-        yield f"  {report.slices} slices, {report.slices_reused} of them were there already"
+        reused = f", {report.slices_reused} of them were there already" if report.slices_reused else ""
+        yield f"  {report.slices} slices{reused}"
     if report.attempts > 1:
         yield f"  took {report.attempts} tries" if not report.error else f"  given up after {report.attempts} tries"
     if report.estimate:

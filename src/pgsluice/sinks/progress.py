@@ -58,13 +58,13 @@ def _told(event: Warned | Retrying) -> str:
 
 
 class PlainProgress:
-    """A sink for pipes and logs: the table at work, every few seconds."""
+    """A sink for pipes and logs: the tables at work, every few seconds."""
 
     def __init__(self, stream: TextIO, every: float = _PLAIN_SECONDS) -> None:
         """Write to `stream` every `every` seconds."""
         self._stream = stream
         self._every = every
-        self._current: tuple[str, _Line] | None = None
+        self._current: dict[str, _Line] = {}
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="pgsluice progress", daemon=True)
 
@@ -81,18 +81,16 @@ class PlainProgress:
     def __call__(self, event: Event) -> None:
         """Take note of `event`; warnings are written at once."""
         if isinstance(event, StepStarted | RelayProgress):
-            if self._current is None or self._current[0] != event.table:
-                self._current = (event.table, _Line())
-            self._current[1].take(event)
+            self._current.setdefault(event.table, _Line()).take(event)
         elif isinstance(event, TableFinished):
-            self._current = None
+            self._current.pop(event.report.target, None)
         elif isinstance(event, Warned | Retrying):
             self._write(_told(event))
 
     def _tick(self) -> None:
         while not self._ended.wait(self._every):
-            if current := self._current:
-                self._write(f"{current[0]}: {current[1]}")
+            for table, line in list(self._current.items()):
+                self._write(f"{table}: {line}")
 
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")

@@ -29,6 +29,8 @@ def build_keys(session: Session, wanted: Creation, staging: StagingTable) -> Non
         staging: filled.
     """
     with session.transaction():
+        if _has_keys(session, staging):  # an earlier try has built them, and its COMMIT got no answer
+            return
         session.rows(
             sql.SQL(
                 "SELECT pg_catalog.set_config(name, greatest(setting::bigint, {})::text || 'kB', true)"
@@ -37,7 +39,15 @@ def build_keys(session: Session, wanted: Creation, staging: StagingTable) -> Non
         )
         for statement in creation.keys_sql(wanted, staging.ref):
             session.execute(statement)
-    session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(staging.ref)))
+        session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(staging.ref)))
+
+
+def _has_keys(session: Session, staging: StagingTable) -> bool:
+    query = sql.SQL(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = pg_catalog.to_regclass(%s)"
+        " AND contype IN ('p', 'u'))"
+    )
+    return bool(session.row(query, (session.text(sqltext.table(staging.ref)),))[0])
 
 
 def promote(session: Session, plan: SyncPlan, wanted: Creation, staging: StagingTable, rows: int) -> MergeResult:

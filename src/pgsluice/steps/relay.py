@@ -33,7 +33,7 @@ from pgsluice.job import CopyFormat
 from pgsluice.model import StagingTable
 from pgsluice.retry import server_error
 from pgsluice.session import Session
-from pgsluice.snapshot import Snapshot
+from pgsluice.snapshot import Exported
 from pgsluice.watchdog import Party, Wait
 
 BLOCK_BYTES = 128 << 10
@@ -49,6 +49,7 @@ _SAMPLE_SECONDS = 0.5
 _UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
 
 OnBytes = Callable[[int], None]
+Block = bytes | memoryview
 
 
 class Reader(Party, Protocol):
@@ -60,8 +61,8 @@ class Reader(Party, Protocol):
 
     pid: int | None
 
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the stream; ends only after the source said that it was all."""
+    def blocks(self) -> Iterator[Block]:
+        """Yield the stream, each block until the next is asked for; ends only after the source said that it was all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,14 @@ def psql_obstacle(source: Session, wanted: str | None = None) -> str | None:
     return None
 
 
-def by_psql(psql: str, snapshot: Snapshot, statement: str, settings: Mapping[str, str], writer: Writer) -> Relayed:
+def by_psql(  # noqa: PLR0913, PLR0917 - what the other process has to be told
+    psql: str, source: Session, snapshot: Exported, statement: str, settings: Mapping[str, str], writer: Writer
+) -> Relayed:
     """Relay what a psql process reads in the snapshot.
 
     Args:
         psql: its path.
+        source: whose server, parameters and settings it shares.
         snapshot: what it reads in.
         statement: COPY .. TO STDOUT.
         settings: laid over the session prelude.
@@ -141,14 +145,9 @@ def by_psql(psql: str, snapshot: Snapshot, statement: str, settings: Mapping[str
     Raises:
         StepError: psql failed; nothing of the copy is visible on the target then.
     """
-    setup = [_set(snapshot.session, name, value) for name, value in {**snapshot.session.settings, **settings}.items()]
-    script = [
-        *setup,
-        snapshot.session.text(snapshot.BEGIN),
-        snapshot.session.text(snapshot.join),
-        statement,
-    ]
-    with _PsqlReader(psql, snapshot.session, script) as reader:
+    setup = [_set(source, name, value) for name, value in {**source.settings, **settings}.items()]
+    script = [*setup, source.text(snapshot.BEGIN), source.text(snapshot.join), statement]
+    with _PsqlReader(psql, source, script) as reader:
         rows = writer.write(reader)
         return Relayed(rows, -1, writer.bytes, reader.peak_bytes)
 
@@ -210,7 +209,7 @@ class Writer:
                 self._session.abandon()
             raise
 
-    def _send(self, pgconn: pq.abc.PGconn, blocks: Iterator[bytes], wait: Wait) -> bool:
+    def _send(self, pgconn: pq.abc.PGconn, blocks: Iterator[Block], wait: Wait) -> bool:
         """Send every block; False where the target refused on the way, whose reason is the COPY's outcome."""
         for block in blocks:
             if not _put(pgconn, block):
@@ -332,21 +331,22 @@ class _PsqlReader:
         self._errors.close()
         self._folder.cleanup()
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[Block]:
         if self._process.stdout is None:  # never: it was opened with PIPE
             return
         pipe = self._process.stdout.fileno()
         with contextlib.suppress(OSError, AttributeError):  # Linux only; fewer wake-ups
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        block = os.read(pipe, BLOCK_BYTES)
+        block = memoryview(bytearray(BLOCK_BYTES))  # one for all: a thread's own blocks would go back to the system
+        size = os.readv(pipe, [block])
         self._folder.cleanup()  # psql has connected: killed from now on, we leave no secret on disk
         sampled = 0.0
-        while block:
-            yield block
+        while size:
+            yield block[:size]
             if time.monotonic() - sampled > _SAMPLE_SECONDS:
                 self.peak_bytes = max(self.peak_bytes, memory.peak(self._process.pid))
                 sampled = time.monotonic()
-            block = os.read(pipe, BLOCK_BYTES)
+            size = os.readv(pipe, [block])
         self._check_exit()
 
     def _check_exit(self) -> None:
@@ -423,7 +423,7 @@ def _start(pgconn: pq.abc.PGconn, statement: str, expected: pq.ExecStatus) -> No
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
 
 
-def _put(pgconn: pq.abc.PGconn, block: bytes) -> bool:
+def _put(pgconn: pq.abc.PGconn, block: Block) -> bool:
     """Send one block; False where the server has spoken up, which it does during COPY IN for an error only."""
     pgconn.put_copy_data(block)
     _flush(pgconn)
