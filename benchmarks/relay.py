@@ -23,18 +23,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import common
-import psycopg
+import tables
 from psycopg import sql
 
 from pgsluice import slices
@@ -48,17 +45,6 @@ MOST_RATIO = 1.15
 MOST_BYTES = 120_000_000
 
 LINEITEM = TableRef("public", "lineitem")
-CREATE = """
-CREATE TABLE public.lineitem (
-    l_orderkey bigint NOT NULL, l_partkey bigint NOT NULL, l_suppkey bigint NOT NULL, l_linenumber integer NOT NULL,
-    l_quantity numeric(15,2) NOT NULL, l_extendedprice numeric(15,2) NOT NULL, l_discount numeric(15,2) NOT NULL,
-    l_tax numeric(15,2) NOT NULL, l_returnflag char(1) NOT NULL, l_linestatus char(1) NOT NULL,
-    l_shipdate date NOT NULL, l_commitdate date NOT NULL, l_receiptdate date NOT NULL,
-    l_shipinstruct char(25) NOT NULL, l_shipmode char(10) NOT NULL, l_comment varchar(44) NOT NULL
-)
-"""
-BLOCK_BYTES = 1 << 20
-
 Way = Callable[[CopyFormat, StagingTable], float]
 
 
@@ -84,28 +70,9 @@ def _options() -> argparse.Namespace:
 
 
 def _load(pair: common.Pair, scale: float) -> int:
-    """Fill the source from the generator's output, which needs no file, and return the number of rows."""
-    with psycopg.connect(pair.source, autocommit=True) as connection:
-        connection.execute(CREATE)
-        with connection.cursor().copy("COPY public.lineitem FROM STDIN (FORMAT csv, HEADER)") as copy:
-            _generate(scale, copy.write)
-        connection.execute("ALTER TABLE public.lineitem ADD PRIMARY KEY (l_orderkey, l_linenumber)")
-        connection.execute("VACUUM ANALYZE public.lineitem")
+    """Fill the source, and return the number of rows."""
+    tables.load(pair.source, scale, ("lineitem",))
     return common.rows_of(pair, LINEITEM)
-
-
-def _generate(scale: float, write: Callable[[bytes], None]) -> None:
-    folders = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
-    program = shutil.which("tpchgen-cli", path=folders)
-    if program is None:
-        sys.exit("tpchgen-cli was not found: pip install 'pgsluice[benchmarks]'")
-    command = [program, "csv", "--scale-factor", str(scale), "--tables", "lineitem", "--stdout", "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as generator:
-        if generator.stdout:
-            while block := generator.stdout.read(BLOCK_BYTES):
-                write(block)
-    if generator.returncode != 0:
-        sys.exit(f"tpchgen-cli ended with {generator.returncode}")
 
 
 # --- seconds ---------------------------------------------------------------------------------------------------------

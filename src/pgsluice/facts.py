@@ -63,12 +63,20 @@ class Leaf:
         file: its file node, which a rewrite or TRUNCATE changes.
         bound: its partition bound as SQL; empty for a table of its own.
         heap: its rows carry the transaction that wrote them (not so for foreign tables and other access methods).
+        ref: its schema and name, or None where nobody asks for it.
+        bytes: of its heap and TOAST.
+        heap_bytes: of these, the heap.
+        readable: the role may read it by itself, not only through the table that it is a partition of.
     """
 
     oid: int
     file: int = 0
     bound: str = ""
     heap: bool = True
+    ref: TableRef | None = None
+    bytes: int = 0
+    heap_bytes: int = 0
+    readable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

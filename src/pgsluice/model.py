@@ -34,17 +34,21 @@ class StagingTable:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of a table that is copied by itself: a range of its heap's pages.
+    """A part of a table that is copied by itself: a range of pages of its heap, or of one of its partitions.
 
     Attributes:
         number: from 1.
         first: page that it begins with.
         end: page that it ends before, or None for the last one, which has all that follow.
+        leaf: the partition, or None for the table itself.
+        bytes: about how many it has; -1 where unknown.
     """
 
     number: int
     first: int
     end: int | None
+    leaf: TableRef | None = None
+    bytes: int = -1
 
 
 def ranges(pages: Sequence[int]) -> tuple[Slice, ...]:

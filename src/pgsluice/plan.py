@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pgsluice import estimates, fidelity, keys
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
-from pgsluice.facts import SIZED, TABLES, Column, Facts, Key, ServerInfo, TableInfo
+from pgsluice.facts import SIZED, TABLES, Column, Facts, Key, Leaf, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
@@ -30,6 +30,7 @@ SLICES_AT_MOST = 1000  # each is a table, and the merge locks all of them
 
 #: Below this, starting psql costs more than its cheaper reading saves (see benchmarks/lanes.py).
 PSQL_FROM_BYTES = 32 << 20
+AS_ASKED = "as asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class CopyPlan:
     def names(self) -> tuple[str, ...]:
         """Return the names of the copied columns."""
         return tuple(column.name for column in self.columns)
+
+    def only(self, part: Slice) -> CopyPlan:
+        """Return how one slice travels: a small one is not worth the start of a psql."""
+        is_small = self.lane_reason != AS_ASKED and 0 <= part.bytes < PSQL_FROM_BYTES
+        return dataclasses.replace(self, part=part, lane=Lane.LIBPQ if is_small else self.lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,7 @@ class SyncPlan:
     @property
     def keeps_slices(self) -> bool:
         """Tell whether each slice is committed as a table of its own, so that a killed run can be resumed."""
-        return bool(self.slices) and _keeps_slices(self.options, self.staging)
+        return bool(self.slices) and _keeps_slices(self.facts.source_table, self.options, self.staging)
 
     @property
     def promoted(self) -> Creation | None:
@@ -220,7 +226,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         raise PlanError(str(job.target), refusals)
     creation = None if target else _creation(job, facts, columns, key)
     staging, staging_reason = _staging(facts, options, creation)
-    slices = _slices(facts.source_table, options, staging, reading)
+    slices = _slices(job, facts.source_table, options, staging, reading)
     return SyncPlan(
         job=job,
         job_id=job_id(job, facts.source),
@@ -238,7 +244,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         creation=creation,
         estimate=estimate,
         options=options,
-        notes=(*_notes(facts, key, creation), *reading.notes, *_resumption_notes(options, staging, slices)),
+        notes=(*_notes(facts, key, creation), *reading.notes, *_resumption_notes(source, options, staging)),
     )
 
 
@@ -339,30 +345,56 @@ PARALLEL_SLICE_BYTES = (32 << 20, 1 << 30)
 _SLICES_A_WORKER = 4
 
 
-def _keeps_slices(options: Options, staging: StagingKind) -> bool:
-    return options.keeps_staging and staging is StagingKind.UNLOGGED
+def _keeps_slices(source: TableInfo, options: Options, staging: StagingKind) -> bool:
+    return options.keeps_staging and staging is StagingKind.UNLOGGED and _is_one_heap(source)
 
 
-def _slices(source: TableInfo, options: Options, staging: StagingKind, reading: Reading) -> tuple[Slice, ...]:
-    """Cut one heap into ranges of pages, sized by heap and TOAST together: a small heap can carry a terabyte."""
-    if source.relkind != "r" or len(source.leaves) != 1 or not source.leaves[0].heap:
+def _is_one_heap(source: TableInfo) -> bool:
+    return source.relkind in {"r", "m"} and len(source.leaves) == 1 and source.leaves[0].heap
+
+
+def _slices(
+    job: SyncJob, source: TableInfo, options: Options, staging: StagingKind, reading: Reading
+) -> tuple[Slice, ...]:
+    """Cut a heap into ranges of pages, and a partitioned table into such of its partitions.
+
+    They are sized by heap and TOAST together, for a small heap can carry a terabyte. A partition is read by its own
+    name, which the user's condition need not know.
+    """
+    if _keeps_slices(source, options, staging):
+        return _cut([_whole(source)], options.slice_bytes)
+    smallest, largest = PARALLEL_SLICE_BYTES
+    if options.jobs == 1 or staging is StagingKind.TEMPORARY or not reading.is_thorough or source.bytes < 2 * smallest:
         return ()
-    pages = max(1, source.heap_bytes // PAGE_BYTES)
-    if _keeps_slices(options, staging):
-        parts = max(1, -(-source.bytes // max(1, options.slice_bytes)))
-    elif options.jobs > 1 and staging is not StagingKind.TEMPORARY and reading.is_thorough:
-        smallest, largest = PARALLEL_SLICE_BYTES
-        parts = min(source.bytes // smallest, max(options.jobs * _SLICES_A_WORKER, -(-source.bytes // largest)))
-    else:
-        parts = 1
-    parts = min(parts, pages, SLICES_AT_MOST)
-    if parts < 2 and not _keeps_slices(options, staging):  # noqa: PLR2004 - one is all at once
-        return ()
-    return ranges([pages * part // parts for part in range(parts)])
+    wanted = max(
+        smallest, min(largest, source.bytes // (options.jobs * _SLICES_A_WORKER)), source.bytes // SLICES_AT_MOST
+    )
+    if _is_one_heap(source):
+        return _cut([_whole(source)], wanted)
+    if source.relkind == "p" and not job.where and source.leaves and all(leaf.readable for leaf in source.leaves):
+        return _cut([leaf for leaf in source.leaves if leaf.ref], wanted)
+    return ()
 
 
-def _resumption_notes(options: Options, staging: StagingKind, slices: tuple[Slice, ...]) -> Iterator[str]:
-    if options.keeps_staging and not (slices and _keeps_slices(options, staging)):
+def _whole(source: TableInfo) -> Leaf:
+    return dataclasses.replace(source.leaves[0], ref=None, bytes=source.bytes, heap_bytes=source.heap_bytes)
+
+
+def _cut(leaves: list[Leaf], wanted: int) -> tuple[Slice, ...]:
+    """Return slices of about as many bytes as wanted."""
+    slices: list[Slice] = []
+    for leaf in leaves:
+        pages = max(1, leaf.heap_bytes // PAGE_BYTES) if leaf.heap else 1
+        parts = max(1, min(-(-leaf.bytes // max(1, wanted)), pages, SLICES_AT_MOST))
+        firsts = [pages * part // parts for part in range(parts)]
+        for part in ranges(firsts):
+            number = len(slices) + 1
+            slices.append(dataclasses.replace(part, number=number, leaf=leaf.ref, bytes=leaf.bytes // parts))
+    return tuple(slices)
+
+
+def _resumption_notes(source: TableInfo, options: Options, staging: StagingKind) -> Iterator[str]:
+    if options.keeps_staging and not _keeps_slices(source, options, staging):
         why = (
             f"its staging is {staging.value}"
             if staging is not StagingKind.UNLOGGED
@@ -380,7 +412,7 @@ def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple
     is_small = is_sized and source.bytes < TEMPORARY_BELOW_BYTES
     limit = f"{TEMPORARY_BELOW_BYTES >> 20} MiB"
     if asked in (StagingKind.UNLOGGED, StagingKind.TEMPORARY):
-        return asked, "as asked"
+        return asked, AS_ASKED
     if options.keeps_staging:
         return StagingKind.UNLOGGED, "so that a killed run can be resumed"
     if creation and not creation.enums and (asked is StagingKind.PROMOTED or not is_small):
@@ -395,7 +427,7 @@ def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple
 
 def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, str]:
     if options.lane is not Lane.AUTO:
-        return options.lane, "as asked"
+        return options.lane, AS_ASKED
     if window is not None and window.is_part:
         return Lane.LIBPQ, "only what is new is read, which needs no psql and no second scan to count it"
     if facts.source_table.relkind not in ("r", "p", "m"):
@@ -409,7 +441,7 @@ def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, 
 
 def _format(source: TableInfo, columns: tuple[Column, ...], options: Options) -> tuple[CopyFormat, str]:
     if options.format is CopyFormat.TEXT:
-        return CopyFormat.TEXT, "as asked"
+        return CopyFormat.TEXT, AS_ASKED
     if obstacle := _binary_obstacle(source, columns):
         return CopyFormat.TEXT, obstacle
     return CopyFormat.BINARY, "every column has the same, binary-safe type on both sides"

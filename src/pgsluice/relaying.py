@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -43,12 +42,12 @@ class Relaying:
             verify: each is counted on both sides.
             bytes_: of the source, about.
         """
-        parts = [copy] if slices is None else [dataclasses.replace(copy, part=part) for part in slices]
+        parts = [copy] if slices is None else [copy.only(part) for part in slices]
         self.table = table
         self.copy = copy
         self._workers = workers
         self._tasks = [SliceTask(part, table, snapshot, apart, verify) for part in parts]
-        self._weight = bytes_ // max(1, len(parts))
+        self._bytes = bytes_
         self._tickets: dict[int, Ticket] = {}
         self._error: PgsluiceError | None = None
         self._begun = 0.0
@@ -60,7 +59,7 @@ class Relaying:
         for number, task in enumerate(self._tasks):
             ticket = self._tickets.get(number)
             if ticket is None or (ticket.outcome.done() and ticket.outcome.exception()):
-                self._tickets[number] = ticket = Ticket(task, self._weight)
+                self._tickets[number] = ticket = Ticket(task, self._weight(task))
                 self._workers.take(ticket)
 
     @property
@@ -135,6 +134,10 @@ class Relaying:
             psql_peak_bytes=max((one.psql_peak_bytes for one in each), default=0),
             where=self.copy.where,
         )
+
+    def _weight(self, task: SliceTask) -> int:
+        part = task.copy.part
+        return part.bytes if part and part.bytes >= 0 else self._bytes // len(self._tasks)
 
     def _failure(self) -> PgsluiceError | None:
         if self._error:

@@ -31,15 +31,17 @@ def condition(plan: CopyPlan) -> sql.SQL | sql.Composed:
     """Return which rows are read: the user's condition, of these the run's window, of these the slice."""
     conditions = [sqltext.condition(plan.where)] if plan.where else []
     conditions += [plan.window.condition] if plan.window else []
-    if plan.part:
+    if plan.part and plan.part.first:
         conditions.append(sql.SQL("ctid >= {}::pg_catalog.tid").format(sql.Literal(f"({plan.part.first},0)")))
-        if plan.part.end is not None:
-            conditions.append(sql.SQL("ctid < {}::pg_catalog.tid").format(sql.Literal(f"({plan.part.end},0)")))
+    if plan.part and plan.part.end is not None:
+        conditions.append(sql.SQL("ctid < {}::pg_catalog.tid").format(sql.Literal(f"({plan.part.end},0)")))
     return sql.SQL(" AND ").join(conditions) if conditions else sqltext.condition(None)
 
 
 def relation(plan: CopyPlan) -> sql.SQL | sql.Composed:
     """Return what is read."""
+    if plan.part and plan.part.leaf:
+        return sqltext.relation(plan.part.leaf, "r")
     return sqltext.relation(plan.source, plan.relkind)
 
 

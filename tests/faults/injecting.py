@@ -345,6 +345,8 @@ def run(request: dict[str, Any], tell: Callable[..., None]) -> NoReturn:
         tempfile.tempdir = request["folder"]
         relay.BLOCK_BYTES = request["block_bytes"]
         plan.COMPARED_FROM_BYTES = 0  # small tables go the way of large ones
+        if "--jobs" in request["arguments"]:
+            plan.PARALLEL_SLICE_BYTES = (1 << 16, 1 << 30)
         ops = Operations({int(n): action for n, action in request["faults"].items()}, tell)
         wrap_everything(ops)
         sys.argv = ["pgsluice", *request["arguments"]]

@@ -137,6 +137,10 @@ MODES: Mapping[str, Swept] = {
     "resumable": Swept(
         ("--table", "s.t", "--where", "id > 0", "--resumable", "--slice-bytes", "128kB"), repeats=16, resumes=True
     ),
+    "sliced": Swept(
+        ("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--jobs", "2"), repeats=16, own=_OUT_OF_SCOPE
+    ),
+    "sliced new": Swept(("--table", "s.t", "--staging", "promoted", "--jobs", "2"), repeats=16, exists=False),
     "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id", "--staging", "temporary")),
 }
 SLICE = re.compile(r"_s\d+$")

@@ -9,7 +9,7 @@ from handmade import EQUALS, ID, MIB, NOTE, ORDERS, PRIMARY_ID, SOURCE, TARGET, 
 
 from pgsluice.errors import PlanError
 from pgsluice.facts import Column, Key, Leaf, SchemaInfo, ServerInfo, TableInfo
-from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob
+from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 
 CODE = Column("code", "text", "text", not_null=True)
 MOOD = Column("mood", "s.mood", "s.mood", kind="e", enum=("s", "mood", ("sad", "happy")))
@@ -403,6 +403,32 @@ def test_a_table_is_cut_for_as_many_workers_as_there_are(jobs: int, size: int, s
     assert not plan.keeps_slices
     assert [part.first for part in plan.slices[:1]] == [0] * min(1, slices)
     assert all(part.end is None for part in plan.slices[-1:])
+
+
+PARTS = (
+    Leaf(2, ref=TableRef("s", "low"), bytes=100 * MIB, heap_bytes=100 * MIB, readable=True),
+    Leaf(3, ref=TableRef("s", "none"), readable=True),
+    Leaf(4, ref=TableRef("far", "away"), heap=False, readable=True),
+)
+PARTED = dataclasses.replace(table(relkind="p", size=100 * MIB), leaves=PARTS)
+
+
+def test_a_partitioned_table_is_cut_into_its_partitions_and_ranges_of_their_pages() -> None:
+    plan = plan_of(facts(PARTED), options=Options(jobs=1, psql="psql"))
+    assert plan.slices == ()
+    plan = plan_of(facts(PARTED), options=Options(jobs=2))
+    slices = [(str(part.leaf), part.first, part.end) for part in plan.slices]
+    ranges = [("s.low", 0, 3200), ("s.low", 3200, 6400), ("s.low", 6400, 9600), ("s.low", 9600, None)]
+    assert slices == [*ranges, ("s.none", 0, None), ("far.away", 0, None)]
+    assert [part.number for part in plan.slices] == [1, 2, 3, 4, 5, 6]
+    assert plan.copy.lane is Lane.PSQL
+    assert {plan.copy.only(part).lane for part in plan.slices} == {Lane.LIBPQ}, "none is worth the start of a psql"
+
+
+def test_a_partition_that_may_not_be_read_by_itself_or_a_condition_that_names_the_table_keeps_it_whole() -> None:
+    shut = dataclasses.replace(PARTED, leaves=(*PARTS, Leaf(5, ref=TableRef("s", "shut"))))
+    assert plan_of(facts(shut), options=Options(jobs=2)).slices == ()
+    assert plan_of(facts(PARTED), SyncJob(ORDERS, ORDERS, where="orders.id > 1"), Options(jobs=2)).slices == ()
 
 
 def test_what_one_transaction_stages_and_what_an_index_finds_is_not_cut() -> None:

@@ -200,11 +200,25 @@ def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, 
         schema_usage=usage,
         row_security=policies,
         triggers=tuple(triggers),
-        leaves=tuple(Leaf(*leaf) for leaf in leaves),
+        leaves=tuple(_leaf(*leaf) for leaf in leaves),
         heap_bytes=heap,
         owner=owner,
         index_bytes=indexes,
     )
+
+
+def _leaf(  # noqa: PLR0913, PLR0917 - the fields of one of them in tables.sql, in order
+    oid: int,
+    file: int,
+    bound: str,
+    heap: bool,  # noqa: FBT001
+    schema: str,
+    name: str,
+    size: int,
+    heap_bytes: int,
+    readable: bool,  # noqa: FBT001
+) -> Leaf:
+    return Leaf(oid, file, bound, heap, TableRef(schema, name), size, heap_bytes, readable)
 
 
 def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, in order

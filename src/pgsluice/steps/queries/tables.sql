@@ -26,9 +26,15 @@ SELECT c.oid,
                  l.oid::bigint,
                  coalesce(pg_relation_filenode(l.oid), 0)::bigint,
                  coalesce(pg_get_expr(l.relpartbound, l.oid), ''),
-                 l.relkind IN ('r', 'm') AND l.relam = (SELECT oid FROM pg_am WHERE amname = 'heap'))
+                 l.relkind IN ('r', 'm') AND l.relam = (SELECT oid FROM pg_am WHERE amname = 'heap'),
+                 m.nspname,
+                 l.relname,
+                 CASE WHEN l.relkind IN ('r', 'm') THEN pg_table_size(l.oid) ELSE 0 END,
+                 CASE WHEN l.relkind IN ('r', 'm') THEN pg_relation_size(l.oid) ELSE 0 END,
+                 has_schema_privilege(m.oid, 'USAGE') AND has_table_privilege(l.oid, 'SELECT')
+                   AND NOT row_security_active(l.oid))
                  ORDER BY l.oid), '[]')
-          FROM pg_class l WHERE l.oid = ANY (leaf.oids)),
+          FROM pg_class l JOIN pg_namespace m ON m.oid = l.relnamespace WHERE l.oid = ANY (leaf.oids)),
        pg_get_userbyid(c.relowner)::text
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS wanted (schema, name, position)
   JOIN pg_namespace n ON n.nspname = wanted.schema
