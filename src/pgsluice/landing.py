@@ -53,6 +53,7 @@ class Landing:
         self._plan: SyncPlan | None = None
         self._relays: dict[str, Relaying] = {}
         self._staged: list[merge.Staged] = []
+        self._remaining: dict[StagingTable, PgsluiceError] = {}
         self.holder = 0
 
     # --- all in the transaction that merges --------------------------------------------------------------------------
@@ -304,8 +305,17 @@ class Landing:
             if waiting.target == str(self._job.target):
                 self._drop(StagingTable(waiting.ref, self._job.target, (), waiting.run_id))
 
+    def end(self) -> None:
+        """Try once more to drop what could not be dropped while its server was away, or say that it remains."""
+        remaining, self._remaining = self._remaining, {}
+        for table in remaining:
+            self._drop(table)
+        for table, error in self._remaining.items():
+            reason = " ".join(error.message.split())
+            self._account.warn(f"staging table {table} remains ({reason}); the next run or `pgsluice clean` removes it")
+
     def _drop(self, table: StagingTable) -> None:
-        """Drop a staging table, or say that it remains; a signal is heeded after that."""
+        """Drop a staging table, now or at the end; a signal is heeded after that."""
         interrupt: KeyboardInterrupt | None = None
         try:
             self._try_to_drop(table)
@@ -323,5 +333,4 @@ class Landing:
                 self._servers.end_lost("target")  # whose locks on it the server may not have let go
                 staging.drop(control, table.ref)
         except PgsluiceError as error:
-            reason = " ".join(error.message.split())
-            self._account.warn(f"staging table {table} remains ({reason}); the next run or `pgsluice clean` removes it")
+            self._remaining[table] = error

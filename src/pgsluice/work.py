@@ -85,6 +85,7 @@ class Work:
     def abandon(self) -> None:
         """Clean up after a beginning that is not carried on."""
         with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._landing.end)
             cleanup.callback(self._landing.keep_or_drop, None, PgsluiceError("the run ended"), None)
             cleanup.callback(self._landing.let_go)
 
@@ -96,6 +97,7 @@ class Work:
             self._retries = Retries(0, self._run.options.retry_for, self._account.again)
         try:
             with contextlib.ExitStack() as cleanup:
+                cleanup.callback(self._landing.end)
                 cleanup.push(self._landing.keep_or_drop)
                 cleanup.callback(self._landing.let_go)
                 self._retries.carry(self._attempt)
@@ -105,6 +107,7 @@ class Work:
             self._run.ready.read(self.job)
         if self.error is None:
             self._landing.drop_superseded()
+            self._landing.end()
         return self._account.tell(attempts=self._retries.attempts)
 
     def _attempt(self) -> None:

@@ -143,7 +143,7 @@ MODES: Mapping[str, Swept] = {
     "sliced new": Swept(("--table", "s.t", "--staging", "promoted", "--jobs", "2"), repeats=16, exists=False),
     "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id", "--staging", "temporary")),
 }
-SLICE = re.compile(r"_s\d+$")
+PART = re.compile(r"_(s\d+|pkey)$")
 QUERY = "SELECT id, at, version, filler FROM s.t WHERE id > 0"
 
 
@@ -406,7 +406,7 @@ class Sweep:
         now, staging = state_of(self._pair.target), self._pair.target.staging_tables()
         is_new, moved = now.table == self.new.table, now.watermarks != self.old.watermarks
         reached = [row[:2] for row in now.watermarks] == [row[:2] for row in self.new.watermarks]
-        told = "kill_self" in actions or (actions and all(SLICE.sub("", table) in ending.said for table in staging))
+        told = "kill_self" in actions or (actions and all(PART.sub("", table) in ending.said for table in staging))
         checks = {
             f"it hung for {SECONDS:g} s": ending.hung,
             "the table is neither old nor new": not is_new and now.table != self.old.table,
