@@ -163,6 +163,43 @@ def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed
     )
 
 
+def preview_sql(plan: SyncPlan, staging: StagingTable, present: StagingTable) -> sql.Composed:
+    """Return the query that counts what a merge would do: rows inserted, updated, deleted, and those in scope now.
+
+    Args:
+        plan: of a job whose target exists, and that merges by a key.
+        staging: the rows.
+        present: staged, with the key of every row that the source has in scope.
+    """
+    staged = sql.SQL("{} AS {}").format(sqltext.table(staging.ref), sql.Identifier(_staged(plan)))
+    met = sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(staged, _match(plan))
+    tests = sql.SQL(" OR ").join(_tests(plan)) if _tests(plan) else sql.SQL("FALSE")
+    revived: sql.Composable = sql.SQL("0")
+    if plan.mark and present != staging:
+        revived = sql.SQL("(SELECT pg_catalog.count(*) FROM {} WHERE {} AND NOT {} AND EXISTS ({}))").format(
+            target_relation(plan),
+            _marked(plan, plan.mark),
+            met,
+            sql.SQL("SELECT FROM {} AS {} WHERE {}").format(
+                sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
+            ),
+        )
+    return sql.SQL(
+        "SELECT (SELECT pg_catalog.count(*) FROM {staged} WHERE NOT EXISTS (SELECT FROM {target} WHERE {match})),\n"
+        "(SELECT pg_catalog.count(*) FROM {staged} JOIN {target} ON {match} WHERE {tests}) + {revived},\n"
+        "(SELECT pg_catalog.count(*) FROM {target} WHERE {gone}),\n"
+        "(SELECT pg_catalog.count(*) FROM {target} WHERE {scope})"
+    ).format(
+        staged=staged,
+        target=target_relation(plan),
+        match=_match(plan),
+        tests=tests,
+        revived=revived,
+        gone=_gone(plan, present) if plan.deletes else sql.SQL("FALSE"),
+        scope=_in_scope(plan) if plan.deletes else sql.SQL("TRUE"),
+    )
+
+
 def scope_sql(plan: SyncPlan) -> sql.Composed:
     """Return the query that counts the target's rows in scope."""
     return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(target_relation(plan), _in_scope(plan))

@@ -160,7 +160,8 @@ class TableReport:
         source: as the user named it.
         target: ``schema.table``.
         mode: "full", "upsert", "incremental", "append" or "xmin".
-        status: "done", "failed", or "skipped" where the run ended before it.
+        status: "done", "failed", "skipped" where the run ended before it, or "planned" where it was only counted what
+            would be done.
         source_count: rows the source sent, by its own count; -1 where it was not counted.
         staging_count: rows staged.
         target_count: rows of the target table afterwards; -1 where it was not counted.
@@ -265,7 +266,7 @@ class Report:
     @property
     def failed(self) -> tuple[TableReport, ...]:
         """Return the jobs that were not done."""
-        return tuple(table for table in self.tables if table.status != "done")
+        return tuple(table for table in self.tables if table.status not in {"done", "planned"})
 
     @property
     def exit_code(self) -> int:

@@ -58,6 +58,7 @@ class Run:
         self._emit = Emitter(sinks)
         self._resumed: str | None = None
         self._is_written_down = False
+        self._is_preview = False
         self._waiting: list[staging.Waiting] = []
         self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
@@ -86,6 +87,19 @@ class Run:
             ready = self._begun(request)
             stack.callback(ready.close)
             return self._carry_all(ready)
+
+    def preview(self, request: Selection | Sequence[SyncJob]) -> Report:
+        """Copy every job as far as its staging table, count what its merge would do, and leave the target as it is.
+
+        Nothing of it stays, neither in the run history.
+
+        Raises:
+            PgsluiceError: the run could not begin.
+            KeyboardInterrupt: what was begun has been cleaned up.
+        """
+        self._is_preview = True
+        self._options = dataclasses.replace(self._options, staging=StagingKind.UNLOGGED, resumable=False)
+        return self.sync(request)
 
     def _jobs(self, servers: Servers, request: Selection | Sequence[SyncJob]) -> tuple[SyncJob, ...]:
         for each in (request,) if isinstance(request, Selection) else request:
@@ -135,7 +149,8 @@ class Run:
         for name in swept.dropped:
             self._warn(f"dropped {name}, which a dead run had left")
         self._waiting[:] = swept.waiting
-        state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)
+        if not self._is_preview:
+            state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)
         self._is_written_down = True
 
     # --- job after job -----------------------------------------------------------------------------------------------
@@ -148,7 +163,15 @@ class Run:
             workers = stack.enter_context(Workers(self._servers, jobs))
             write_down = functools.partial(self._write_down, len(ready.jobs))
             shared = Shared(
-                self.run_id, self._servers, workers, ready, self._options, self._emit, self._waiting, write_down
+                run_id=self.run_id,
+                servers=self._servers,
+                workers=workers,
+                ready=ready,
+                options=self._options,
+                emit=self._emit,
+                waiting=self._waiting,
+                write_down=write_down,
+                is_preview=self._is_preview,
             )
             works = [Work(shared, job, number) for number, job in enumerate(ready.jobs, 1)]
             schedule = Schedule(works, ready.parents, jobs if jobs > 1 else 0)

@@ -26,6 +26,7 @@ class Shared:
         emit: takes events.
         waiting: staging tables that earlier runs have left for one that resumes.
         write_down: makes room for what runs leave on the target, and notes there that this one began; once.
+        is_preview: what would be done is counted, and not done.
     """
 
     run_id: str
@@ -36,3 +37,4 @@ class Shared:
     emit: Emitter
     waiting: list[staging.Waiting]
     write_down: Callable[[], None]
+    is_preview: bool = False

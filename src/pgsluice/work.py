@@ -151,6 +151,9 @@ class Work:
         else:
             staged = landing.filled()
             self._retries.progressed(len(plan.slices) + 1)
+            if self._run.is_preview:
+                self._preview(plan, *staged)
+                return
             with self._provable(plan):
                 self._merge(plan, *staged)
 
@@ -186,6 +189,25 @@ class Work:
             report = self._merged(plan, merged, reached)
             self._landing.release()
             remember(self._servers, plan, reached, report)
+
+    def _preview(self, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None = None) -> None:
+        """Count what the merge would do, beside everybody's work."""
+        with self._account.step("preview"), self._servers.writer.transaction():
+            found = merge.preview(self._servers.writer, plan, staged, keys)
+        limit, total = plan.options.max_delete, found.target_count
+        gone = max(0, total - found.staged) if plan.reading.starts_over else found.deleted  # what does not come back
+        guarded = f"the delete guard would refuse it: {gone} of {total} rows, and the limit is {limit}"
+        is_allowed = limit.allows(gone, total, (keys or staged).rows)
+        self._account.tell(
+            status="planned",
+            notes=plan.notes if is_allowed else (*plan.notes, guarded),
+            inserted=found.inserted,
+            updated=found.updated,
+            unchanged=found.unchanged,
+            deleted=found.deleted,
+            created=found.created,
+            peak_bytes=memory.peak(),
+        )
 
     def _merged(self, plan: SyncPlan, merged: MergeResult, reached: Reached) -> TableReport:
         return self._account.tell(

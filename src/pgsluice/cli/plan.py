@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from pgsluice.cli.options import selection
+from pgsluice.cli.sync import listening
 from pgsluice.errors import PgsluiceError, PlanError
 from pgsluice.job import Options, Selection, SyncJob
+from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.run import Run, statements
 from pgsluice.session import Endpoint
@@ -19,27 +21,39 @@ from pgsluice.units import size
 
 @click.command()
 @selection
+@click.option("--exact", is_flag=True, help="Copy the rows into staging tables too, and count what would change.")
 def plan(
-    source: Endpoint, target: Endpoint, chosen: Selection | tuple[SyncJob, ...], options: Options, as_json: bool
+    source: Endpoint,
+    target: Endpoint,
+    chosen: Selection | tuple[SyncJob, ...],
+    options: Options,
+    as_json: bool,
+    exact: bool,
 ) -> int:
     """Print what `sync` would do with the same options, its SQL included.
 
-    Writes nothing.
+    Writes nothing; with --exact, staging tables and nothing else, and these are dropped.
 
     \b
     pgsluice plan --source service=shop --target service=lake --table sales.orders
     """
     outcomes = Run(source, target, options).plan(chosen)
+    counted: dict[str, TableReport] = {}
+    if exact and any(isinstance(outcome, SyncPlan) for _, outcome in outcomes):
+        with listening("text", quiet=False) as sinks:
+            counted = {table.target: table for table in Run(source, target, options, sinks).preview(chosen).tables}
     for job, outcome in outcomes:
-        click.echo(json.dumps(_as_dict(job, outcome), ensure_ascii=False) if as_json else _as_text(job, outcome))
+        report = counted.get(str(job.target)) if isinstance(outcome, SyncPlan) else None
+        line = json.dumps(_as_dict(job, outcome, report), ensure_ascii=False) if as_json else None
+        click.echo(line or _as_text(job, outcome, report))
     failed = [outcome for _, outcome in outcomes if isinstance(outcome, PgsluiceError)]
     if as_json:
         click.echo(json.dumps({"planned": len(outcomes) - len(failed), "refused": len(failed)}))
-    codes = {error.exit_code for error in failed}
+    codes = {error.exit_code for error in failed} | {table.exit_code for table in counted.values() if table.exit_code}
     return codes.pop() if len(codes) == 1 else 6 if codes else 0
 
 
-def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> dict[str, Any]:
+def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport | None) -> dict[str, Any]:
     head = {"source": str(job.source), "target": str(job.target), "mode": job.mode.value}
     if isinstance(outcome, PgsluiceError):
         refusals = outcome.refusals if isinstance(outcome, PlanError) else (outcome.message,)
@@ -67,16 +81,22 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> dict[str, Any]:
         "format_reason": outcome.copy.format_reason,
         "creates": outcome.creation is not None,
         "max_delete": str(outcome.options.max_delete) if outcome.deletes else None,
-        "notes": outcome.notes,
+        "exact": _exact(counted) if counted else None,
+        "notes": counted.notes if counted else outcome.notes,
         "statements": [{"step": step, "sql": text} for step, text in statements(outcome)],
     }
 
 
-def _as_text(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> str:
-    return "\n".join(_lines(job, outcome))
+def _exact(counted: TableReport) -> dict[str, Any]:
+    counts = {name: getattr(counted, name) for name in ("inserted", "updated", "unchanged", "deleted")}
+    return {**counts, "seconds": round(counted.seconds, 3), "error": counted.error, "hint": counted.hint or None}
 
 
-def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> Iterator[str]:
+def _as_text(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport | None) -> str:
+    return "\n".join(_lines(job, outcome, counted))
+
+
+def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport | None) -> Iterator[str]:
     if isinstance(outcome, PgsluiceError):
         yield f"{job.source} -> {job.target}: refused ({job.mode})"
         for refusal in outcome.refusals if isinstance(outcome, PlanError) else (outcome.message, outcome.hint):
@@ -95,7 +115,14 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> Iterator[str]:
     yield f"  disk     {outcome.estimate or 'not known: the source shows no size'}"
     yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"
     yield f"  format   {outcome.copy.format}: {outcome.copy.format_reason}"
-    for note in outcome.notes:
+    if counted and counted.error:
+        yield f"  exact    not counted: {counted.error} {counted.hint}".rstrip()
+    elif counted:
+        yield (
+            f"  exact    inserts {counted.inserted:,}, updates {counted.updated:,}, leaves {counted.unchanged:,},"
+            f" deletes {counted.deleted:,} (counted in {counted.seconds:.1f} s)"
+        )
+    for note in counted.notes if counted and not counted.error else outcome.notes:
         yield f"  note     {note}"
     for step, text in statements(outcome):
         yield f"  -- {step}"

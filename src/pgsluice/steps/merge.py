@@ -52,10 +52,7 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
         _gate(session, each)
     if not plan.key_is_proven:
         tell_apart(session, plan, (keys or staged).table)  # the keys of the source hold those of the staged rows
-    session.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{_WORK_MEM_MB}MB")))
-    for each in filter(None, (staged, keys)):
-        session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(each.table.ref)))
-    session.as_role(session.search_path, session.time_zone)
+    _prepare(session, staged, keys)
     deleted = updated = 0
     if plan.creation:
         inserted = _create(session, plan, plan.creation, staged.table)
@@ -81,6 +78,53 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
         seconds=time.monotonic() - started,
         created=plan.creation is not None,
     )
+
+
+def preview(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None = None) -> MergeResult:
+    """Count what `apply` would do, and do nothing. One count of staging, two joins, one more for deletes.
+
+    Args:
+        session: on the target, in a transaction.
+        plan: of the job.
+        staged: the rows.
+        keys: the source's keys in scope, where the plan sweeps.
+
+    Raises:
+        StagingLostError: a staging table holds another number of rows than were committed into it.
+        GateError: its keys are NULL or not unique.
+    """
+    started = time.monotonic()
+    present = keys or staged
+    for each in filter(None, (staged, keys)):
+        _gate(session, each)
+    if not plan.key_is_proven:
+        tell_apart(session, plan, present.table)
+    _prepare(session, staged, keys)
+    inserted, updated, deleted, total = staged.rows, 0, 0, 0
+    if plan.creation is None and plan.job.mode is not Mode.APPEND:
+        counts = session.row(changes.preview_sql(plan, staged.table, present.table))
+        inserted, updated, deleted, total = map(int, counts)
+    elif plan.creation is None and plan.reading.starts_over:
+        (total,) = session.row(changes.scope_sql(plan))
+        deleted = total
+    return MergeResult(
+        staged=staged.rows,
+        inserted=inserted,
+        updated=updated,
+        unchanged=max(0, staged.rows - inserted - updated),
+        deleted=deleted,
+        target_count=total,
+        seconds=time.monotonic() - started,
+        created=plan.creation is not None,
+    )
+
+
+def _prepare(session: Session, staged: Staged, keys: Staged | None) -> None:
+    """Give the planner what it needs, and the user's own SQL its meaning, until the transaction ends."""
+    session.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{_WORK_MEM_MB}MB")))
+    for each in filter(None, (staged, keys)):
+        session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(each.table.ref)))
+    session.as_role(session.search_path, session.time_zone)
 
 
 def _gate(session: Session, staged: Staged) -> None:
