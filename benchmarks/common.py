@@ -107,7 +107,7 @@ def checkpoint(pair: Pair) -> None:
 
 def relay(servers: Servers, plan: CopyPlan, table: StagingTable, shared: Snapshot) -> StagedData:
     """Do what a run's step `relay` does, its progress included, which nobody is told of."""
-    return relay_slice(servers.main, plan, table, shared.exported, lambda _bytes: None)
+    return relay_slice(servers.main, plan, table, shared.exported, lambda _bytes: 0)
 
 
 def rows_in(pair: Pair, table: StagingTable) -> int:

@@ -166,6 +166,8 @@ class Options:
         resume: a run whose tables that are done are left out, by its id, or "last".
         max_staging_bytes: that the staging tables of a run may take on the target's disk; None for no limit.
         max_memory: resident bytes that this process and its psql may hold together; None for no limit.
+        max_rate: bytes a second that all copies of a run take together; None for no limit.
+        max_lag: bytes of WAL that a standby of the target may be behind while rows are copied; None for no limit.
         psql: path of the psql to use, or None to look for one.
         full_refresh: forget the stored position and start over.
         on_lost_state: where the stored position means nothing any more.
@@ -192,6 +194,8 @@ class Options:
     resume: str | None = None
     max_staging_bytes: int | None = None
     max_memory: int | None = None
+    max_rate: int | None = None
+    max_lag: int | None = None
     psql: str | None = None
     full_refresh: bool = False
     on_lost_state: OnLostState = OnLostState.REREAD

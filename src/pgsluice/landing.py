@@ -19,11 +19,13 @@ from pgsluice.plan import CopyPlan, SyncPlan
 from pgsluice.relaying import Relaying
 from pgsluice.resumption import Resumption
 from pgsluice.retry import Answer, answer, server_error, translated
+from pgsluice.session import Session
 from pgsluice.shared import Shared
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import audit, merge, promotion, staging, watch
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.units import size
 
 _LOOK_SECONDS = 0.5
 
@@ -48,7 +50,7 @@ class Landing:
         self._resumption = Resumption(run.servers, account.warn)
         room = watch.Room(run.run_id, run.options.max_staging_bytes)
         control = functools.partial(run.servers.opened, "control")
-        self._watch = watch.RelayWatch(control, account.progress, room)
+        self._watch = watch.RelayWatch(control, account.progress, room, self._hold_back)
         self._snapshot: Snapshot | None = None
         self._plan: SyncPlan | None = None
         self._relays: dict[str, Relaying] = {}
@@ -74,8 +76,13 @@ class Landing:
         worker, snapshot = self._servers.main, self._read_in.exported
         self._account.begin(step, copy.rows_expected)
         with self._account.inside(step), self._unless_lost(step):
-            who = watch.by(worker.writer.pid)
-            staged = relay_slice(worker, copy, table, snapshot, lambda bytes_: self._watch.look(bytes_, 0, who))
+            who, passed = watch.by(worker.writer.pid), self._run.workers.throttle.meter()
+
+            def on_bytes(bytes_: int) -> float:
+                self._watch.look(bytes_, 0, who)
+                return passed(bytes_)
+
+            staged = relay_slice(worker, copy, table, snapshot, on_bytes)
             self._watch.check(staged.bytes)
             if self._run.options.verify or step == "sweep":
                 staged = dataclasses.replace(staged, source_count=count_source(worker, copy, snapshot, staged))
@@ -213,6 +220,18 @@ class Landing:
             self._watch.check(0)
         self._account.end(step, staged.seconds)
         return self._told(step, relay.copy, staged)
+
+    def _hold_back(self, control: Session) -> None:
+        """Let all copies wait while a standby of the target is further behind than allowed."""
+        limit, throttle = self._run.options.max_lag, self._run.workers.throttle
+        if limit is not None:
+            behind = watch.lag(control)
+            if (behind > limit) is not throttle.is_held:
+                throttle.is_held = behind > limit
+                state = "waits" if throttle.is_held else "goes on"
+                self._account.warn(
+                    f"a standby of the target is {size(behind)} behind, of {size(limit)}: copying {state}"
+                )
 
     def _keep_account(self) -> None:
         """Keep account of what a run that resumes will find."""

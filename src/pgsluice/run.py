@@ -28,6 +28,7 @@ from pgsluice.shared import Shared
 from pgsluice.slices import copy_in, copy_out
 from pgsluice.steps import catalog, promotion, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.throttle import Throttle
 from pgsluice.version import __version__
 from pgsluice.work import Work
 from pgsluice.workers import Workers
@@ -160,7 +161,7 @@ class Run:
         self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
         jobs = self._options.jobs
         with contextlib.ExitStack() as stack:
-            workers = stack.enter_context(Workers(self._servers, jobs))
+            workers = stack.enter_context(Workers(self._servers, jobs, Throttle(self._options.max_rate)))
             write_down = functools.partial(self._write_down, len(ready.jobs))
             shared = Shared(
                 run_id=self.run_id,

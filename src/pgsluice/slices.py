@@ -70,7 +70,7 @@ def copy_slice(worker: Worker, task: SliceTask, on_bytes: relay.OnBytes) -> Stag
     Args:
         worker: who does it.
         task: what is to be done.
-        on_bytes: called after every block with the bytes so far.
+        on_bytes: called after every block with the bytes so far; returns the seconds to wait, and is asked again.
 
     Raises:
         psycopg.Error: either server failed.
@@ -100,7 +100,7 @@ def relay_slice(
         plan: how.
         table: where to.
         snapshot: of the source.
-        on_bytes: called after every block with the bytes so far.
+        on_bytes: called after every block with the bytes so far; returns the seconds to wait, and is asked again.
 
     Raises:
         psycopg.Error: either server failed.

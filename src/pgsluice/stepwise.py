@@ -120,7 +120,7 @@ class Stepwise:
                     raise UsageError(f"{source} and {table} have no column in common")
                 plan = make_copy(source, where, facts, columns, self._options)
                 task = SliceTask(plan, table, shared.exported, apart=False, verify=True)
-                return copy_slice(servers.main, task, lambda _bytes: None)
+                return copy_slice(servers.main, task, lambda _bytes: 0)
 
     def _facts(self, servers: Servers, info: TableInfo, target: TableInfo | None) -> Facts:
         return Facts(

@@ -14,6 +14,8 @@ from pgsluice.errors import LimitError, StepError
 from pgsluice.model import StagedData
 from pgsluice.servers import Servers, Worker
 from pgsluice.slices import SliceTask, copy_slice
+from pgsluice.steps import relay
+from pgsluice.throttle import Throttle
 
 _AGAIN_SECONDS = 0.5
 
@@ -37,13 +39,22 @@ class Ticket:
         self.ended = 0.0
         self.is_stopped = False
 
-    def count(self, bytes_: int) -> None:
-        """Take note of the bytes so far.
+    def counting(self, passed: relay.OnBytes) -> relay.OnBytes:
+        """Return what takes note of the bytes so far, before it asks `passed` how long to wait."""
+
+        def on_bytes(bytes_: int) -> float:
+            self.heed()
+            self.bytes = bytes_
+            return passed(bytes_)
+
+        return on_bytes
+
+    def heed(self) -> None:
+        """See that it is still wanted.
 
         Raises:
-            StepError: nobody wants them any more.
+            StepError: it is not.
         """
-        self.bytes = bytes_
         if self.is_stopped:
             raise StepError("the slice was given up", step="relay")
 
@@ -54,7 +65,7 @@ class Workers:
     The threads fetch their work: a signal that ends a run interrupts whoever hands it in, at any point.
     """
 
-    def __init__(self, servers: Servers, count: int) -> None:
+    def __init__(self, servers: Servers, count: int, throttle: Throttle) -> None:
         """Start nothing yet: a thread and its sessions come with the first slice that they are needed for.
 
         `most` is how many slices are copied at once now: less than `count` where memory did not suffice.
@@ -62,8 +73,10 @@ class Workers:
         Args:
             servers: of the run.
             count: of slices that are copied at once.
+            throttle: holds them back.
         """
         self.most = count
+        self.throttle = throttle
         self._servers = servers
         self._threads: list[threading.Thread] = []
         self._resting = 0
@@ -134,8 +147,8 @@ class Workers:
         while ticket is not None:
             result: StagedData | BaseException
             try:
-                ticket.count(0)
-                result = copy_slice(worker, ticket.task, ticket.count)
+                ticket.heed()
+                result = copy_slice(worker, ticket.task, ticket.counting(self.throttle.meter()))
             except BaseException as error:  # noqa: BLE001 - whoever asked for the slice hears of it
                 result = error
             ticket = self._next(worker) if self._ended(ticket, result) else None

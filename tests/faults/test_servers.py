@@ -132,6 +132,38 @@ def test_a_standby_that_goes_on_cancelling_is_given_up_with_what_to_do_about_it(
     assert_equal(on_primary, pair.target)
 
 
+# --- a standby of the target -----------------------------------------------------------------------------------------
+
+
+def test_copying_waits_while_a_standby_of_the_target_is_behind(
+    primary: Cluster, standby: Cluster, source_cluster: Cluster
+) -> None:
+    with database(source_cluster) as source, database(primary) as target:
+        source.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, filler text);"
+            " INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 30000) i; ANALYZE t"
+        )
+        catch_up(standby, primary)
+        behind = seen_from(standby, target)
+        behind.execute("SELECT pg_wal_replay_pause()")
+        told: list[str] = []
+
+        def listen(event: Event) -> None:
+            if isinstance(event, Warned):
+                told.append(event.message.rpartition(": ")[2])
+                if told == ["copying waits"]:
+                    behind.execute("SELECT pg_wal_replay_resume()")
+
+        options = Options(staging=StagingKind.PROMOTED, max_lag=64 << 10, max_rate=2 << 20)
+        try:
+            report = sync(source.dsn, target.dsn, "public.t", options=options, sinks=[listen])
+        finally:
+            behind.execute("SELECT pg_wal_replay_resume()")
+        assert report.exit_code == 0, report.tables[0].error
+        assert told[:2] == ["copying waits", "copying goes on"]
+        assert target.image("t") == source.image("t")
+
+
 # --- a failover of the target ----------------------------------------------------------------------------------------
 
 

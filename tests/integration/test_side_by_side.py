@@ -110,6 +110,14 @@ def test_the_keys_of_a_sweep_are_swept_in_slices_too(pair: Pair) -> None:
     assert_equal(pair)
 
 
+@pytest.mark.parametrize("kind", [StagingKind.UNLOGGED, StagingKind.TEMPORARY])
+def test_a_rate_is_kept_by_all_slices_together(pair: Pair, kind: StagingKind) -> None:
+    made(pair)
+    (table,) = copied(pair, options={"max_rate": 2 << 20, "staging": kind}).tables
+    assert table.bytes / table.steps["relay"] < 1.2 * (2 << 20)
+    assert_equal(pair)
+
+
 # --- several tables --------------------------------------------------------------------------------------------------
 
 

@@ -150,6 +150,12 @@ _SELECTION = (
         default=None,
         help="Slices that are copied at once, of whatever tables.  [default: one a core, at most 4]",
     ),
+    option("--max-rate", metavar="SIZE", help="Bytes a second that are copied at most, all slices together: 50MB."),
+    option(
+        "--max-lag",
+        metavar="SIZE",
+        help="Copying waits while a standby of the target is further behind than this; needs pg_monitor there.",
+    ),
     option(
         "--max-staging-bytes",
         metavar="SIZE",
@@ -308,6 +314,8 @@ def _options(values: dict[str, Any]) -> Options:
         statement_timeout=values["statement_timeout"],
         max_staging_bytes=_size(values["max_staging_bytes"]),
         max_memory=_size(values["max_memory"]),
+        max_rate=_size(values["max_rate"]),
+        max_lag=_size(values["max_lag"]),
         psql=values["psql"],
         full_refresh=values["full_refresh"],
         on_lost_state=OnLostState(values["on_lost_state"]),

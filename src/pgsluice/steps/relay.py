@@ -46,9 +46,10 @@ _POLL_MS = 1000
 _WIDE_ROW_BYTES = 1 << 20
 _GRACE_SECONDS = 5.0
 _SAMPLE_SECONDS = 0.5
+_PAUSE_SECONDS = 0.2
 _UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
 
-OnBytes = Callable[[int], None]
+OnBytes = Callable[[int], float]
 Block = bytes | memoryview
 
 
@@ -173,7 +174,7 @@ class Writer:
         Args:
             session: on the target.
             statement: COPY .. FROM STDIN.
-            on_bytes: called after every block with the bytes so far.
+            on_bytes: called after every block with the bytes so far, and again as long as it returns seconds to wait.
             max_memory: resident bytes that this process and the one that reads may hold; None for no limit.
         """
         self._session = session
@@ -216,7 +217,9 @@ class Writer:
                 return False
             wait.moved()
             self.bytes += len(block)
-            self._on_bytes(self.bytes)
+            while seconds := self._on_bytes(self.bytes):
+                time.sleep(min(seconds, _PAUSE_SECONDS))
+                wait.moved()  # it is we who stand still
         return True
 
 

@@ -21,17 +21,25 @@ _PATIENCE_SECONDS = 5.0
 class RelayWatch:
     """Tells how far COPYs into the staging tables of one job are, at most twice a second, on a session of its own."""
 
-    def __init__(self, control: Callable[[], Session | None], tell: Callable[[int, int], None], room: Room) -> None:
+    def __init__(
+        self,
+        control: Callable[[], Session | None],
+        tell: Callable[[int, int], None],
+        room: Room,
+        also: Callable[[Session], None],
+    ) -> None:
         """Keep what is needed.
 
         Args:
             control: gives a session on the target that is free while the COPYs run, or None where it was lost.
             tell: called with bytes and rows so far.
             room: looked at as often.
+            also: called as often, with the session.
         """
         self._control = control
         self._tell = tell
         self._room = room
+        self._also = also
         self._last = time.monotonic()
         self._most = 0
 
@@ -52,6 +60,7 @@ class RelayWatch:
             if control := self._control():
                 self._most = max(self._most, rows + _rows(control, who))  # those of a COPY between its end and COMMIT
                 self._tell(bytes_, self._most)
+                self._also(control)
             self.check(bytes_)
 
     def check(self, bytes_: int) -> None:
@@ -87,6 +96,23 @@ def _rows(control: Session, who: sql.Composed) -> int:
         with control.waiting(seconds=_PATIENCE_SECONDS):
             return int(control.row(query + who)[0])
     except (psycopg.Error, StalledError):  # sight may fail; the copy has its own ways to notice
+        return 0
+
+
+def lag(control: Session) -> int:
+    """Return how many bytes of WAL the standby that is furthest behind has yet to replay; 0 where none shows it.
+
+    What a standby has replayed is shown to members of pg_monitor
+    (https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW).
+    """
+    query = sql.SQL(
+        "SELECT coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), replay_lsn)), 0)"
+        "::bigint FROM pg_catalog.pg_stat_replication"
+    )
+    try:
+        with control.waiting(seconds=_PATIENCE_SECONDS):
+            return int(control.row(query)[0])
+    except (psycopg.Error, StalledError):
         return 0
 
 
