@@ -147,6 +147,7 @@ class Options:
 
     Attributes:
         jobs: slices that are copied at once, of whatever tables; with 1, one table after the other.
+        executor: where slices are copied: None for this process, or a Dask cluster, ``dask://host:port``.
         staging: where rows land first.
         lane: who reads the source.
         format: of the COPY stream; binary is refused where it is not proven safe.
@@ -176,6 +177,7 @@ class Options:
     """
 
     jobs: int = field(default_factory=default_jobs)
+    executor: str | None = None
     staging: StagingKind = StagingKind.AUTO
     lane: Lane = Lane.AUTO
     format: CopyFormat = CopyFormat.AUTO

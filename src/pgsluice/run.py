@@ -15,6 +15,7 @@ import psycopg
 from pgsluice import changes, creation
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
+from pgsluice.executors import executor
 from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob
 from pgsluice.model import Report, StagingTable, TableReport
 from pgsluice.plan import Creation, SyncPlan, job_id
@@ -107,6 +108,8 @@ class Run:
             each.check()
             if each.since and self._options.full_refresh:
                 raise UsageError("since reads a part, and a full refresh everything", hint="Leave one of them out.")
+        if self._options.executor and self._options.max_rate:
+            raise UsageError("a rate is kept by one process, not by a cluster", hint="Leave out --max-rate.")
         return jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
 
     # --- the beginning -----------------------------------------------------------------------------------------------
@@ -161,7 +164,10 @@ class Run:
         self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
         jobs = self._options.jobs
         with contextlib.ExitStack() as stack:
-            workers = stack.enter_context(Workers(self._servers, jobs, Throttle(self._options.max_rate)))
+            throttle = Throttle(self._options.max_rate)
+            workers = stack.enter_context(
+                Workers(self._servers, jobs, throttle, executor(self._options.executor, self._servers))
+            )
             write_down = functools.partial(self._write_down, len(ready.jobs))
             shared = Shared(
                 run_id=self.run_id,

@@ -107,6 +107,14 @@ class Servers:
         """Return the target session by which the run's own thread copies and merges."""
         return self.main.writer
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, Endpoint]:
+        """Return source and target as another process has to open them: at the very servers of this run."""
+        return (
+            dataclasses.replace(self._endpoints["source"], pinned=self.source.pinned),
+            dataclasses.replace(self._endpoints["target"], pinned=self.control.pinned),
+        )
+
     def worker(self, number: int) -> Worker:
         """Return a worker by its number."""
         return Worker(self, number)

@@ -396,6 +396,10 @@ class Endpoint:
             statement_timeout=options.statement_timeout,
         )
 
+    def as_worker(self, number: int) -> Endpoint:
+        """Return the endpoint as a worker on another machine uses it: its sessions can be told from the others."""
+        return dataclasses.replace(self, application_name=f"{self.application_name} worker {number}")
+
     @property
     def side(self) -> str:
         """Return "source" or "target"."""

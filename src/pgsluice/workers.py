@@ -11,9 +11,10 @@ from concurrent.futures import Future, wait
 from typing import Self
 
 from pgsluice.errors import LimitError, StepError
+from pgsluice.executors import Executor
 from pgsluice.model import StagedData
 from pgsluice.servers import Servers, Worker
-from pgsluice.slices import SliceTask, copy_slice
+from pgsluice.slices import SliceTask
 from pgsluice.steps import relay
 from pgsluice.throttle import Throttle
 
@@ -65,7 +66,7 @@ class Workers:
     The threads fetch their work: a signal that ends a run interrupts whoever hands it in, at any point.
     """
 
-    def __init__(self, servers: Servers, count: int, throttle: Throttle) -> None:
+    def __init__(self, servers: Servers, count: int, throttle: Throttle, executor: Executor) -> None:
         """Start nothing yet: a thread and its sessions come with the first slice that they are needed for.
 
         `most` is how many slices are copied at once now: less than `count` where memory did not suffice.
@@ -74,10 +75,12 @@ class Workers:
             servers: of the run.
             count: of slices that are copied at once.
             throttle: holds them back.
+            executor: copies for them.
         """
         self.most = count
         self.throttle = throttle
         self._servers = servers
+        self._executor = executor
         self._threads: list[threading.Thread] = []
         self._resting = 0
         self._waiting: list[tuple[int, int, Ticket]] = []
@@ -100,6 +103,7 @@ class Workers:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        self._executor.close()
 
     def take(self, ticket: Ticket) -> None:
         """Take a slice to copy; its outcome tells how it went."""
@@ -133,7 +137,7 @@ class Workers:
             if not busy:
                 return
             for worker in busy.values():  # again: a session may have been opened meanwhile
-                worker.sever("the slice was given up")
+                self._executor.sever(worker)
             wait([ticket.outcome for ticket in busy], _AGAIN_SECONDS)
 
     def _put(self, ticket: Ticket) -> None:
@@ -148,7 +152,7 @@ class Workers:
             result: StagedData | BaseException
             try:
                 ticket.heed()
-                result = copy_slice(worker, ticket.task, ticket.counting(self.throttle.meter()))
+                result = self._executor.copy(worker, ticket.task, ticket.counting(self.throttle.meter()))
             except BaseException as error:  # noqa: BLE001 - whoever asked for the slice hears of it
                 result = error
             ticket = self._next(worker) if self._ended(ticket, result) else None

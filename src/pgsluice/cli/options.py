@@ -150,6 +150,7 @@ _SELECTION = (
         default=None,
         help="Slices that are copied at once, of whatever tables.  [default: one a core, at most 4]",
     ),
+    option("--executor", metavar="URI", help="Copy slices on a Dask cluster instead: dask://scheduler:8786."),
     option("--max-rate", metavar="SIZE", help="Bytes a second that are copied at most, all slices together: 50MB."),
     option(
         "--max-lag",
@@ -314,6 +315,7 @@ def _options(values: dict[str, Any]) -> Options:
         statement_timeout=values["statement_timeout"],
         max_staging_bytes=_size(values["max_staging_bytes"]),
         max_memory=_size(values["max_memory"]),
+        executor=values["executor"] or None,
         max_rate=_size(values["max_rate"]),
         max_lag=_size(values["max_lag"]),
         psql=values["psql"],
