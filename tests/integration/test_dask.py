@@ -27,9 +27,8 @@ REMOTE = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgs
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Two workers, each a process of its own."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-    ) as local:
+    make: Any = LocalCluster  # which says nothing of its types
+    with make(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as local:
         yield local
 
 
