@@ -315,6 +315,25 @@ MUTATIONS = (
         "A run whose source dies leaves a part of its rows on the target.",
         (f"{_CRASHES}test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again[psql-0]",),
     ),
+    # --- side by side
+    Mutation(
+        "children behind their parents",
+        "schedule.py",
+        "free = [work for work in self.left if not self._parents[work.job.target] & waiting_for]",
+        "free = list(self.left)",
+        "A child that is staged first is merged before the rows that it refers to.",
+        ("tests/integration/test_side_by_side.py::test_a_child_that_is_staged_first_is_merged_behind_its_parents",),
+    ),
+    Mutation(
+        "all slices of one snapshot",
+        "steps/relay.py",
+        "source.text(snapshot.BEGIN), source.text(snapshot.join), statement]",
+        "source.text(snapshot.BEGIN), statement]",
+        "Slices of one table show it at several moments.",
+        (
+            "tests/integration/test_side_by_side.py::test_a_table_in_many_slices_is_one_snapshot_while_others_write[psql-promoted]",
+        ),
+    ),
     # --- slices used again
     Mutation(
         "proof of a slice by its hash",
