@@ -23,7 +23,7 @@ help:
 	@echo 'make test-soak  kill runs, sessions and servers at random while others write: ten minutes'
 	@echo 'make lint    the checks without the tests'
 	@echo 'make format  put the code in form'
-	@echo 'make bench   measure the relay'
+	@echo 'make bench   measure the relay, and whole runs beside other tools: half an hour'
 	@echo 'make clean   remove .venv, caches and what was built'
 
 demo: $(VENV)/.demo
@@ -53,6 +53,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/relay.py
+	$(BIN)/python benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov

@@ -11,6 +11,7 @@ from dlt.sources.sql_database import sql_table
 
 
 def main(source: str, target: str, table: str) -> None:
+    source = source.replace("postgresql://", "postgresql+psycopg2://")  # the driver that dlt brings
     with tempfile.TemporaryDirectory() as folder:
         pipeline = dlt.pipeline(
             "bench", destination=dlt.destinations.postgres(target), dataset_name="by_dlt", pipelines_dir=folder

@@ -86,9 +86,10 @@ class Bench:
         cluster = self._clusters[side]
         return f"{cluster.tcp_dsn.removesuffix('/postgres')}/bench" if tcp else cluster.dsn_for("bench")
 
-    def execute(self, side: str, script: str) -> None:
+    def execute(self, side: str, *scripts: str) -> None:
         with psycopg.connect(self.dsn(side), autocommit=True) as connection:
-            connection.execute(sql.SQL(script))
+            for script in scripts:
+                connection.execute(sql.SQL(script))
 
     def count(self, side: str, table: str) -> int:
         with psycopg.connect(self.dsn(side), autocommit=True) as connection:
@@ -296,7 +297,7 @@ def merges(bench: Bench) -> Iterator[Result]:
     """What changed in lineitem, into a target that has the rest."""
     bench.start_over()
     tables.load(bench.dsn("source"), bench.scale, ("lineitem",))
-    bench.execute("source", tables.STAMP)
+    bench.execute("source", *tables.STAMP)
     incremental = ("--table", "public.lineitem", "--mode", "incremental", "--cursor", "changed")
     bench.sync(*incremental)
     bench.keep("target", "merged")
@@ -313,7 +314,7 @@ def _incremental_by_hand(bench: Bench) -> float:
     bench.execute("target", "CREATE UNLOGGED TABLE landing AS TABLE lineitem WITH NO DATA")
 
     def work() -> None:
-        _piped(bench, "changed > '2024-01-01Z'")
+        _piped(bench, "changed > '2025-01-01Z'")
         bench.execute("target", tables.MERGE)
 
     return timed(work)
@@ -322,7 +323,7 @@ def _incremental_by_hand(bench: Bench) -> float:
 def _full_merges(bench: Bench) -> Iterator[Result]:
     bench.start_over()
     tables.load(bench.dsn("source"), bench.scale, ("lineitem",))
-    bench.execute("source", tables.STAMP)
+    bench.execute("source", *tables.STAMP)
     full = ("--table", "public.lineitem")
     bench.sync(*full)
     bench.keep("target", "merged")

@@ -43,10 +43,12 @@ END LOOP; END$$
 """
 
 #: A cursor column for lineitem, and rows that have changed since.
-STAMP = """
-ALTER TABLE lineitem ADD COLUMN changed timestamptz NOT NULL DEFAULT '2024-01-01Z';
-CREATE INDEX ON lineitem (changed); ANALYZE lineitem
-"""
+STAMP = (
+    "ALTER TABLE lineitem ADD COLUMN changed timestamptz NOT NULL DEFAULT '2024-01-01Z'",
+    "UPDATE lineitem SET changed = changed + l_orderkey * interval '1 second'",
+    "CREATE INDEX ON lineitem (changed)",
+    "VACUUM FULL ANALYZE lineitem",
+)
 CHANGE = "UPDATE lineitem SET l_quantity = l_quantity + 1, changed = now() WHERE l_orderkey % {every} = 0"
 
 _MATCH = "t.l_orderkey = s.l_orderkey AND t.l_linenumber = s.l_linenumber"
