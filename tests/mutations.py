@@ -87,8 +87,8 @@ MUTATIONS = (
     Mutation(
         "key gate",
         "steps/merge.py",
-        "    if not plan.key_is_proven:\n",
-        "    if False:\n",
+        "    if not plan.key_is_proven:\n        tell_apart(session, plan, (keys or staged).table)",
+        "    if False:\n        tell_apart(session, plan, (keys or staged).table)",
         "Two rows of one key are merged, or fail in words that name neither.",
         (f"{_COMMAND}test_duplicate_and_null_keys_are_named",),
     ),

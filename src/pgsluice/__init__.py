@@ -8,11 +8,12 @@ from pgsluice.version import __version__
 if TYPE_CHECKING:
     from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
     from pgsluice.errors import PgsluiceError
-    from pgsluice.job import Lane, Mode, Options, StagingKind
+    from pgsluice.job import CopyFormat, Lane, Mode, Options, StagingKind, TargetWriters
     from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
     from pgsluice.policies import Deletes, LateRows, MaxDelete, NullCursors, OnLostState
 
 __all__ = [
+    "CopyFormat",
     "DataCopyEngine",
     "DatabaseOperations",
     "Deletes",
@@ -30,6 +31,7 @@ __all__ = [
     "StagingKind",
     "StagingTable",
     "TableReport",
+    "TargetWriters",
     "__version__",
     "sync",
 ]

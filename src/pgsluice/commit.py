@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -60,12 +61,17 @@ def merge_staged(  # noqa: PLR0913, PLR0917 - what one merge needs
             staged = merge.Staged(dataclasses.replace(staged.table, ref=plan.job.target), staged.rows)
         else:
             merged = merge.apply(writer, plan, staged, keys)
+    applied = time.monotonic()
     if plan.options.verify:
         with step("verify"):
             arrived = audit.arrived(writer, plan, staged.table, merged)
             merged = dataclasses.replace(merged, target_count=arrived)
     with step("watermark") if plan.reading.cursor else contextlib.nullcontext():
-        return merged, watermark.settle(writer, plan, staged.table)
+        reached = watermark.settle(writer, plan, staged.table)
+    if merged.locked_seconds:
+        locked = merged.locked_seconds + time.monotonic() - applied
+        merged = dataclasses.replace(merged, locked_seconds=locked)
+    return merged, reached
 
 
 def remember(servers: Servers, plan: SyncPlan, reached: Reached, report: TableReport) -> None:

@@ -124,6 +124,13 @@ class Lane(enum.StrEnum):
     LIBPQ = "libpq"
 
 
+class TargetWriters(enum.StrEnum):
+    """Who else may write a target while it is compared: `WAIT` lets them wait, `NONE` is the user's word for nobody."""
+
+    WAIT = "wait"
+    NONE = "none"
+
+
 class CopyFormat(enum.StrEnum):
     """The format of the COPY stream."""
 
@@ -151,6 +158,7 @@ class Options:
         staging: where rows land first.
         lane: who reads the source.
         format: of the COPY stream; binary is refused where it is not proven safe.
+        target_writers: whether a large target is compared under its lock, or before it.
         max_delete: the delete guard.
         verify: whether rows are counted on both sides before the commit.
         lock_timeout: seconds to wait for a table lock, all tries together.
@@ -181,6 +189,7 @@ class Options:
     staging: StagingKind = StagingKind.AUTO
     lane: Lane = Lane.AUTO
     format: CopyFormat = CopyFormat.AUTO
+    target_writers: TargetWriters = TargetWriters.WAIT
     max_delete: MaxDelete = field(default_factory=MaxDelete)
     verify: bool = True
     lock_timeout: float = 30.0

@@ -116,6 +116,7 @@ class MergeResult:
         target_count: rows of the target table afterwards; -1 where it was not counted.
         seconds: of the whole transaction.
         created: the target table was created by it.
+        locked_seconds: for which other writers of the target have waited until now; 0 where none has to.
     """
 
     staged: int
@@ -126,6 +127,7 @@ class MergeResult:
     target_count: int
     seconds: float
     created: bool = False
+    locked_seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the value as plain types."""
@@ -182,6 +184,7 @@ class TableReport:
         bytes: of the COPY stream.
         seconds: wall clock of the job.
         steps: seconds a step, in order.
+        locked_seconds: for which other writers of the target had to wait; its readers never do.
         lane: "psql" or "libpq", and why in `lane_reason`.
         lane_reason: one sentence.
         format: "text" or "binary", and why in `format_reason`.
@@ -226,6 +229,7 @@ class TableReport:
     bytes: int = 0
     seconds: float = 0.0
     steps: dict[str, float] = field(default_factory=dict)
+    locked_seconds: float = 0.0
     lane: str = ""
     lane_reason: str = ""
     format: str = ""

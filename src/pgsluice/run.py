@@ -16,7 +16,7 @@ from pgsluice import changes, creation
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import executor
-from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob
+from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob, TargetWriters
 from pgsluice.model import Report, StagingTable, TableReport
 from pgsluice.plan import Creation, SyncPlan, job_id
 from pgsluice.prepare import jobs_of, prepared
@@ -261,7 +261,6 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     elif plan.creation:
         listed += _creating(plan, plan.creation, table)
     else:
-        listed.append(("lock (target)", changes.lock_sql(plan)))
         listed += _appending(plan, table) if plan.job.mode is Mode.APPEND else _merging(plan, table, present)
     if plan.reading.cursor:
         listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
@@ -281,6 +280,7 @@ def _creating(plan: SyncPlan, wanted: Creation, table: StagingTable) -> Iterator
 
 
 def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query]]:
+    yield "lock (target)", changes.lock_sql(plan)
     if plan.reading.starts_over:
         yield "delete guard (target)", changes.scope_sql(plan)
         yield "delete (target)", changes.clear_sql(plan)
@@ -288,12 +288,19 @@ def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query
 
 
 def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iterator[tuple[str, Query]]:
+    lock = ("lock (target)", changes.lock_sql(plan))
+    is_alone = plan.compares_first and plan.options.target_writers is TargetWriters.NONE
+    if not is_alone:
+        yield lock
     if plan.compares_first:
         yield "compare (target)", changes.delta_sql(plan, table)
         table = dataclasses.replace(table, ref=changes.DELTA)
     if plan.deletes:
         guard = changes.gone_sql if plan.compares_first else changes.guard_sql
         yield "delete guard (target)", guard(plan, present)
+    if is_alone:
+        yield lock
+    if plan.deletes:
         yield "delete (target)", changes.delete_sql(plan, present)
     yield "merge (target)", changes.merge_sql(plan, table)
     if plan.mark and plan.sweep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 
 import psycopg
@@ -147,7 +148,7 @@ class Work:
         plan, snapshot = self._ready if self._ready and landing.is_begun else self._open(self._retries.attempts)
         if plan.staging is StagingKind.TEMPORARY:
             with self._provable(plan):
-                self._merge(plan, *landing.at_once(plan, snapshot, self._retries.attempts))
+                locked_at = self._merge(plan, *landing.at_once(plan, snapshot, self._retries.attempts))
         else:
             staged = landing.filled()
             self._retries.progressed(len(plan.slices) + 1)
@@ -155,7 +156,9 @@ class Work:
                 self._preview(plan, *staged)
                 return
             with self._provable(plan):
-                self._merge(plan, *staged)
+                locked_at = self._merge(plan, *staged)
+        if locked_at:
+            self._account.tell(locked_seconds=time.monotonic() - locked_at)
 
     def _open(self, attempt: int) -> tuple[SyncPlan, Snapshot]:
         """Plan the job, take its lock, and begin to copy where that can outlive a transaction."""
@@ -182,13 +185,16 @@ class Work:
     def _provable(self, plan: SyncPlan) -> contextlib.AbstractContextManager[None]:
         return provable(self._servers, plan, self._run.run_id, self._account.warn, self._account.step("commit"))
 
-    def _merge(self, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None = None) -> None:
+    def _merge(self, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None = None) -> float:
+        """Merge what is staged, in the open transaction; return since when other writers wait, or 0."""
         holder = self._landing.holder
         merged, reached = merge_staged(self._servers, plan, staged, keys, self._account.step, holder)
+        locked_at = time.monotonic() - merged.locked_seconds if merged.locked_seconds else 0.0
         with self._account.step("state"):
             report = self._merged(plan, merged, reached)
             self._landing.release()
             remember(self._servers, plan, reached, report)
+        return locked_at
 
     def _preview(self, plan: SyncPlan, staged: merge.Staged, keys: merge.Staged | None = None) -> None:
         """Count what the merge would do, beside everybody's work."""

@@ -12,6 +12,8 @@ from servers import Pair, database
 
 from pgsluice import Deletes, MaxDelete, Mode, Options, StagingKind, TableReport, sync
 from pgsluice.embedded import Cluster
+from pgsluice.job import TargetWriters
+from pgsluice.steps import merge
 
 OPTIONS = Options(staging=StagingKind.UNLOGGED, retries=0, max_delete=MaxDelete.parse("100%"))
 
@@ -195,6 +197,33 @@ def test_several_tables_of_a_run_are_compared_and_nothing_stays(pair: Pair, way:
     report = sync(pair.source.dsn, pair.target.dsn, "s.*", options=OPTIONS)
     assert {table.target: (table.inserted, table.updated) for table in report.tables} == {"s.t": (0, 1), "s.u": (1, 0)}
     assert pair.target.value("SELECT count(*) FROM pg_class WHERE relname LIKE 'pgsluice\\_%'") == 0
+
+
+@pytest.mark.parametrize("writers", TargetWriters)
+def test_other_writers_wait_for_the_comparison_unless_there_are_none(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, writers: TargetWriters
+) -> None:
+    """Beside a comparison that nobody is said to write under, a writer comes through; else it waits for the commit."""
+    monkeypatch.setattr("pgsluice.plan.COMPARED_FROM_BYTES", 0)
+    for side in (pair.source, pair.target):
+        side.execute(f"CREATE SCHEMA s; {PLAIN} CREATE TABLE s.other (id int)")
+    pair.source.execute("UPDATE s.t SET v = 0 WHERE id = 1; DELETE FROM s.t WHERE id = 2; INSERT INTO s.t VALUES (0)")
+    modes: list[list[str]] = []
+    locked = "SELECT DISTINCT mode FROM pg_locks WHERE relation = 's.t'::regclass AND mode = 'ShareRowExclusiveLock'"
+    compare = merge._compare
+
+    def watched(*arguments: Any) -> Any:
+        compared = compare(*arguments)
+        modes.append([mode for (mode,) in pair.target.rows(locked)])
+        return compared
+
+    monkeypatch.setattr(merge, "_compare", watched)
+    options = dataclasses.replace(OPTIONS, target_writers=writers)
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", options=options).tables
+    assert (report.inserted, report.updated, report.deleted) == (1, 1, 1)
+    assert modes == [["ShareRowExclusiveLock"] if writers is TargetWriters.WAIT else []]
+    assert 0 < report.locked_seconds < report.seconds
+    assert pair.target.image("s.t") == pair.source.image("s.t")
 
 
 @pytest.mark.parametrize("target", ["a key that no index proves", "partitions"])

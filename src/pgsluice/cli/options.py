@@ -13,7 +13,18 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgsluice.cursors import CURSOR_TYPES
 from pgsluice.errors import UsageError
-from pgsluice.job import CopyFormat, Lane, Mode, Options, Selection, StagingKind, SyncJob, Treatment, requested
+from pgsluice.job import (
+    CopyFormat,
+    Lane,
+    Mode,
+    Options,
+    Selection,
+    StagingKind,
+    SyncJob,
+    TargetWriters,
+    Treatment,
+    requested,
+)
 from pgsluice.policies import Deletes, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.session import Endpoint
 from pgsluice.units import bytes_of, seconds_of
@@ -142,6 +153,13 @@ _SELECTION = (
         default=CopyFormat.AUTO.value,
         show_default=True,
         help="Of the COPY stream; auto is binary where every column's type is proven safe, and text elsewhere.",
+    ),
+    option(
+        "--target-writers",
+        type=click.Choice([each.value for each in TargetWriters]),
+        default=TargetWriters.WAIT.value,
+        show_default=True,
+        help="Do others who write a large target wait while it is compared? 'none' is your word that nobody writes it.",
     ),
     option(
         "--jobs",
@@ -307,6 +325,7 @@ def _options(values: dict[str, Any]) -> Options:
         format=CopyFormat(values["copy_format"]),
         staging=StagingKind(values["staging"]),
         lane=Lane(values["lane"]),
+        target_writers=TargetWriters(values["target_writers"]),
         max_delete=MaxDelete.parse(values["max_delete"]),
         verify=values["verify"],
         lock_timeout=values["lock_timeout"],

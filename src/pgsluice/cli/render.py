@@ -8,6 +8,8 @@ from pgsluice.job import Mode
 from pgsluice.model import Report, TableReport
 from pgsluice.units import size
 
+_WORTH_TELLING = 0.1  # seconds
+
 
 def table_report(report: TableReport) -> str:
     """Return one job's report."""
@@ -47,10 +49,16 @@ def _table_lines(report: TableReport) -> Iterator[str]:
     if report.estimate:
         most = {name: size(bytes_) for name, bytes_ in report.estimate.items()}
         yield f"  estimated: {most['staging']} of staging, {most['target']} more in the target, {most['wal']} of WAL"
-    if report.steps:
-        yield "  steps " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
+    yield from _spent(report)
     for note in report.notes:
         yield f"  note: {note}"
+
+
+def _spent(report: TableReport) -> Iterator[str]:
+    if report.locked_seconds >= _WORTH_TELLING:
+        yield f"  other writers of the target waited {report.locked_seconds:.1f} s at most"
+    if report.steps:
+        yield "  steps " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
 
 
 def _reached(report: TableReport) -> Iterator[str]:

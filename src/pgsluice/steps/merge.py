@@ -12,7 +12,7 @@ from psycopg import sql
 from pgsluice import changes, creation, sqltext
 from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
 from pgsluice.facts import TableInfo
-from pgsluice.job import Mode
+from pgsluice.job import Mode, TargetWriters
 from pgsluice.locks import lock_table
 from pgsluice.model import MergeResult, StagingTable
 from pgsluice.plan import Creation, SyncPlan
@@ -54,20 +54,23 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
         tell_apart(session, plan, (keys or staged).table)  # the keys of the source hold those of the staged rows
     _prepare(session, staged, keys)
     deleted = updated = 0
+    locked_at = None
     if plan.creation:
         inserted = _create(session, plan, plan.creation, staged.table)
+    elif plan.job.mode is Mode.APPEND:
+        _lock(session, plan)
+        deleted = _clear(session, plan, staged.rows) if plan.reading.starts_over else 0
+        inserted = session.execute(changes.append_sql(plan, staged.table))
     else:
-        lock_table(session, changes.lock_sql(plan), plan.options.lock_timeout)
-        _same_table(session, plan)
-        if plan.job.mode is Mode.APPEND:
-            deleted = _clear(session, plan, staged.rows) if plan.reading.starts_over else 0
-            inserted = session.execute(changes.append_sql(plan, staged.table))
-        else:
-            changed = _compare(session, plan, staged) if plan.compares_first else staged
-            deleted = _delete(session, plan, keys or staged) if plan.deletes else 0
-            inserted, updated = _merge(session, plan, changed.table) if changed.rows else (0, 0)
-            if plan.mark and keys:
-                updated += session.execute(changes.revive_sql(plan, plan.mark, keys.table))
+        is_alone = plan.compares_first and plan.options.target_writers is TargetWriters.NONE
+        locked_at = None if is_alone else _lock(session, plan)
+        changed = _compare(session, plan, staged) if plan.compares_first else staged
+        gone = _look_for_gone(session, plan, keys or staged) if plan.deletes else 0
+        locked_at = locked_at or _lock(session, plan)
+        deleted = session.execute(changes.delete_sql(plan, (keys or staged).table)) if gone else 0
+        inserted, updated = _merge(session, plan, changed.table) if changed.rows else (0, 0)
+        if plan.mark and keys:
+            updated += session.execute(changes.revive_sql(plan, plan.mark, keys.table))
     return MergeResult(
         staged=staged.rows,
         inserted=inserted,
@@ -77,7 +80,16 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
         target_count=-1,
         seconds=time.monotonic() - started,
         created=plan.creation is not None,
+        locked_seconds=time.monotonic() - locked_at if locked_at else 0.0,
     )
+
+
+def _lock(session: Session, plan: SyncPlan) -> float:
+    """Lock the target, see that it is the one planned for, and return since when, by the monotonic clock."""
+    lock_table(session, changes.lock_sql(plan), plan.options.lock_timeout)
+    locked_at = time.monotonic()
+    _same_table(session, plan)
+    return locked_at
 
 
 def preview(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None = None) -> MergeResult:
@@ -193,7 +205,7 @@ def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
 
 
 def _compare(session: Session, plan: SyncPlan, staged: Staged) -> Staged:
-    """Keep the staged rows that have no equal in the target, under its lock, and return the table that has them."""
+    """Keep the staged rows that have no equal in the target, and return the table that has them."""
     session.execute(sql.SQL("SET LOCAL parallel_tuple_cost = 0"))  # how few come through, no planner can know
     rows = session.execute(changes.delta_sql(plan, staged.table))
     session.execute(sql.SQL("SET LOCAL parallel_tuple_cost TO DEFAULT"))
@@ -201,8 +213,8 @@ def _compare(session: Session, plan: SyncPlan, staged: Staged) -> Staged:
     return Staged(dataclasses.replace(staged.table, ref=changes.DELTA), rows)
 
 
-def _delete(session: Session, plan: SyncPlan, present: Staged) -> int:
-    """Delete what the source lacks, after counting it: nothing goes because staging merely looked empty."""
+def _look_for_gone(session: Session, plan: SyncPlan, present: Staged) -> int:
+    """Count what the source lacks before it is deleted: nothing goes because staging merely looked empty."""
     if plan.compares_first:
         gone = session.execute(changes.gone_sql(plan, present.table))
         session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(changes.GONE)))
@@ -210,7 +222,7 @@ def _delete(session: Session, plan: SyncPlan, present: Staged) -> int:
     else:
         total, gone = session.row(changes.guard_sql(plan, present.table))
     _guard(plan, gone, total, present.rows)
-    return session.execute(changes.delete_sql(plan, present.table)) if gone else 0
+    return int(gone)
 
 
 def _clear(session: Session, plan: SyncPlan, staged_rows: int) -> int:
