@@ -56,6 +56,7 @@ class Landing:
         self._relays: dict[str, Relaying] = {}
         self._staged: list[merge.Staged] = []
         self._remaining: dict[StagingTable, PgsluiceError] = {}
+        self._most = 0
         self.holder = 0
 
     # --- all in the transaction that merges --------------------------------------------------------------------------
@@ -95,6 +96,7 @@ class Landing:
     def begin(self, plan: SyncPlan, snapshot: Snapshot, attempt: int) -> None:
         """Create staging tables that outlive their transaction, and hand their slices to the workers."""
         self._plan, self._snapshot, self.holder = plan, snapshot, self._run.ready.holder
+        self._most = self._run.workers.most
         rows, *keys = self._tables(plan, CONTROL_SCHEMA, attempt)
         with contextlib.ExitStack() as failing:
             with self._account.step("staging"):
@@ -196,14 +198,16 @@ class Landing:
         """
         if self._staged or self._plan is None:
             return self._staged
-        plan, most = self._plan, self._run.workers.most
+        plan = self._plan
         while not self.is_over:
             wait(self.pending, _LOOK_SECONDS, FIRST_COMPLETED)
             self.look()
         staged = [self._gathered(step, relay) for step, relay in self._relays.items()]
         self._run.ready.read(self._job)
-        if self._run.workers.most < most:
-            self._account.warn(f"the memory ceiling lets only {self._run.workers.most} slices be copied at once")
+        if self._run.workers.most < self._most:
+            self._account.warn(
+                f"the memory ceiling lets no more slices be copied at once than {self._run.workers.most}"
+            )
         if plan.promoted:
             with self._account.step("keys"):
                 if not plan.key_is_proven:

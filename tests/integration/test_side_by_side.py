@@ -15,7 +15,7 @@ import pytest
 from faulting import await_that
 from servers import Pair, unmeasured
 
-from pgsluice import Lane, MaxDelete, Options, StagingKind, sync
+from pgsluice import Lane, MaxDelete, Options, StagingKind, memory, sync
 from pgsluice.events import Event, Retrying, StepFinished, StepStarted, TableFinished, Warned
 from pgsluice.sinks.recorder import Recorder
 
@@ -253,6 +253,25 @@ def test_the_first_failure_ends_a_run_that_shall_fail_fast_and_what_was_begun_is
     assert pair.target.staging_tables() == []
     assert pair.target.value("SELECT to_regclass('s.large')") is None
     assert pair.target.value(OURS) == pair.source.value(OURS) == 0
+
+
+def test_where_memory_does_not_suffice_for_two_slices_one_is_put_back(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if each slice under way held 50 MiB."""
+    made(pair)
+    monkeypatch.setattr(memory, "resident", lambda pid=None: 0 if pid else (len(memory._blocks) * 50 + 10) << 20)
+    warned: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Warned):
+            warned.append(event.message)
+
+    report = copied(pair, sink=listen, where=SLOWLY, options={"jobs": 3, "max_memory": 80 << 20})
+    (table,) = report.tables
+    assert (table.status, table.attempts, table.error) == ("done", 1, None)
+    assert warned == ["the memory ceiling lets no more slices be copied at once than 1"]
+    assert_equal(pair)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
