@@ -311,7 +311,7 @@ MUTATIONS = (
         "staging dropped where the relay fails",
         "landing.py",
         "                    dropping.callback(self._drop, relay.table)\n",
-        "",
+        "                    pass\n",
         "A run whose source dies leaves a part of its rows on the target.",
         (f"{_CRASHES}test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again[psql-0]",),
     ),
