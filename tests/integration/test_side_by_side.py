@@ -189,6 +189,7 @@ class _EndOne:
         self._pair, self._how = pair, how
         self.retried: list[Retrying] = []
         self.warned: list[str] = []
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._end)
 
     def __call__(self, event: Event) -> None:
@@ -198,12 +199,27 @@ class _EndOne:
             self.retried.append(event)
         if isinstance(event, Warned):
             self.warned.append(event.message)
+        if isinstance(event, Retrying | TableFinished):
+            self._over.set()
 
     def _end(self) -> None:
         find = "SELECT count(*) FROM pg_class WHERE relname LIKE 'stg\\_%' AND pg_relation_size(oid) > 500000"
         await_that(lambda: bool(self._pair.target.value(find)), "a slice to be staged")
-        end = f"SELECT {self._how}(pid) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active' LIMIT 1"
-        await_that(lambda: bool(self._pair.target.rows(end)), "another one to be on its way")
+        copying = "FROM pg_stat_activity WHERE query LIKE 'COPY%%' AND state = 'active' AND query ~ %s"
+        names: list[tuple[str]] = []
+
+        def is_copied() -> bool:
+            names.extend(self._pair.target.rows(f"SELECT substring(query FROM 'stg_\\w+') {copying} LIMIT 1", (".",)))
+            return bool(names)
+
+        await_that(is_copied, "another one to be on its way")
+
+        def is_over() -> bool:
+            """One that was at its end takes no notice of a cancellation: then the next one of that table is met."""
+            self._pair.target.rows(f"SELECT {self._how}(pid) {copying} LIMIT 1", names[0])
+            return self._over.wait(0.02)
+
+        await_that(is_over, "the run to notice")
 
     def join(self) -> None:
         self._thread.join()
