@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from psycopg import sql
 
 from pgsluice import sqltext
-from pgsluice.facts import Column
+from pgsluice.facts import Attachment, Column, ColumnSequence, Dependency
 from pgsluice.job import TableRef
 from pgsluice.model import StagingTable
 from pgsluice.plan import Creation, SyncPlan
+from pgsluice.sequences import is_plain, serial_type
+from pgsluice.sqltext import verbatim
 
 
-def schemas_sql(plan: SyncPlan, creation: Creation) -> list[sql.Composed]:
-    """Return what creates the schemas that the table and its enums lack."""
-    wanted = [plan.job.target.schema] if creation.schema else []
-    wanted += [schema for schema, _, _ in creation.enums if schema != "public"]
-    return [
-        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)) for schema in dict.fromkeys(wanted)
-    ]
+def schemas_sql(creation: Creation) -> list[sql.Composed]:
+    """Return what creates the schemas that the table and what it leans on lack."""
+    return [sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)) for schema in creation.schemas]
 
 
-def enum_sql(enum: tuple[str, str, tuple[str, ...]]) -> sql.Composed:
-    """Return what creates an enum."""
-    schema, name, labels = enum
-    values = sql.SQL(", ").join(sql.Literal(label) for label in labels)
-    return sql.SQL("CREATE TYPE {} AS ENUM ({})").format(sql.Identifier(schema, name), values)
+def dependency_sql(dependency: Dependency) -> list[sql.Composed]:
+    """Return what creates a type or collation as the source has it; a multirange comes with its range.
+
+    https://www.postgresql.org/docs/current/sql-createtype.html, sql-createdomain.html, sql-createcollation.html
+    """
+    name = sql.Identifier(dependency.schema, dependency.name)
+    if dependency.kind == "e":
+        labels = sql.SQL(", ").join(map(sql.Literal, dependency.labels))
+        return [sql.SQL("CREATE TYPE {} AS ENUM ({})").format(name, labels)]
+    if dependency.kind == "d":
+        return list(_domain_sql(name, dependency))
+    if dependency.kind == "c":
+        fields = (sql.SQL("{} {}").format(sql.Identifier(field), verbatim(type_)) for field, type_ in dependency.parts)
+        return [sql.SQL("CREATE TYPE {} AS ({})").format(name, sql.SQL(", ").join(fields))]
+    options = sql.SQL(", ").join(verbatim(f"{option} = {value}") for option, value in dependency.parts)
+    if dependency.kind == "r":
+        subtype = verbatim(dependency.base)
+        return [sql.SQL("CREATE TYPE {} AS RANGE (SUBTYPE = {}, {})").format(name, subtype, options)]
+    return [sql.SQL("CREATE COLLATION {} ({})").format(name, options)] if dependency.kind == "k" else []
+
+
+def _domain_sql(name: sql.Identifier, domain: Dependency) -> Iterator[sql.Composed]:
+    definition = sql.SQL("CREATE DOMAIN {} AS {}").format(name, verbatim(domain.base))
+    if domain.default is not None:
+        definition += sql.SQL(" DEFAULT {}").format(verbatim(domain.default))
+    yield definition + sql.SQL(" NOT NULL") if domain.not_null else definition
+    for check, text in domain.parts:
+        yield sql.SQL("ALTER DOMAIN {} ADD CONSTRAINT {} {}").format(name, sql.Identifier(check), verbatim(text))
 
 
 def table_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Composed:
@@ -40,37 +63,68 @@ def staging_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Compos
 
 
 def _definition(column: Column, *, stored_only: bool) -> sql.Composed:
+    if serial := serial_type(column):
+        return sql.SQL("{} {} NOT NULL").format(sql.Identifier(column.name), verbatim(serial))
     definition = sqltext.column_definition(column)
     if column.generated and column.default:
         kind = "STORED" if stored_only or column.generated == "s" else "VIRTUAL"
-        definition += sql.SQL(" GENERATED ALWAYS AS ({}) {}").format(
-            sqltext.verbatim(column.default), sqltext.verbatim(kind)
-        )
+        definition += sql.SQL(" GENERATED ALWAYS AS ({}) {}").format(verbatim(column.default), verbatim(kind))
     elif column.identity:
         kind = "ALWAYS" if column.identity == "a" else "BY DEFAULT"
-        definition += sql.SQL(" GENERATED {} AS IDENTITY").format(sqltext.verbatim(kind))
+        definition += sql.SQL(" GENERATED {} AS IDENTITY{}").format(verbatim(kind), verbatim(_options(column.sequence)))
     elif column.default and column.default_is_local:
-        definition += sql.SQL(" DEFAULT {}").format(sqltext.verbatim(column.default))
+        definition += sql.SQL(" DEFAULT {}").format(verbatim(column.default))
     return definition + sql.SQL(" NOT NULL") if column.not_null else definition
 
 
+def _options(sequence: ColumnSequence | None) -> str:
+    """Return the options of an identity column's sequence, where they are not the ones it gets anyway."""
+    if sequence is None or is_plain(sequence):
+        return ""
+    start, increment, minimum, maximum, cache = sequence.options
+    cycle = "CYCLE" if sequence.cycles else "NO CYCLE"
+    return f" (START {start} INCREMENT {increment} MINVALUE {minimum} MAXVALUE {maximum} CACHE {cache} {cycle})"
+
+
+def comments_sql(creation: Creation, ref: TableRef) -> list[sql.Composed]:
+    """Return what gives a table and its columns their comments."""
+    named = [(sql.SQL("TABLE {}").format(sqltext.table(ref)), creation.comment)] if creation.comment else []
+    named += [
+        (sql.SQL("COLUMN {}").format(sql.Identifier(ref.schema, ref.name, column.name)), column.comment)
+        for column in creation.columns
+        if column.comment
+    ]
+    return [sql.SQL("COMMENT ON {} IS {}").format(what, sql.Literal(comment)) for what, comment in named]
+
+
 def keys_sql(creation: Creation, ref: TableRef) -> list[sql.Composed]:
-    """Return what gives a table just filled its keys: one sort each, instead of one insertion a row."""
+    """Return what gives a table just filled its keys and indexes: one sort each, instead of one insertion a row."""
     kinds = (("PRIMARY KEY", creation.primary_key), ("UNIQUE", creation.unique))
-    return [
-        sql.SQL("ALTER TABLE {} ADD {} ({})").format(sqltext.table(ref), sqltext.verbatim(kind), sqltext.names(columns))
+    keys = [
+        sql.SQL("ALTER TABLE {} ADD {} ({})").format(sqltext.table(ref), verbatim(kind), sqltext.names(columns))
         for kind, columns in kinds
         if columns
     ]
+    return [*keys, *(_attachment_sql(each, ref) for each in creation.attachments)]
+
+
+def _attachment_sql(attachment: Attachment, ref: TableRef) -> sql.Composed:
+    """Return what creates an index or a constraint; one without a name gets it from the server."""
+    name = sql.SQL("{} ").format(sql.Identifier(attachment.name)) if attachment.name else sql.SQL("")
+    if attachment.kind == "index":
+        kind = sql.SQL("UNIQUE INDEX" if attachment.unique else "INDEX")
+        return sql.SQL("CREATE {} {}ON {} {}").format(kind, name, sqltext.table(ref), verbatim(attachment.definition))
+    what = sql.SQL("CONSTRAINT {}").format(name) if attachment.name else sql.SQL("")
+    return sql.SQL("ALTER TABLE {} ADD {}{}").format(sqltext.table(ref), what, verbatim(attachment.definition))
 
 
 def insert_sql(plan: SyncPlan, staging: StagingTable, creation: Creation) -> sql.Composed:
-    """Return the INSERT into a table just created; what was staged as text becomes the enum it is."""
+    """Return the INSERT into a table just created; what was staged as text becomes what it is."""
     types = {column.name: column.type for column in creation.columns}
     values = (
         sql.Identifier(column.name)
         if types[column.name] == column.type
-        else sql.SQL("{}::{}").format(sql.Identifier(column.name), sqltext.verbatim(types[column.name]))
+        else sql.SQL("{}::{}").format(sql.Identifier(column.name), verbatim(types[column.name]))
         for column in staging.columns
     )
     return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgsluice.job import TableRef
 
@@ -11,6 +11,78 @@ from pgsluice.job import TableRef
 TABLES = frozenset({"r", "p"})
 #: What shows a size: these, and materialized views.
 SIZED = TABLES | {"m"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A type or collation that is not PostgreSQL's own and that a column leans on.
+
+    Attributes:
+        schema: of it.
+        name: of it.
+        kind: typtype (``b`` base, ``e`` enum, ``d`` domain, ``c`` composite, ``r`` range, ``m`` multirange), or ``k``
+            for a collation.
+        sql: its name as SQL.
+        labels: of an enum, in order.
+        base: the type under a domain, with modifier, or the subtype of a range.
+        parts: what a definition lists, as (name, SQL): the fields of a composite with their types, the checks of a
+            domain, the options of a range or a collation.
+        not_null: a domain refuses NULL.
+        default: of a domain, as SQL, or None.
+        obstacle: why it can't be created elsewhere from what the catalog says; empty where it can.
+    """
+
+    schema: str
+    name: str
+    kind: str
+    sql: str
+    labels: tuple[str, ...] = ()
+    base: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
+    not_null: bool = False
+    default: str | None = None
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSequence:
+    """What fills a column of its own accord: the sequence of an identity or serial column.
+
+    Attributes:
+        type: of its values.
+        options: start, increment, minimum, maximum and cache, as in pg_sequence.
+        cycles: begins again at its end.
+        last: value that it gave last; None where it gave none, or the role may not see it.
+        may_set: the connected role may set it.
+    """
+
+    type: str
+    options: tuple[int, int, int, int, int]
+    cycles: bool = False
+    last: int | None = None
+    may_set: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What hangs on a table beside its columns and its primary key.
+
+    Attributes:
+        kind: "index", "unique constraint", "exclusion constraint", "check", "foreign key", "trigger", "rule",
+            "policy" or "grants to".
+        name: of it.
+        definition: SQL behind the table's name in CREATE INDEX, or behind the constraint's name in ADD CONSTRAINT.
+        columns: that an index or constraint lists, in order; empty where it holds expressions.
+        local: it needs nothing but the table, its types and built-in objects.
+        unique: of an index.
+    """
+
+    kind: str
+    name: str
+    definition: str = ""
+    columns: tuple[str, ...] = ()
+    local: bool = True
+    unique: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +100,13 @@ class Column:
         generated: ``s`` stored, ``v`` virtual, else empty.
         identity: ``a`` always, ``d`` by default, else empty.
         collation: (schema, name) where the column's collation is not its type's own, else None.
-        enum: (schema, name, labels in order) of the leaf where it is an enum, else None.
         equality: (schema, name) of the type's own ``=``.
         number: of the attribute; a column dropped and added again has another one.
         base: what `leaf` is made of where it is a domain, else the same.
+        dependencies: types and collations of somebody's own that it leans on, each behind those that it leans on
+            itself: the leaf's, where it is one, comes last.
+        sequence: what fills it, where that is a sequence of its own.
+        comment: on it, or None.
     """
 
     name: str
@@ -44,14 +119,27 @@ class Column:
     generated: str = ""
     identity: str = ""
     collation: tuple[str, str] | None = None
-    enum: tuple[str, str, tuple[str, ...]] | None = None
     equality: tuple[str, str] = ("pg_catalog", "=")
     number: int = 0
     base: str = ""
+    dependencies: tuple[Dependency, ...] = ()
+    sequence: ColumnSequence | None = None
+    comment: str | None = None
 
     def __post_init__(self) -> None:
         """Let `base` be the leaf where there is no domain."""
         object.__setattr__(self, "base", self.base or self.leaf)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Return the labels where the leaf is an enum, in order, else None."""
+        own = self.dependencies[-1] if self.kind == "e" and self.dependencies else None
+        return own.labels if own else None
+
+    @property
+    def is_array(self) -> bool:
+        """Tell whether the type is an array of the leaf."""
+        return self.type.endswith("[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +210,7 @@ class TableInfo:
         heap_bytes: of `bytes`, what a scan of all rows reads at least.
         owner: name of the owning role.
         index_bytes: its indexes, and those of its partitions.
+        comment: on it, or None.
     """
 
     ref: TableRef
@@ -139,6 +228,7 @@ class TableInfo:
     heap_bytes: int = 0
     owner: str = ""
     index_bytes: int = 0
+    comment: str | None = None
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name`, or None."""
@@ -347,6 +437,8 @@ class Facts:
         target_schema: the schema of the target table, or None where it does not exist.
         control_schema: our schema on the target, or None where it does not exist.
         missing: types and collations of the source's columns that the target lacks.
+        attachments: of the source table, where the target does not exist.
+        schemas: those of the missing types and collations that the target has.
         psql: why psql can't read this source, or None where it can.
         progress: of the job.
     """
@@ -360,3 +452,5 @@ class Facts:
     missing: frozenset[str] = frozenset()
     psql: str | None = None
     progress: Progress = Progress()
+    attachments: tuple[Attachment, ...] = ()
+    schemas: Mapping[str, SchemaInfo] = field(default_factory=dict)

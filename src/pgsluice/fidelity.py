@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pgsluice.facts import Column
+from pgsluice.facts import Column, Dependency
 
 #: Core types whose binary form means the same on every server from 14 on. Not here: reg* and oid (numbers of one
 #: server), money (its scale is the locale's), interval (17's infinity is finite nonsense before), and the unknown.
@@ -27,6 +27,7 @@ _TIMES = frozenset({
 _SIZED = frozenset({"numeric", "character varying", "bit varying"})
 _WIDER = frozenset({("date", "timestamp without time zone"), ("cidr", "inet"), ("character varying", "text")})
 _DEFAULT_PRECISION = 6
+_KINDS = {"e": "an enum", "d": "a domain", "c": "a composite", "r": "a range", "m": "a multirange", "k": "a collation"}
 
 
 def binary_obstacle(column: Column) -> str | None:
@@ -45,13 +46,15 @@ def lacks_equality(column: Column) -> bool:
 
 def loss(source: Column, target: Column) -> str | None:
     """Return why values of `source` may not survive in `target`, or None where every value does, through text."""
-    if source.enum and target.enum and source.type.endswith("[]") == target.type.endswith("[]"):
-        lost = [label for label in source.enum[2] if label not in target.enum[2]]
+    if source.labels is not None and target.labels is not None and source.is_array == target.is_array:
+        lost = [label for label in source.labels if label not in target.labels]
         return (
             f"{source.name}: the target's {target.type} lacks {', '.join(map(repr, lost))}: add the label there"
             if lost
             else None
         )
+    if source.type == target.type and (changed := _made_otherwise(source, target)):
+        return changed
     if source.type == target.type or target.type in ("text", "character varying"):
         # char(n) would keep its padding in text: the image of the source, so nothing is lost
         return None
@@ -63,6 +66,31 @@ def loss(source: Column, target: Column) -> str | None:
         f"{source.name} is {source.type} on the source and {target.type} on the target,"
         f" which may not hold every value: alter the target's column to {source.type}"
     )
+
+
+def _made_otherwise(source: Column, target: Column) -> str | None:
+    """Say which type of one name is another on the two sides, or None where both mean the same.
+
+    A composite's text and binary form carry no names: two fields in another order would change places, silently.
+    """
+    theirs = {each.sql: each for each in target.dependencies}
+    for mine in source.dependencies:
+        other = theirs.get(mine.sql, mine)
+        lost = [label for label in mine.labels if label not in other.labels]
+        if lost:
+            return f"{source.name}: the target's {mine.sql} lacks {', '.join(map(repr, lost))}: add the label there"
+        if mine.kind != other.kind or (mine.kind == "c" and mine.parts != other.parts):
+            return (
+                f"{source.name}: {mine.sql} is {_described(mine)} on the source and {_described(other)} on the target:"
+                " make them the same"
+            )
+    return None
+
+
+def _described(type_: Dependency) -> str:
+    if type_.kind != "c":
+        return _KINDS.get(type_.kind, "a base type")
+    return "(" + ", ".join(f"{name} {field}" for name, field in type_.parts) + ")"
 
 
 def _parts(type_: str) -> tuple[str, tuple[int, ...], str]:

@@ -182,6 +182,8 @@ class Options:
         on_lost_state: where the stored position means nothing any more.
         null_cursors: where a row's cursor is NULL.
         scan_limit: bytes of heap up to which `LatePolicy.AUTO` reads the whole table for late rows.
+        indexes: a table that is created gets the source's unique and exclusion constraints and its indexes too.
+        sequences: sequences of an existing target's columns catch up with their values; those of a new one always do.
     """
 
     jobs: int = field(default_factory=default_jobs)
@@ -212,6 +214,8 @@ class Options:
     on_lost_state: OnLostState = OnLostState.REREAD
     null_cursors: NullCursors = NullCursors.COPY
     scan_limit: int = 10 << 30
+    indexes: bool = False
+    sequences: bool = False
 
     @property
     def keeps_staging(self) -> bool:

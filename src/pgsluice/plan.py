@@ -8,10 +8,20 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice import estimates, fidelity, keys
+from pgsluice import estimates, fidelity, keys, sequences
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
-from pgsluice.facts import SIZED, TABLES, Column, Facts, Key, Leaf, ServerInfo, TableInfo
+from pgsluice.facts import (
+    SIZED,
+    Attachment,
+    Column,
+    Dependency,
+    Facts,
+    Key,
+    Leaf,
+    ServerInfo,
+    TableInfo,
+)
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
@@ -38,18 +48,22 @@ class Creation:
     """What is created on the target where the table is missing.
 
     Attributes:
-        schema: the schema has to be created first.
-        enums: (schema, name, labels) to create first.
+        schemas: to create first.
+        dependencies: types and collations to create first, in this order.
         columns: the table's definition, generated columns included.
         primary_key: its columns; empty for none.
         unique: columns of a UNIQUE constraint for a key that is not the primary one; empty for none.
+        attachments: constraints and indexes that it gets besides.
+        comment: on it, or None.
     """
 
-    schema: bool
-    enums: tuple[tuple[str, str, tuple[str, ...]], ...]
+    schemas: tuple[str, ...]
+    dependencies: tuple[Dependency, ...]
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
     unique: tuple[str, ...]
+    attachments: tuple[Attachment, ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,7 @@ class SyncPlan:
         key_reason: where the key comes from.
         key_is_proven: the source enforces it, so staged rows need no look for NULL and duplicate keys.
         updatable: columns that a merge may change.
+        sequences: columns whose sequences catch up with their values, each with what the source's gave last.
         staging: `UNLOGGED`, `TEMPORARY` or `PROMOTED`.
         staging_reason: one sentence.
         creation: what is created first, or None where the target exists.
@@ -138,6 +153,7 @@ class SyncPlan:
     key_reason: str
     key_is_proven: bool
     updatable: tuple[str, ...]
+    sequences: tuple[tuple[str, int | None], ...]
     staging: StagingKind
     staging_reason: str
     creation: Creation | None
@@ -224,7 +240,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
-    creation = None if target else _creation(job, facts, columns, key)
+    creation = None if target else _creation(job, facts, columns, key, options)
     staging, staging_reason = _staging(facts, options, creation)
     slices = _slices(job, facts.source_table, options, staging, reading)
     return SyncPlan(
@@ -239,6 +255,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         key_reason=key_reason,
         key_is_proven=keys.is_proven(key, source, columns),
         updatable=tuple(column.name for column in columns if column.identity != "a" or target is None),
+        sequences=tuple(_sequences(facts, columns, creation, options)),
         staging=staging,
         staging_reason=staging_reason,
         creation=creation,
@@ -324,13 +341,10 @@ def _columns(source: TableInfo, target: TableInfo | None, missing: frozenset[str
 
 
 def _staged(column: Column, missing: frozenset[str]) -> Column:
-    """Return the column as it is staged: an enum that the merge transaction will create waits there as text."""
-    if column.enum is None or column.leaf not in missing:
+    """Return the column as it is staged: a value of a type that the merge will create waits there as its text."""
+    if missing.isdisjoint(dependency.sql for dependency in column.dependencies):
         return column
-    array = "[]" if column.type.endswith("[]") else ""
-    return dataclasses.replace(
-        column, type=f"text{array}", leaf="text", kind="b", enum=None, equality=("pg_catalog", "=")
-    )
+    return Column(column.name, "text", "text", identity=column.identity, number=column.number)
 
 
 # --- slices -----------------------------------------------------------------------------------------------------------
@@ -415,7 +429,7 @@ def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple
         return asked, AS_ASKED
     if options.keeps_staging:
         return StagingKind.UNLOGGED, "so that a killed run can be resumed"
-    if creation and not creation.enums and (asked is StagingKind.PROMOTED or not is_small):
+    if creation and not creation.dependencies and (asked is StagingKind.PROMOTED or not is_small):
         return StagingKind.PROMOTED, "the target is missing, so what is staged becomes it"
     if not is_small:
         known = f"the source has {limit} or more"
@@ -451,8 +465,8 @@ def _binary_obstacle(source: TableInfo, columns: tuple[Column, ...]) -> str | No
     """Return why values could change in a binary stream, which nobody checks, or None where they can't."""
     for column in columns:
         theirs = source.column(column.name)
-        if theirs and theirs.enum and column.leaf == "text":
-            return f"{column.name} is an enum, staged as text"
+        if theirs and column.leaf == "text" and theirs.dependencies:
+            return f"{column.name} is {theirs.type}, staged as text"
         if theirs is None or theirs.type != column.type:
             came = theirs.type if theirs else "nothing"
             return f"{column.name} is {came} on the source and {column.type} on the target"
@@ -469,20 +483,45 @@ def _format_refusals(source: TableInfo, columns: tuple[Column, ...], options: Op
 # --- what is created, what is told -----------------------------------------------------------------------------------
 
 
-def _creation(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key) -> Creation:
+def _creation(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key, options: Options) -> Creation:
     source = facts.source_table
     copied = {column.name for column in columns}
     primary = next((k.columns for k in source.keys if k.primary and copied.issuperset(k.columns)), ())
     if job.mode is Mode.APPEND:  # an updated row arrives as another row
         primary = ()
-    enums = {column.enum for column in source.columns if column.enum and column.leaf in facts.missing}
+    needed = {dependency.sql: dependency for column in source.columns for dependency in column.dependencies}
+    dependencies = tuple(each for name, each in needed.items() if name in facts.missing)
+    unique = () if set(primary) == set(key.columns) else key.columns
+    lacking = [job.target.schema] if facts.target_schema is None else []
+    lacking += [each.schema for each in dependencies if each.schema not in facts.schemas]
     return Creation(
-        schema=facts.target_schema is None,
-        enums=tuple(sorted(enums)),
+        schemas=tuple(dict.fromkeys(lacking)),
+        dependencies=dependencies,
         columns=(*(_created(column, key) for column in source.columns), *_mark(job)),
         primary_key=primary,
-        unique=() if set(primary) == set(key.columns) else key.columns,
+        unique=unique,
+        attachments=tuple(_attached(job, facts, options, unique)),
+        comment=source.comment,
     )
+
+
+def _attached(job: SyncJob, facts: Facts, options: Options, unique: tuple[str, ...]) -> Iterator[Attachment]:
+    """Yield the constraints and indexes that the new table gets, where they are asked for.
+
+    They keep their names where the table keeps its own: within a schema these are unique on the source too.
+    """
+    keeps_names = job.target == facts.source_table.ref
+    for each in facts.attachments if options.indexes else ():
+        if each.kind in _CREATED_KINDS and each.local and not _is_key(each, unique):
+            yield each if keeps_names else dataclasses.replace(each, name="")
+
+
+def _is_key(attachment: Attachment, unique: tuple[str, ...]) -> bool:
+    """Tell whether it would enforce what the constraint for the job's key does already."""
+    return bool(unique) and attachment.unique and attachment.columns == unique
+
+
+_CREATED_KINDS = frozenset({"index", "unique constraint", "exclusion constraint"})
 
 
 def _mark(job: SyncJob) -> Iterator[Column]:
@@ -495,6 +534,22 @@ def _created(column: Column, key: Key) -> Column:
     if column.identity == "a" and column.name not in key.columns:
         return dataclasses.replace(column, identity="d")
     return column
+
+
+def _sequences(
+    facts: Facts, columns: tuple[Column, ...], creation: Creation | None, options: Options
+) -> Iterator[tuple[str, int | None]]:
+    """Yield the columns whose sequences catch up: always those of a new table, of another where it is asked for."""
+    if creation:
+        filled = {column.name for column in creation.columns if column.identity or sequences.serial_type(column)}
+    elif options.sequences and facts.target_table:
+        filled = {each.name for each in facts.target_table.columns if each.sequence and each.sequence.may_set}
+    else:
+        return
+    for column in columns:
+        if column.name in filled:
+            theirs = facts.source_table.column(column.name)
+            yield column.name, theirs.sequence.last if theirs and theirs.sequence else None
 
 
 def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
@@ -518,12 +573,25 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
 
 def _creation_notes(facts: Facts, creation: Creation) -> Iterator[str]:
     for column in creation.columns:
-        if column.default and not column.generated and not column.default_is_local:
+        is_local = column.default_is_local or sequences.serial_type(column)
+        if column.default and not column.generated and not is_local:
             yield f"the default of {column.name} leans on other objects and is not created: {column.default}"
         if column.generated == "v" and facts.target.major < NEWEST_TRIED:
             yield f"{column.name} is a virtual generated column; on PostgreSQL {facts.target.major} it is stored"
         if column.identity != (facts.source_table.column(column.name) or column).identity:
             yield f"{column.name} becomes GENERATED BY DEFAULT, for ALWAYS would forbid the next run to update it"
-    if facts.source_table.relkind in TABLES:
-        indexes = "indexes beside its keys" if creation.primary_key or creation.unique else "keys or indexes"
-        yield f"the new table gets no {indexes}, no foreign keys, checks, triggers, comments or grants"
+    yield from _left_out(facts, creation)
+
+
+def _left_out(facts: Facts, creation: Creation) -> Iterator[str]:
+    """List what the source's table has and the new one does not get."""
+    created = {(each.kind, each.definition) for each in creation.attachments}
+    left: dict[str, list[str]] = {}
+    for each in facts.attachments:
+        if (each.kind, each.definition) not in created and not _is_key(each, creation.unique):
+            left.setdefault(each.kind, []).append(each.name)
+    listed = "; ".join(f"{kind} {', '.join(names)}" for kind, names in left.items())
+    if listed:
+        yield f"not created on the target: {listed}"
+    if facts.source_table.relkind == "p":
+        yield "the new table is not partitioned"

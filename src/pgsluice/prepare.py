@@ -15,6 +15,7 @@ import psycopg
 from pgsluice import blockers, changes, locks, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
+    TABLES,
     Facts,
     JobState,
     Progress,
@@ -103,6 +104,8 @@ def prepared(
         infos = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
         looked = _look(control, infos, control_schema, place[0])
         stamps = _stamps(source, infos)
+        new = [info for job, info in infos.items() if job.target not in looked.tables and info.relkind in TABLES]
+        attachments = catalog.attachments(source, new) if new else {}
         obstacle = relay.psql_obstacle(source, options.psql)
         outcomes: list[tuple[SyncJob, SyncPlan | PgsluiceError]] = []
         for job in _parents_first(jobs, looked.parents):
@@ -117,6 +120,7 @@ def prepared(
                     )
                     progress = _progress(source, control, job, infos[job], looked.tables.get(job.target), known)
                     facts = _facts(control, job, infos[job], place, looked, obstacle, progress)
+                    facts = dataclasses.replace(facts, attachments=attachments.get(infos[job].ref, ()))
                     outcomes.append((job, _plan(control, job, facts, options)))
             if job in refused:
                 outcomes.append((job, refused[job]))
@@ -206,9 +210,15 @@ class _Look:
 def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo) -> _Look:
     targets = [job.target for job in infos]
     found = {info.ref: info for info in _tables(control, targets)}
-    schemas = catalog.schemas(control, [*{ref.schema for ref in targets}, control_schema])
-    to_create = [column for job, info in infos.items() if job.target not in found for column in info.columns]
+    to_create = [
+        column
+        for job, info in infos.items()
+        for column in info.columns
+        if job.target not in found or found[job.target].column(column.name) is None
+    ]
     missing = catalog.missing(control, catalog.needs(control, to_create)) if to_create else frozenset()
+    leant_on = {each.schema for column in to_create for each in column.dependencies if each.sql in missing}
+    schemas = catalog.schemas(control, [*{ref.schema for ref in targets} | leant_on, control_schema])
     names = {job: (job_id(job, server), same_job(job, server)) for job in infos}
     ours = schemas.get(control_schema)
     states, alike = state.load(control, control_schema, list(names.values())) if ours and ours.usage else ({}, {})
@@ -299,6 +309,7 @@ def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job
         target_schema=looked.schemas.get(job.target.schema),
         control_schema=looked.control,
         missing=looked.missing & catalog.needs(control, info.columns),
+        schemas=looked.schemas,
         psql=obstacle,
         progress=progress,
     )

@@ -349,7 +349,7 @@ def _read_columns(facts: Facts) -> dict[str, tuple[int, str]]:
 
 
 def _meaning(column: Column) -> str:
-    return f"{column.type} {', '.join(map(repr, column.enum[2]))}" if column.enum else column.type
+    return f"{column.type} {', '.join(map(repr, column.labels))}" if column.labels else column.type
 
 
 @dataclass(frozen=True, slots=True)

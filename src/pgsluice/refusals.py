@@ -165,15 +165,34 @@ def _fills_itself(column: Column) -> bool:
 
 
 def _creation_refusals(facts: Facts) -> Iterator[str]:
-    creatable = {column.leaf for column in facts.source_table.columns if column.enum}
-    for name in sorted(facts.missing - creatable):
-        yield f"The target lacks the type or collation {name}, which {facts.source_table.ref} needs: create it first."
+    yield from _missing_refusals(facts)
     for column in facts.source_table.columns:
         if column.generated and not column.default_is_local:
             yield (
                 f"Generated column {column.name} calls functions of the source's own:"
                 " create them and the table on the target first."
             )
+
+
+def _missing_refusals(facts: Facts) -> Iterator[str]:
+    """Name what columns to be created lean on and what can't be created for them."""
+    known = {each.sql: each for column in facts.source_table.columns for each in column.dependencies}
+    for name in sorted(facts.missing):
+        needed = f"The target lacks the type or collation {name}, which {facts.source_table.ref} needs"
+        if name not in known:
+            yield f"{needed}: create it first."
+        elif (schema := facts.schemas.get(known[name].schema)) and not schema.create:
+            yield (
+                f"{needed}, and role {bare(facts.target.role)} may not create it:"
+                f" GRANT USAGE, CREATE ON SCHEMA {bare(known[name].schema)} TO {bare(facts.target.role)};"
+            )
+        elif known[name].schema not in facts.schemas and not facts.target.can_create_schema:
+            yield (
+                f"{needed}, and role {bare(facts.target.role)} may not create its schema:"
+                f" GRANT CREATE ON DATABASE {bare(facts.target.database)} TO {bare(facts.target.role)};"
+            )
+        elif known[name].obstacle:
+            yield f"{needed}; it can't be created from here, for {known[name].obstacle}: create it first."
 
 
 def _key_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key | None) -> Iterator[str]:

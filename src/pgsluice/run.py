@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, creation
+from pgsluice import changes, creation, sequences
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import executor
@@ -256,12 +256,15 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         listed.append(("gate (target)", changes.fault_sql(plan, present)))
     if promoted:
         listed += [("keys (target)", statement) for statement in creation.keys_sql(promoted, table.ref)]
-        listed += [("merge (target)", statement) for statement in creation.schemas_sql(plan, promoted)]
-        listed += [("merge (target)", statement) for statement in promotion.renaming_sql(plan, table)]
+        listed += [("merge (target)", statement) for statement in creation.schemas_sql(promoted)]
+        listed += [("merge (target)", statement) for statement in promotion.renaming_sql(plan, promoted, table)]
     elif plan.creation:
         listed += _creating(plan, plan.creation, table)
     else:
         listed += _appending(plan, table) if plan.job.mode is Mode.APPEND else _merging(plan, table, present)
+    listed += [
+        ("sequences (target)", sequences.catch_up_sql(plan.job.target, column, last)) for column, last in plan.sequences
+    ]
     if plan.reading.cursor:
         listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
     return tuple((step, statement.as_string(None)) for step, statement in listed)
@@ -269,13 +272,13 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
 
 def _creating(plan: SyncPlan, wanted: Creation, table: StagingTable) -> Iterator[tuple[str, Query]]:
     for statement in (
-        *creation.schemas_sql(plan, wanted),
-        *map(creation.enum_sql, wanted.enums),
+        *creation.schemas_sql(wanted),
+        *(statement for each in wanted.dependencies for statement in creation.dependency_sql(each)),
         creation.table_sql(plan, wanted, plan.job.target),
     ):
         yield "create (target)", statement
     yield "merge (target)", creation.insert_sql(plan, table, wanted)
-    for statement in creation.keys_sql(wanted, plan.job.target):
+    for statement in (*creation.keys_sql(wanted, plan.job.target), *creation.comments_sql(wanted, plan.job.target)):
         yield "create (target)", statement
 
 

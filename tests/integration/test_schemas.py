@@ -146,8 +146,8 @@ def test_identity_serial_and_default_columns_are_created_as_what_they_are(pair: 
           sum int GENERATED ALWAYS AS (old * 2) STORED);
         INSERT INTO s.t (m, ms) VALUES ('한글', '{"it''s ok",sad}'), ('sad', NULL)"""
     )
-    report = synced(pair, "s.t")
-    assert any("default of old" in note for note in report.tables[0].notes)
+    synced(pair, "s.t")
+    assert pair.target.value("SELECT pg_get_serial_sequence('s.t', 'old')") == "s.t_old_seq"
     assert pair.target.image("s.t") == pair.source.image("s.t")
     identity = "SELECT attname::text, attidentity::text FROM pg_attribute WHERE attrelid = 's.t'::regclass AND attidentity <> '' ORDER BY 1"
     assert pair.target.rows(identity) == [("id", "a"), ("n", "d")]

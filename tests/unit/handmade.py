@@ -11,6 +11,7 @@ import pytest
 from pgsluice.errors import PlanError
 from pgsluice.facts import (
     Column,
+    Dependency,
     Facts,
     JobState,
     Key,
@@ -62,6 +63,11 @@ ID = Column("id", "bigint", "bigint", not_null=True)
 NOTE = Column("note", "text", "text")
 AT = Column("updated_at", "timestamp with time zone", "timestamp with time zone")
 ORDERS = TableRef("sales", "orders")
+
+
+def enum(schema: str, name: str, *labels: str, sql: str = "") -> tuple[Dependency, ...]:
+    """Return what a column of an enum leans on."""
+    return (Dependency(schema, name, "e", sql or f"{schema}.{name}", labels=labels),)
 
 
 def unique(*columns: str, primary: bool = False, not_null: bool = True, name: str = "") -> Key:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 
 import pytest
+from handmade import enum
 
-from pgsluice.facts import Column
+from pgsluice.facts import Column, Dependency
 from pgsluice.fidelity import binary_obstacle, lacks_equality, loss
 
 TIMESTAMP = "timestamp without time zone"
 TIMESTAMPTZ = "timestamp with time zone"
-MOOD = ("s", "mood", ("sad", "ok", "happy"))
+MOOD = enum("s", "mood", "sad", "ok", "happy")
 
 
-def column(type_: str, *, kind: str = "b", enum: tuple[str, str, tuple[str, ...]] | None = None) -> Column:
+def column(type_: str, *, kind: str = "b", dependencies: tuple[Dependency, ...] = ()) -> Column:
     leaf = re.sub(r"\([^)]*\)", "", type_).removesuffix("[]")
-    return Column("c", type_, leaf, kind="e" if enum else kind, enum=enum)
+    return Column("c", type_, leaf, kind=dependencies[-1].kind if dependencies else kind, dependencies=dependencies)
 
 
 def survives(source: str, target: str) -> bool:
@@ -135,7 +136,7 @@ def test_a_loss_is_told_by_column_and_both_types() -> None:
 
 
 def mood(*labels: str, type_: str = "s.mood") -> Column:
-    return column(type_, enum=("s", "mood", labels))
+    return column(type_, dependencies=enum("s", "mood", *labels))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_domains_composites_and_ranges_travel_as_text(kind: str) -> None:
 
 @pytest.mark.parametrize("type_", ["s.mood", "s.mood[]"])
 def test_an_enum_travels_in_binary_for_its_form_is_its_label(type_: str) -> None:
-    assert binary_obstacle(column(type_, enum=MOOD)) is None
+    assert binary_obstacle(column(type_, dependencies=MOOD)) is None
 
 
 # --- equality --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,23 @@ import dataclasses
 from typing import Any
 
 import pytest
-from handmade import AT, ID, NOTE, ORDERS, SAME, SOURCE, facts, moment, plan_of, refusals, seen, stamps, state, table
+from handmade import (
+    AT,
+    ID,
+    NOTE,
+    ORDERS,
+    SAME,
+    SOURCE,
+    enum,
+    facts,
+    moment,
+    plan_of,
+    refusals,
+    seen,
+    stamps,
+    state,
+    table,
+)
 
 from pgsluice.facts import Column, Facts, Horizon, JobState, Leaf, Progress, SeenLeaf, ServerInfo, TableInfo
 from pgsluice.job import Lane, Mode, Options, SyncJob
@@ -137,8 +153,8 @@ def test_what_may_differ_afterwards_is_noted() -> None:
 
 # --- where the stored position means nothing -------------------------------------------------------------------------
 
-RENAMED = Column("mood", "s.mood", "s.mood", kind="e", enum=("s", "mood", ("sad", "glad")), number=4)
-MOOD = dataclasses.replace(RENAMED, enum=("s", "mood", ("sad", "happy")))
+RENAMED = Column("mood", "s.mood", "s.mood", kind="e", dependencies=enum("s", "mood", "sad", "glad"), number=4)
+MOOD = dataclasses.replace(RENAMED, dependencies=enum("s", "mood", "sad", "happy"))
 WITH_MOOD = dataclasses.replace(ORIGIN, columns=(*COLUMNS, RENAMED))
 COPIED_MOOD = dataclasses.replace(COPY, columns=(*COLUMNS, RENAMED))
 READ_BEFORE = {**THEN.columns, "mood": (4, "s.mood 'sad', 'happy'")}

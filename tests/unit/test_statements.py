@@ -19,6 +19,7 @@ from handmade import (
     ORDERS,
     SAME,
     TARGET,
+    enum,
     facts,
     moment,
     plan_of,
@@ -41,7 +42,7 @@ SINCE = "created_at > '2024-01-01' -- from 2024"
 CREATED_AT = Column("created_at", "timestamp with time zone", "timestamp with time zone")
 CITEXT_EQUALS = ("ext", "=")
 REGION = Column("region", "ext.citext", "ext.citext", not_null=True, equality=CITEXT_EQUALS)
-MOOD = ("s", "mood", ("sad", "it's", "100%"))
+MOOD = enum("s", "mood", "sad", "it's", "100%")
 HANGUL = "주문내역이천이십사년십이월의모든것"  # 51 bytes
 LONGEST = HANGUL + "과끝넷다"  # 63 bytes
 
@@ -83,8 +84,8 @@ def composite_key() -> SyncPlan:
 
 
 def created() -> SyncPlan:
-    mood = Column("mood", "s.mood", "s.mood", kind="e", enum=MOOD, default="'sad'::s.mood")
-    moods = Column("moods", "s.mood[]", "s.mood", kind="e", enum=MOOD)
+    mood = Column("mood", "s.mood", "s.mood", kind="e", dependencies=MOOD, default="'sad'::s.mood")
+    moods = Column("moods", "s.mood[]", "s.mood", kind="e", dependencies=MOOD)
     columns = (
         dataclasses.replace(ID, identity="a"),
         Column("number", "integer", "integer", not_null=True, identity="a"),
@@ -126,7 +127,8 @@ def hostile_names() -> SyncPlan:
 
 
 def hostile_names_created() -> SyncPlan:
-    odd = Column('k"%{}\n', '"s x"."m%{}"', '"s x"."m%{}"', kind="e", enum=("s x", "m%{}", ("{}", "%s")), not_null=True)
+    name = '"s x"."m%{}"'
+    odd = Column('k"%{}\n', name, name, "e", not_null=True, dependencies=enum("s x", "m%{}", "{}", "%s", sql=name))
     source = table(columns=(odd,), keys=(primary(odd.name),))
     known = facts(source, None, target_schema=None, missing=frozenset({odd.leaf}))
     return plan_of(known, SyncJob(ORDERS, TableRef("%{schema}", LONGEST)))

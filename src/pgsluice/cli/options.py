@@ -175,6 +175,12 @@ _SELECTION = (
         metavar="SIZE",
         help="Copying waits while a standby of the target is further behind than this; needs pg_monitor there.",
     ),
+    option("--indexes", is_flag=True, help="Give a table that is created the source's other constraints and indexes."),
+    option(
+        "--sequences",
+        is_flag=True,
+        help="Let sequences of an existing target's columns catch up too; those of a new table always do.",
+    ),
     option(
         "--max-staging-bytes",
         metavar="SIZE",
@@ -339,6 +345,8 @@ def _options(values: dict[str, Any]) -> Options:
         max_lag=_size(values["max_lag"]),
         psql=values["psql"],
         full_refresh=values["full_refresh"],
+        indexes=values["indexes"],
+        sequences=values["sequences"],
         on_lost_state=OnLostState(values["on_lost_state"]),
         null_cursors=NullCursors(values["null_cursors"]),
         scan_limit=bytes_of(values["scan_limit"]),

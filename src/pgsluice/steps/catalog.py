@@ -14,13 +14,27 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
-from pgsluice.facts import Column, Horizon, Key, Leaf, Moment, SchemaInfo, ServerInfo, Stamps, TableInfo
+from pgsluice.facts import (
+    Attachment,
+    Column,
+    ColumnSequence,
+    Dependency,
+    Horizon,
+    Key,
+    Leaf,
+    Moment,
+    SchemaInfo,
+    ServerInfo,
+    Stamps,
+    TableInfo,
+)
 from pgsluice.job import QuerySource, TableRef
 from pgsluice.retry import step_error
 from pgsluice.session import Session
 
 #: What a pattern stands for; views and foreign tables are copied when they are named.
 _TRANSACTION_IDS = 1 << 32
+_FIRST_OWN_OID = 16384  # FirstNormalObjectId: what initdb made lies below
 _PATTERN_KINDS = frozenset({"r", "p"})
 
 
@@ -113,13 +127,15 @@ def _nearest(wanted: TableRef, known: Iterable[TableRef]) -> str:
 
 
 def tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
-    """Describe the relations that exist among `refs`, in order. Three round trips, however many tables."""
+    """Describe the relations that exist among `refs`, in order. Three round trips, four where types are not core."""
     wanted = {"schemas": [ref.schema for ref in refs], "names": [ref.name for ref in refs]}
     heads = session.rows(sqltext.load("tables"), wanted)
     oids = {"oids": [head[0] for head in heads]}
     columns: defaultdict[int, list[Column]] = defaultdict(list)
-    for oid, *rest in session.rows(sqltext.load("columns"), oids):
-        columns[oid].append(_column(*rest))
+    found = session.rows(sqltext.load("columns"), oids)
+    leaning = _Leaning(session, [row[15] for row in found], [row[16] for row in found])
+    for oid, *rest in found:
+        columns[oid].append(_column(leaning, *rest))
     keys: defaultdict[int, list[Key]] = defaultdict(list)
     for oid, name, primary, constraint, not_null, names, schemas, operators, size in session.rows(
         sqltext.load("keys"), oids
@@ -186,7 +202,8 @@ def horizon(session: Session) -> Horizon:
 
 
 def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, ...]) -> TableInfo:
-    oid, schema, name, kind, rows, size, heap, indexes, usage, *granted_to_us, policies, triggers, leaves, owner = head
+    oid, schema, name, kind, rows, size, heap, indexes, usage, *granted_to_us, policies, triggers, leaves = head[:16]
+    owner, comment = head[16:]
     granted = dict(zip(("SELECT", "INSERT", "UPDATE", "DELETE"), granted_to_us, strict=True))
     return TableInfo(
         ref=TableRef(schema, name),
@@ -204,6 +221,7 @@ def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, 
         heap_bytes=heap,
         owner=owner,
         index_bytes=indexes,
+        comment=comment,
     )
 
 
@@ -222,6 +240,7 @@ def _leaf(  # noqa: PLR0913, PLR0917 - the fields of one of them in tables.sql, 
 
 
 def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, in order
+    leaning: _Leaning,
     name: str,
     type_: str,
     leaf: str,
@@ -233,12 +252,13 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
     identity: str,
     collation_schema: str | None,
     collation: str | None,
-    leaf_schema: str,
-    enum: str | None,
-    labels: list[str],
     equality_schema: str,
     number: int,
     base: str,
+    leaf_oid: int,
+    collation_oid: int,
+    sequence: list[Any] | None,
+    comment: str | None,
 ) -> Column:
     return Column(
         name=name,
@@ -251,11 +271,74 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         generated=generated,
         identity=identity,
         collation=(collation_schema, collation) if collation_schema and collation else None,
-        enum=(leaf_schema, enum, tuple(labels)) if enum else None,
         equality=(equality_schema, "="),
         number=number,
         base=base,
+        dependencies=leaning.of(collation_oid, leaf_oid),
+        sequence=_sequence(*sequence) if sequence else None,
+        comment=comment,
     )
+
+
+def _sequence(type_: str, options: list[int], cycles: bool, last: int | None, may_set: bool) -> ColumnSequence:  # noqa: FBT001
+    start, increment, minimum, maximum, cache = options
+    return ColumnSequence(type_, (start, increment, minimum, maximum, cache), cycles, last, may_set)
+
+
+class _Leaning:
+    """What columns lean on that is not PostgreSQL's own: asked once for all of them, and not at all where all is."""
+
+    def __init__(self, session: Session, types: Iterable[int], collations: Iterable[int]) -> None:
+        wanted = {
+            "types": sorted({oid for oid in types if oid >= _FIRST_OWN_OID}),
+            "collations": sorted({oid for oid in collations if oid >= _FIRST_OWN_OID}),
+        }
+        found = session.rows(sqltext.load("dependencies"), wanted) if any(wanted.values()) else []
+        self._found = {oid: (_dependency(*rest), direct) for oid, *rest, direct in found}
+
+    def of(self, *oids: int) -> tuple[Dependency, ...]:
+        """Return what these lean on, each behind what it leans on itself, and themselves."""
+        ordered: dict[int, Dependency] = {}
+
+        def visit(oid: int) -> None:
+            if oid in self._found and oid not in ordered:
+                dependency, direct = self._found[oid]
+                for inner in sorted(direct):
+                    visit(inner)
+                ordered[oid] = dependency
+
+        for oid in oids:
+            visit(oid)
+        return tuple(ordered.values())
+
+
+def _dependency(  # noqa: PLR0913, PLR0917 - the fields of one row of dependencies.sql, in order
+    schema: str,
+    name: str,
+    kind: str,
+    sql_: str,
+    labels: list[str],
+    base: str,
+    parts: list[list[str]],
+    not_null: bool,  # noqa: FBT001
+    default: str | None,
+    extension: str | None,
+    obstacle: str,
+) -> Dependency:
+    if extension:
+        obstacle = f"it belongs to the extension {extension}"
+    listed = tuple((part, text) for part, text in parts)
+    return Dependency(schema, name, kind, sql_, tuple(labels), base, listed, not_null, default, obstacle)
+
+
+def attachments(session: Session, infos: Sequence[TableInfo]) -> dict[TableRef, tuple[Attachment, ...]]:
+    """Return what hangs on tables beside columns and primary keys. One round trip."""
+    found: defaultdict[int, list[Attachment]] = defaultdict(list)
+    for oid, kind, name, definition, columns, local, unique in session.rows(
+        sqltext.load("attachments"), {"oids": [info.oid for info in infos]}
+    ):
+        found[oid].append(Attachment(kind, name, definition, tuple(columns), local, unique))
+    return {info.ref: tuple(found[info.oid]) for info in infos}
 
 
 def schemas(session: Session, names: Sequence[str]) -> dict[str, SchemaInfo]:
@@ -267,8 +350,14 @@ def schemas(session: Session, names: Sequence[str]) -> dict[str, SchemaInfo]:
 def needs(session: Session, columns: Iterable[Column]) -> frozenset[str]:
     """Return the types and collations that `columns` need, as SQL names."""
     columns = tuple(columns)
-    collations = {session.text(sql.Identifier(*column.collation)) for column in columns if column.collation}
-    return frozenset(column.leaf for column in columns) | collations
+    leant_on = {each.sql for column in columns for each in column.dependencies}
+    own = {(each.schema, each.name) for column in columns for each in column.dependencies if each.kind == "k"}
+    collations = {
+        session.text(sql.Identifier(*column.collation))
+        for column in columns
+        if column.collation and column.collation not in own
+    }
+    return frozenset(column.leaf for column in columns) | collations | leant_on
 
 
 def missing(session: Session, wanted: Iterable[str]) -> frozenset[str]:
@@ -305,9 +394,10 @@ def query_columns(session: Session, query: str) -> tuple[Column, ...]:
         )
     types = {"types": [oid for _, oid, _ in shape], "modifiers": [modifier for _, _, modifier in shape]}
     described = session.rows(sqltext.load("query_columns"), types)
+    leaning = _Leaning(session, [row[4] for row in described], ())
     return tuple(
-        Column(name=name, type=type_, leaf=leaf, kind=kind, equality=(schema, "="))
-        for name, (type_, leaf, kind, schema) in zip(names, described, strict=True)
+        Column(name, type_, leaf, kind, equality=(schema, "="), dependencies=leaning.of(oid))
+        for name, (type_, leaf, kind, schema, oid) in zip(names, described, strict=True)
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgsluice import changes, creation, sqltext
+from pgsluice import changes, creation, sequences, sqltext
 from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
 from pgsluice.facts import TableInfo
 from pgsluice.job import Mode, TargetWriters
@@ -71,6 +71,8 @@ def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None 
         inserted, updated = _merge(session, plan, changed.table) if changed.rows else (0, 0)
         if plan.mark and keys:
             updated += session.execute(changes.revive_sql(plan, plan.mark, keys.table))
+    for column, last in plan.sequences:
+        session.rows(sequences.catch_up_sql(plan.job.target, column, last))
     return MergeResult(
         staged=staged.rows,
         inserted=inserted,
@@ -190,15 +192,16 @@ def _same_table(session: Session, plan: SyncPlan) -> None:
 
 
 def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: StagingTable) -> int:
-    for statement in creation.schemas_sql(plan, wanted):
+    for statement in creation.schemas_sql(wanted):
         session.execute(statement)
-    for enum in wanted.enums:  # another table of the run may have brought it meanwhile
-        name = session.text(sql.Identifier(*enum[:2]))
-        if not session.row(sql.SQL("SELECT pg_catalog.to_regtype(%s) IS NOT NULL"), (name,))[0]:
-            session.execute(creation.enum_sql(enum))
+    lacks = sql.SQL("SELECT pg_catalog.to_regtype(%s) IS NULL AND pg_catalog.to_regcollation(%s) IS NULL")
+    for dependency in wanted.dependencies:  # another table of the run may have brought it meanwhile
+        if session.row(lacks, (dependency.sql, dependency.sql))[0]:
+            for statement in creation.dependency_sql(dependency):
+                session.execute(statement)
     session.execute(creation.table_sql(plan, wanted, plan.job.target))
     inserted = session.execute(creation.insert_sql(plan, staging, wanted))
-    for statement in creation.keys_sql(wanted, plan.job.target):
+    for statement in (*creation.keys_sql(wanted, plan.job.target), *creation.comments_sql(wanted, plan.job.target)):
         session.execute(statement)
     session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(plan.job.target)))
     return inserted

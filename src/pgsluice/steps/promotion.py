@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgsluice import creation, sqltext
+from pgsluice import creation, sequences, sqltext
 from pgsluice.errors import StagingLostError
 from pgsluice.job import TableRef
 from pgsluice.model import MergeResult, StagingTable
@@ -37,9 +38,16 @@ def build_keys(session: Session, wanted: Creation, staging: StagingTable) -> Non
                 " FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem'"
             ).format(sql.Literal(_KIB_FOR_KEYS))
         )
-        for statement in creation.keys_sql(wanted, staging.ref):
+        for statement in creation.keys_sql(_unnamed(wanted), staging.ref):
             session.execute(statement)
         session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(staging.ref)))
+
+
+def _unnamed(wanted: Creation) -> Creation:
+    """Let the server name what stands among other runs' staging tables until it is promoted."""
+    return dataclasses.replace(
+        wanted, attachments=tuple(dataclasses.replace(each, name="") for each in wanted.attachments)
+    )
 
 
 def _has_keys(session: Session, staging: StagingTable) -> bool:
@@ -69,17 +77,19 @@ def promote(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
     """
     started = time.monotonic()
     target = plan.job.target
-    for statement in creation.schemas_sql(plan, wanted):
+    for statement in creation.schemas_sql(wanted):
         session.execute(statement)
     direct = _as_if_created(session, plan, wanted)
     try:
-        for statement in renaming_sql(plan, staging):
+        for statement in renaming_sql(plan, wanted, staging):
             session.execute(statement)
     except psycopg.errors.UndefinedTable as error:
         raise StagingLostError("the staging table is gone", hint="Run again.", step="merge") from error
     for part, as_direct in zip(_parts(session, target), direct, strict=True):
         for statement in _adapt(target, part, as_direct):
             session.execute(statement)
+    for column, last in plan.sequences:
+        session.rows(sequences.catch_up_sql(target, column, last))
     return MergeResult(
         staged=rows,
         inserted=rows,
@@ -92,7 +102,7 @@ def promote(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
     )
 
 
-def renaming_sql(plan: SyncPlan, staging: StagingTable) -> Iterator[sql.Composed]:
+def renaming_sql(plan: SyncPlan, wanted: Creation, staging: StagingTable) -> Iterator[sql.Composed]:
     """Yield what gives the staging table its place and name; those of its parts follow."""
     target = plan.job.target
     yield _alter(staging.ref, sql.SQL("SET SCHEMA {}").format(sql.Identifier(target.schema)))
@@ -100,15 +110,16 @@ def renaming_sql(plan: SyncPlan, staging: StagingTable) -> Iterator[sql.Composed
     yield _alter(moved, sql.SQL("RENAME TO {}").format(sql.Identifier(target.name)))
     yield _alter(target, sql.SQL("RESET (autovacuum_enabled)"))
     yield sql.SQL("COMMENT ON TABLE {} IS NULL").format(sqltext.table(target))
+    yield from creation.comments_sql(wanted, target)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A table, or a constraint or sequence of it.
+    """A table, or a constraint, index or sequence of it.
 
     Attributes:
-        kind: "TABLE", "CONSTRAINT" or "SEQUENCE".
-        place: tells it from others of its kind: columns, and what kind of constraint.
+        kind: "TABLE", "CONSTRAINT", "INDEX" or "SEQUENCE".
+        place: tells it from others of its kind: its column, or its definition.
         name: what it is called.
         grants: (role or None for PUBLIC, privilege, may pass it on) of everybody but its owner.
     """

@@ -1,5 +1,5 @@
 -- staging (target)
-CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "number" integer, "code" character varying(10) COLLATE "pg_catalog"."C", "at" date, "by" text, "mood" text, "moods" text[]) WITH (autovacuum_enabled = false);
+CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "number" integer, "code" character varying(10) COLLATE "pg_catalog"."C", "at" date, "by" text, "mood" text, "moods" text) WITH (autovacuum_enabled = false);
 
 -- relay (source)
 COPY (SELECT "id", "number", "code", "at", "by", "mood", "moods" FROM ONLY "sales"."orders" WHERE TRUE) TO STDOUT (FORMAT text);
@@ -40,3 +40,19 @@ ALTER TABLE "raw"."orders" ADD PRIMARY KEY ("id");
 
 -- create (target)
 ALTER TABLE "raw"."orders" ADD UNIQUE ("id", "at");
+
+-- sequences (target)
+SELECT pg_catalog.setval(s.seqrelid, wanted.value)
+FROM pg_catalog.pg_sequence AS s,
+(SELECT greatest(pg_catalog.max("id")::bigint, NULL) AS value FROM "raw"."orders") AS wanted
+WHERE s.seqrelid = pg_catalog.pg_get_serial_sequence('"raw"."orders"', 'id')::pg_catalog.regclass
+AND s.seqincrement > 0 AND wanted.value BETWEEN s.seqmin AND s.seqmax
+AND wanted.value > coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin - 1);
+
+-- sequences (target)
+SELECT pg_catalog.setval(s.seqrelid, wanted.value)
+FROM pg_catalog.pg_sequence AS s,
+(SELECT greatest(pg_catalog.max("number")::bigint, NULL) AS value FROM "raw"."orders") AS wanted
+WHERE s.seqrelid = pg_catalog.pg_get_serial_sequence('"raw"."orders"', 'number')::pg_catalog.regclass
+AND s.seqincrement > 0 AND wanted.value BETWEEN s.seqmin AND s.seqmax
+AND wanted.value > coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin - 1);

@@ -17,9 +17,6 @@ SELECT a.attrelid,
        a.attidentity::text,
        cn.nspname,
        c.collname,
-       en.nspname,
-       CASE WHEN leaf.typtype = 'e' THEN leaf.typname END,
-       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = leaf.oid ORDER BY e.enumsortorder),
        coalesce((SELECT opn.nspname FROM pg_operator o JOIN pg_namespace opn ON opn.oid = o.oprnamespace
                   WHERE o.oprname = '=' AND o.oprleft = a.atttypid AND o.oprright = a.atttypid
                   ORDER BY opn.nspname = 'pg_catalog' DESC LIMIT 1), 'pg_catalog'),
@@ -29,12 +26,27 @@ SELECT a.attrelid,
                UNION ALL
               SELECT inner_type.oid, inner_type.typbasetype
                 FROM domain JOIN pg_type inner_type ON inner_type.oid = domain.base)
-        SELECT format_type(domain.oid, NULL) FROM domain WHERE domain.base = 0)
+        SELECT format_type(domain.oid, NULL) FROM domain WHERE domain.base = 0),
+       leaf.oid::bigint,
+       coalesce(c.oid, 0)::bigint,
+       (SELECT jsonb_build_array(format_type(s.seqtypid, NULL),
+                 jsonb_build_array(s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache), s.seqcycle,
+                 CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')
+                      THEN pg_sequence_last_value(s.seqrelid) END,
+                 has_sequence_privilege(s.seqrelid, 'UPDATE') AND has_sequence_privilege(s.seqrelid, 'SELECT, USAGE'))
+          FROM pg_depend o
+          JOIN pg_sequence s ON s.seqrelid = o.objid
+         WHERE o.classid = 'pg_class'::regclass
+           AND o.refclassid = 'pg_class'::regclass
+           AND o.refobjid = a.attrelid
+           AND o.refobjsubid = a.attnum
+           AND (o.deptype = 'i'
+                OR pg_get_expr(d.adbin, d.adrelid) = format('nextval(%%L::regclass)', s.seqrelid::regclass::text))),
+       col_description(a.attrelid, a.attnum)
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0
                                        THEN t.typelem ELSE t.oid END
-  JOIN pg_namespace en ON en.oid = leaf.typnamespace
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   LEFT JOIN pg_collation c ON c.oid = a.attcollation AND a.attcollation <> t.typcollation
   LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace

@@ -1,4 +1,4 @@
--- A table, its constraints and its columns' sequences: what they are called, and who may do what. %(table)s: its name.
+-- A table, its constraints, indexes and columns' sequences: what they are called, and who may do what. %(table)s: its name.
 WITH parts (kind, place, name, owner, grants) AS (
   SELECT 'TABLE', '', relname, relowner, coalesce(relacl, acldefault('r', relowner))
     FROM pg_class
@@ -12,9 +12,15 @@ WITH parts (kind, place, name, owner, grants) AS (
      AND d.refobjid = to_regclass(%(table)s)
      AND d.refobjsubid > 0
   UNION ALL
-  SELECT 'CONSTRAINT', concat(contype, conkey), conname, 0, NULL
+  SELECT 'CONSTRAINT', concat(contype, conkey, pg_get_constraintdef(oid)), conname, 0, NULL
     FROM pg_constraint
    WHERE conrelid = to_regclass(%(table)s)
+  UNION ALL
+  SELECT 'INDEX', regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', ''), c.relname, 0, NULL
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+   WHERE i.indrelid = to_regclass(%(table)s)
+     AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
 )
 SELECT kind, place, name::text,
        ARRAY(SELECT json_build_array(CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,

@@ -4,7 +4,8 @@ SELECT format_type(t.oid, wanted.modifier),
        leaf.typtype::text,
        coalesce((SELECT opn.nspname FROM pg_operator o JOIN pg_namespace opn ON opn.oid = o.oprnamespace
                   WHERE o.oprname = '=' AND o.oprleft = t.oid AND o.oprright = t.oid
-                  ORDER BY opn.nspname = 'pg_catalog' DESC LIMIT 1), 'pg_catalog')
+                  ORDER BY opn.nspname = 'pg_catalog' DESC LIMIT 1), 'pg_catalog'),
+       leaf.oid::bigint
   FROM unnest(%(types)s::oid[], %(modifiers)s::int[]) WITH ORDINALITY AS wanted (type, modifier, position)
   JOIN pg_type t ON t.oid = wanted.type
   JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0

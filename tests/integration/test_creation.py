@@ -1,0 +1,195 @@
+"""A table that is missing on the target is created as the source has it: types, defaults, sequences, what is asked for."""
+
+from __future__ import annotations
+
+import pytest
+from servers import Database, Pair
+
+from pgsluice import Options, sync
+from pgsluice.job import StagingKind
+
+TYPES = """
+CREATE SCHEMA s; CREATE SCHEMA "t y";
+CREATE TYPE s.mood AS ENUM ('sad', 'it''s "ok"', '기쁨');
+CREATE COLLATION s.bytes (provider = libc, locale = 'POSIX');
+CREATE DOMAIN s.code AS varchar(8) COLLATE s.bytes DEFAULT 'x' CHECK (VALUE <> '') CHECK (length(VALUE) < 8);
+CREATE DOMAIN s.strict_code AS s.code NOT NULL;
+CREATE TYPE "t y"."inner" AS (m s.mood, c s.code[], "n n" numeric(6,2));
+CREATE TYPE "t y"."outer" AS (i "t y"."inner", many "t y"."inner"[]);
+CREATE DOMAIN s.whole AS "t y"."outer" CHECK (VALUE IS NULL OR (VALUE).i IS NOT NULL);
+CREATE TYPE s.fr AS RANGE (subtype = float8, subtype_diff = float8mi, multirange_type_name = s.many_fr);
+CREATE TYPE s.codes AS RANGE (subtype = text, collation = "C");
+CREATE TABLE s.t (
+  id bigserial PRIMARY KEY,
+  m s.mood NOT NULL DEFAULT 'sad', ms s.mood[], c s.strict_code, cs s.code[], o "t y"."outer", os "t y"."outer"[],
+  w s.whole, r s.fr, rr s.many_fr, k s.codes, t text COLLATE s.bytes);
+INSERT INTO s.t (m, ms, c, cs, o, os, w, r, rr, k, t) VALUES
+  ('sad', '{sad,"it''s \\"ok\\""}', 'AbC', '{a,NULL}', ROW(ROW('기쁨', '{q}', 1.50), '{}'), '{}',
+   ROW(ROW('sad', '{}', 2), NULL), '[1,2.5)', '{[1,2),[3,4)}', '[a,b)', 'X'),
+  ('기쁨', NULL, 'zz', NULL, NULL, NULL, NULL, 'empty', '{}', NULL, NULL);
+"""
+
+
+def types_of(database: Database, table: str) -> list[tuple[str, str]]:
+    return database.rows(
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        (table,),
+    )
+
+
+@pytest.mark.parametrize("staging", ["unlogged", "temporary", "promoted"])
+def test_types_of_ones_own_are_created_in_the_order_in_which_they_lean_on_each_other(pair: Pair, staging: str) -> None:
+    pair.source.execute(TYPES)
+    options = Options(staging=StagingKind(staging))
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", options=options).tables
+    assert (report.status, report.inserted) == ("done", 2)
+    assert pair.target.image("s.t") == pair.source.image("s.t")
+    assert types_of(pair.target, "s.t") == types_of(pair.source, "s.t")
+    constraints = "SELECT conname::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE contypid <> 0 AND contype = 'c' ORDER BY 1, 2"
+    assert pair.target.rows(constraints) == pair.source.rows(constraints)
+    again = sync(pair.source.dsn, pair.target.dsn, "s.t", options=options).tables[0]
+    assert (again.status, again.inserted, again.updated, again.unchanged) == ("done", 0, 0, 2)
+
+
+def test_two_tables_may_need_the_same_types(pair: Pair) -> None:
+    pair.source.execute(TYPES + "CREATE TABLE s.u AS SELECT * FROM s.t; ALTER TABLE s.u ADD PRIMARY KEY (id);")
+    report = sync(pair.source.dsn, pair.target.dsn, "s.*")
+    assert report.exit_code == 0
+    assert pair.target.image("s.u") == pair.source.image("s.u")
+
+
+def test_a_composite_whose_fields_stand_in_another_order_on_the_target_is_refused(pair: Pair) -> None:
+    pair.source.execute(
+        """CREATE SCHEMA s; CREATE TYPE s.point3 AS (x int, y int, z int);
+        CREATE TABLE s.t (id int PRIMARY KEY, p s.point3[]); INSERT INTO s.t VALUES (1, '{"(1,2,3)"}')"""
+    )
+    pair.target.execute(
+        "CREATE SCHEMA s; CREATE TYPE s.point3 AS (z int, y int, x int); CREATE TABLE s.t (id int PRIMARY KEY, p s.point3[])"
+    )
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t").tables
+    assert report.exit_code == 6
+    assert (
+        "p: s.point3 is (x integer, y integer, z integer) on the source and (z integer, y integer, x integer)"
+        in str(report.error)
+    )
+    assert pair.target.rows("SELECT * FROM s.t") == []
+
+
+def test_a_label_that_an_enum_inside_a_composite_lacks_is_named(pair: Pair) -> None:
+    pair.source.execute(
+        """CREATE SCHEMA s; CREATE TYPE s.mood AS ENUM ('a', 'b'); CREATE TYPE s.c AS (m s.mood);
+        CREATE TABLE s.t (id int PRIMARY KEY, c s.c)"""
+    )
+    pair.target.execute(
+        "CREATE SCHEMA s; CREATE TYPE s.mood AS ENUM ('a'); CREATE TYPE s.c AS (m s.mood); CREATE TABLE s.t (id int PRIMARY KEY, c s.c)"
+    )
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t").tables
+    assert report.exit_code == 6
+    assert "c: the target's s.mood lacks 'b': add the label there" in str(report.error)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (
+            "CREATE FUNCTION s.ok(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT true'; CREATE DOMAIN s.d AS int CHECK (s.ok(VALUE));",
+            "its checks or its default call functions of their own",
+        ),
+        ("CREATE TABLE s.d (a int);", "it is the row type of a relation"),
+    ],
+)
+def test_a_type_that_the_catalog_does_not_tell_whole_is_refused_by_name(pair: Pair, script: str, reason: str) -> None:
+    pair.source.execute(f"CREATE SCHEMA s; {script} CREATE TABLE s.t (id int PRIMARY KEY, d s.d)")
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t").tables
+    assert report.exit_code == 6
+    assert f"lacks the type or collation s.d, which s.t needs; it can't be created from here, for {reason}" in str(
+        report.error
+    )
+    assert pair.target.value("SELECT to_regclass('s.t') IS NULL AND to_regtype('s.d') IS NULL")
+
+
+SERIAL = """
+CREATE SCHEMA s; CREATE SEQUENCE s.shared;
+CREATE TABLE s.t (id serial PRIMARY KEY, small smallserial, by_tens int GENERATED BY DEFAULT AS IDENTITY (INCREMENT 10),
+  shared int DEFAULT nextval('s.shared'), n int DEFAULT 7);
+INSERT INTO s.t (n) SELECT g FROM generate_series(1, 40) g; DELETE FROM s.t WHERE id > 30;
+COMMENT ON TABLE s.t IS 'it''s a "table"'; COMMENT ON COLUMN s.t.n IS '숫자';
+"""
+
+
+@pytest.mark.parametrize("staging", ["temporary", "unlogged", "promoted"])
+def test_a_new_tables_sequences_go_on_where_the_sources_are(pair: Pair, staging: str) -> None:
+    pair.source.execute(SERIAL)
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", options=Options(staging=StagingKind(staging))).tables
+    assert report.status == "done"
+    given = "INSERT INTO s.t DEFAULT VALUES RETURNING id, small, by_tens, n"
+    assert pair.target.rows(given) == pair.source.rows(given) == [(41, 41, 401, 7)]
+    assert pair.target.value("SELECT pg_get_serial_sequence('s.t', 'id')") == "s.t_id_seq"
+    assert pair.target.value("SELECT obj_description('s.t'::regclass)") == 'it\'s a "table"'
+    assert pair.target.value("SELECT col_description('s.t'::regclass, 5)") == "숫자"
+    assert [note for note in report.notes if "shared" in note] == [
+        "the default of shared leans on other objects and is not created: nextval('s.shared'::regclass)"
+    ]
+
+
+def test_sequences_of_an_existing_table_catch_up_where_it_is_asked_for_and_never_go_back(pair: Pair) -> None:
+    pair.source.execute(SERIAL)
+    pair.target.execute(
+        """CREATE SCHEMA s; CREATE TABLE s.t (id serial PRIMARY KEY, small smallint, by_tens int,
+           shared int GENERATED BY DEFAULT AS IDENTITY, n int); SELECT setval('s.t_shared_seq', 5000)"""
+    )
+    before = sync(pair.source.dsn, pair.target.dsn, "s.t").tables[0]
+    assert (before.status, pair.target.value("SELECT last_value FROM s.t_id_seq")) == ("done", 1)
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t", options=Options(sequences=True)).exit_code == 0
+    assert pair.target.rows("SELECT nextval('s.t_id_seq'), nextval('s.t_shared_seq')") == [(41, 5001)]
+
+
+ATTACHED = """
+CREATE SCHEMA s; CREATE TABLE s.parent (id int PRIMARY KEY);
+CREATE FUNCTION s.f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+CREATE TABLE s.t (id int PRIMARY KEY, email text, a int, b int, p int REFERENCES s.parent, during int4range,
+  CONSTRAINT "one e-mail" UNIQUE NULLS NOT DISTINCT (email), UNIQUE (a, b) DEFERRABLE INITIALLY DEFERRED,
+  CONSTRAINT apart EXCLUDE USING gist (during WITH &&), CONSTRAINT positive CHECK (a > 0));
+CREATE INDEX "by USING b" ON s.t USING btree (b DESC NULLS LAST) INCLUDE (a) WHERE b > 3;
+CREATE UNIQUE INDEX lower_email ON s.t (lower(email));
+CREATE INDEX by_f ON s.t (s.f(a));
+CREATE RULE nothing AS ON UPDATE TO s.t WHERE false DO INSTEAD NOTHING;
+GRANT SELECT ON s.t TO PUBLIC;
+INSERT INTO s.t SELECT g, 'm' || g, g, g, NULL, int4range(g, g + 1) FROM generate_series(1, 50) g;
+"""
+_INDEXES = "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 's' AND tablename = 't' AND indexname <> 'by_f' ORDER BY 1"
+_CONSTRAINTS = "SELECT conname::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 's.t'::regclass AND contype IN ('p', 'u', 'x') ORDER BY 1"
+
+
+@pytest.mark.parametrize("staging", ["temporary", "unlogged", "promoted"])
+def test_a_new_table_gets_the_constraints_and_indexes_where_it_is_asked_for(pair: Pair, staging: str) -> None:
+    pair.source.execute(ATTACHED)
+    options = Options(staging=StagingKind(staging), indexes=True)
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", options=options).tables
+    assert report.status == "done"
+    assert pair.target.image("s.t") == pair.source.image("s.t")
+    assert pair.target.rows(_INDEXES) == pair.source.rows(_INDEXES)
+    assert pair.target.rows(_CONSTRAINTS) == pair.source.rows(_CONSTRAINTS)
+    assert report.notes == (
+        "not created on the target: check positive; foreign key t_p_fkey; grants to PUBLIC; index by_f; rule nothing",
+    )
+
+
+def test_indexes_of_a_table_of_another_name_are_named_by_the_server(pair: Pair) -> None:
+    pair.source.execute(ATTACHED)
+    pair.target.execute("CREATE SCHEMA raw; CREATE TABLE raw.lower_email (n int)")
+    report = sync(pair.source.dsn, pair.target.dsn, "s.t", to="raw.u", options=Options(indexes=True))
+    assert report.exit_code == 0
+    assert pair.target.value("SELECT count(*) FROM pg_indexes WHERE schemaname = 'raw'") == 6
+
+
+def test_what_a_new_table_does_not_get_is_listed_by_name(pair: Pair) -> None:
+    pair.source.execute(ATTACHED)
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t").tables
+    (listed,) = report.notes
+    assert listed == (
+        "not created on the target: check positive; exclusion constraint apart; foreign key t_p_fkey; grants to PUBLIC;"
+        " index by USING b, by_f, lower_email; rule nothing; unique constraint one e-mail, t_a_b_key"
+    )
+    assert pair.target.value("SELECT count(*) FROM pg_indexes WHERE schemaname = 's'") == 1
