@@ -123,10 +123,18 @@ MUTATIONS = (
     Mutation(
         "target looked at again",
         "steps/merge.py",
-        "    if found != planned:\n",
+        "    if planned is None or found != planned.oid:\n",
         "    if False:\n",
         "A table that took the target's name meanwhile is merged into by the plan for another.",
         (f"{_COMMITS}test_a_target_replaced_while_the_rows_were_on_their_way_is_left_alone[unlogged]",),
+    ),
+    Mutation(
+        "target's columns looked at again",
+        "steps/merge.py",
+        '        what = "got other columns"\n',
+        "        return\n",
+        "Rows staged for columns of another type, or another place, are merged all the same.",
+        ("tests/integration/test_drift.py::test_a_target_that_gets_other_columns_on_the_way_is_not_written",),
     ),
     Mutation(
         "count of what arrived",

@@ -47,7 +47,7 @@ def _match(plan: SyncPlan) -> sql.Composed:
 def lock_sql(plan: SyncPlan) -> sql.Composed:
     """Return the LOCK that keeps other writers out between the look and the merge; an append looks at nothing."""
     appends = plan.job.mode is Mode.APPEND and not plan.reading.starts_over
-    mode = "ROW EXCLUSIVE" if appends else TARGET_LOCK
+    mode = "ACCESS EXCLUSIVE" if plan.alterations else "ROW EXCLUSIVE" if appends else TARGET_LOCK
     return sql.SQL("LOCK TABLE {} IN {} MODE").format(sqltext.table(plan.job.target), sqltext.verbatim(mode))
 
 

@@ -15,7 +15,7 @@ from pgsluice.events import Emitter, Sink
 from pgsluice.facts import TableInfo
 from pgsluice.job import Lane, Mode, Options, QuerySource, SyncJob, TableRef, Treatment, requested
 from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
-from pgsluice.policies import Deletes, LatePolicy, LateRows, MaxDelete
+from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete
 from pgsluice.run import Run, new_run_id
 from pgsluice.session import Dsn, Endpoint
 from pgsluice.steps import relay, staging
@@ -361,6 +361,7 @@ def sync(  # noqa: PLR0913 - the options of the command
     deletes: Deletes | str | None = None,
     max_delete: MaxDelete | str | None = None,
     since: str | None = None,
+    drift: Drift | str = Drift.FAIL,
     full_refresh: bool = False,
     options: Options | None = None,
     sinks: Sequence[Sink] = (),
@@ -384,6 +385,7 @@ def sync(  # noqa: PLR0913 - the options of the command
         deletes: "keep", "sweep" or "soft:COLUMN"; the mode's own way where None.
         max_delete: the delete guard, "10%" or a number of rows; as in `options` where None.
         since: read from this value of the cursor on, once, and leave the watermark alone.
+        drift: columns that only the source has: "fail", "add", "widen" (types follow too), or "ignore".
         full_refresh: forget the stored position and start over.
         options: staging kind, lane, timeouts and the rest.
         sinks: called with every event.
@@ -410,6 +412,7 @@ def sync(  # noqa: PLR0913 - the options of the command
         late_within=late_within,
         deletes=Deletes.parse(deletes) if isinstance(deletes, str) else deletes,
         since=since,
+        drift=Drift(drift),
     )
     run = Run(Endpoint(source, read_only=True), Endpoint(target, read_only=False), options, sinks)
     return run.sync(requested(tables, query, to, treatment))

@@ -9,6 +9,8 @@ from pgsluice.job import TableRef
 
 #: What pg_class.relkind says of relations that can be written: tables and partitioned tables.
 TABLES = frozenset({"r", "p"})
+#: Stands for the type of a column that a run left out: should it be copied one day, its values are all new.
+NOT_COPIED = ""
 #: What shows a size: these, and materialized views.
 SIZED = TABLES | {"m"}
 
@@ -211,6 +213,7 @@ class TableInfo:
         owner: name of the owning role.
         index_bytes: its indexes, and those of its partitions.
         comment: on it, or None.
+        owned: the connected role may alter it, as its owner or a member of it.
     """
 
     ref: TableRef
@@ -229,6 +232,7 @@ class TableInfo:
     owner: str = ""
     index_bytes: int = 0
     comment: str | None = None
+    owned: bool = True
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name`, or None."""
@@ -367,7 +371,7 @@ class JobState:
     """Where a job stands, as the target remembers it.
 
     Attributes:
-        columns: attribute number and type of each column read.
+        columns: attribute number and type of each column that the source had; `NOT_COPIED` as the type of one left out.
         leaves: by oid.
         job_id: of the job.
         seq: commits of it so far.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import re
+from dataclasses import dataclass
 
 from pgsluice.facts import Column, Dependency
 
@@ -27,6 +29,15 @@ _TIMES = frozenset({
 _SIZED = frozenset({"numeric", "character varying", "bit varying"})
 _WIDER = frozenset({("date", "timestamp without time zone"), ("cidr", "inet"), ("character varying", "text")})
 _DEFAULT_PRECISION = 6
+_FAMILIES = {
+    **dict.fromkeys(("smallint", "integer", "bigint", "numeric", "real", "double precision", "money", "oid"), "number"),
+    **dict.fromkeys(("text", "character varying", "character", "name", '"char"'), "text"),
+    **dict.fromkeys(("date", "timestamp without time zone", "timestamp with time zone"), "date"),
+    **dict.fromkeys(("time without time zone", "time with time zone"), "time"),
+    **dict.fromkeys(("bit", "bit varying"), "bits"),
+    **dict.fromkeys(("json", "jsonb"), "json"),
+    **dict.fromkeys(("inet", "cidr"), "network"),
+}
 _KINDS = {"e": "an enum", "d": "a domain", "c": "a composite", "r": "a range", "m": "a multirange", "k": "a collation"}
 
 
@@ -44,8 +55,63 @@ def lacks_equality(column: Column) -> bool:
     return column.leaf in _WITHOUT_EQUALITY
 
 
+class Verdict(enum.StrEnum):
+    """What becomes of a column's values on their way, from the best to the worst."""
+
+    BINARY = "same type, binary"
+    TEXT = "same type, text"
+    CASTABLE = "castable without loss"
+    NARROWING = "narrowing"
+    INCOMPATIBLE = "incompatible"
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """A column's verdict.
+
+    Attributes:
+        name: of the column.
+        source: its type there.
+        target: its type there.
+        verdict: on the way from one to the other.
+        reason: in words; empty where the verdict says all.
+    """
+
+    name: str
+    source: str
+    target: str
+    verdict: Verdict
+    reason: str = ""
+
+
+def judge(source: Column, target: Column) -> Fidelity:
+    """Say what becomes of a column's values on their way."""
+    lost = loss(source, target)
+    if lost:
+        fits = source.labels is not None or _family(source) == _family(target) or _family(source) == "text"
+        verdict = Verdict.NARROWING if fits else Verdict.INCOMPATIBLE
+        return Fidelity(source.name, source.type, target.type, verdict, lost)
+    if source.type != target.type:
+        reason = f"every {source.type} is a {target.type}"
+        return Fidelity(source.name, source.type, target.type, Verdict.CASTABLE, reason)
+    obstacle = binary_obstacle(source)
+    verdict = Verdict.TEXT if obstacle else Verdict.BINARY
+    return Fidelity(source.name, source.type, target.type, verdict, obstacle or "")
+
+
+def _family(column: Column) -> str:
+    """Return a name that types share whose values are of one kind."""
+    name = _parts(column.base)[0]
+    return _FAMILIES.get(name, name) + ("[]" if column.is_array else "")
+
+
 def loss(source: Column, target: Column) -> str | None:
     """Return why values of `source` may not survive in `target`, or None where every value does, through text."""
+    if source.base == target.base == "oid":
+        return (
+            f"{source.name} is {source.type}, the number of an object of the source alone: cast it to bigint or leave"
+            " it out"
+        )
     if source.labels is not None and target.labels is not None and source.is_array == target.is_array:
         lost = [label for label in source.labels if label not in target.labels]
         return (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pgsluice.errors import TableNameError, UsageError
-from pgsluice.policies import DeletePolicy, Deletes, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
+from pgsluice.policies import DeletePolicy, Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 
 #: What SQL is made of, as far as finding the semicolon that closes a statement takes.
 _TOKEN = re.compile(
@@ -183,6 +183,7 @@ class Options:
         null_cursors: where a row's cursor is NULL.
         scan_limit: bytes of heap up to which `LatePolicy.AUTO` reads the whole table for late rows.
         indexes: a table that is created gets the source's unique and exclusion constraints and its indexes too.
+        allow_narrowing: copy into types that may not hold every value: it is rounded, or ends the table.
         sequences: sequences of an existing target's columns catch up with their values; those of a new one always do.
     """
 
@@ -214,6 +215,7 @@ class Options:
     on_lost_state: OnLostState = OnLostState.REREAD
     null_cursors: NullCursors = NullCursors.COPY
     scan_limit: int = 10 << 30
+    allow_narrowing: bool = False
     indexes: bool = False
     sequences: bool = False
 
@@ -239,6 +241,7 @@ class Treatment:
         deletes: what becomes of rows gone from the source; None for the mode's own way.
         since: read from this value of the cursor on, once, and leave the watermark alone.
         from_target: without a stored watermark, begin at the target's highest value instead of reading everything.
+        drift: what becomes of a target that lacks columns of the source, or holds narrower types.
     """
 
     mode: Mode = Mode.FULL
@@ -251,6 +254,7 @@ class Treatment:
     deletes: Deletes | None = None
     since: str | None = None
     from_target: bool = False
+    drift: Drift = Drift.FAIL
 
     @property
     def deletion(self) -> Deletes:

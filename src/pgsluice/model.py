@@ -185,6 +185,8 @@ class TableReport:
         seconds: wall clock of the job.
         steps: seconds a step, in order.
         locked_seconds: for which other writers of the target had to wait; its readers never do.
+        columns: what becomes of each column's values: "same type, binary", "same type, text", "castable without loss"
+            or, where it is allowed, "narrowing".
         lane: "psql" or "libpq", and why in `lane_reason`.
         lane_reason: one sentence.
         format: "text" or "binary", and why in `format_reason`.
@@ -230,6 +232,7 @@ class TableReport:
     seconds: float = 0.0
     steps: dict[str, float] = field(default_factory=dict)
     locked_seconds: float = 0.0
+    columns: dict[str, str] = field(default_factory=dict)
     lane: str = ""
     lane_reason: str = ""
     format: str = ""

@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice import estimates, fidelity, keys, sequences
+from pgsluice import drift, estimates, fidelity, keys, sequences
+from pgsluice.drift import Alteration
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
 from pgsluice.facts import (
@@ -22,6 +23,7 @@ from pgsluice.facts import (
     ServerInfo,
     TableInfo,
 )
+from pgsluice.fidelity import Fidelity, Verdict
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
@@ -126,6 +128,8 @@ class SyncPlan:
         job_id: the same for the same source, target, condition, cursor and mode; names the job's state.
         facts: what the plan was made from.
         reading: which rows of the source are read, and why.
+        alterations: how the target follows its source first.
+        fidelity: what becomes of each column's values.
         copy: how its rows travel into staging.
         slices: the parts that they are copied in, each by one worker; empty for all at once.
         sweep: how the source's keys travel, so that rows without one are found; None where staging has them all.
@@ -146,6 +150,8 @@ class SyncPlan:
     job_id: str
     facts: Facts
     reading: Reading
+    alterations: tuple[Alteration, ...]
+    fidelity: tuple[Fidelity, ...]
     copy: CopyPlan
     slices: tuple[Slice, ...]
     sweep: CopyPlan | None
@@ -227,6 +233,10 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     Raises:
         PlanError: it can't be done faithfully; holds every reason at once.
     """
+    known = facts
+    alterations = drift.alterations(job, facts)
+    if facts.target_table and alterations:
+        facts = dataclasses.replace(facts, target_table=drift.altered(facts.target_table, alterations))
     source, target = facts.source_table, facts.target_table
     columns = _columns(source, target, facts.missing)
     key, key_reason = keys.choose(job, source, target, columns)
@@ -234,6 +244,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     estimate = estimates.estimate(job, facts, key, is_part=reading.window is not None and reading.window.is_part)
     refusals = (
         *every_refusal(job, facts, options, columns, key),
+        *drift.refusals(job, known, alterations),
         *reading.refusals,
         *estimates.refusals(estimate, options),
         *_format_refusals(source, columns, options),
@@ -241,13 +252,16 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     creation = None if target else _creation(job, facts, columns, key, options)
+    judged = _fidelity(source, columns, creation)
     staging, staging_reason = _staging(facts, options, creation)
     slices = _slices(job, facts.source_table, options, staging, reading)
     return SyncPlan(
         job=job,
         job_id=job_id(job, facts.source),
-        facts=facts,
+        facts=known,
         reading=reading,
+        alterations=alterations,
+        fidelity=judged,
         copy=make_copy(job.source, job.where, facts, columns, options, reading.window),
         slices=slices,
         sweep=_sweep(job, facts, columns, key, options, reading),
@@ -261,7 +275,13 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         creation=creation,
         estimate=estimate,
         options=options,
-        notes=(*_notes(facts, key, creation), *reading.notes, *_resumption_notes(source, options, staging)),
+        notes=(
+            *_notes(facts, key, creation),
+            *drift.notes(known, alterations),
+            *(each.reason for each in judged if each.verdict is Verdict.NARROWING),
+            *reading.notes,
+            *_resumption_notes(source, options, staging),
+        ),
     )
 
 
@@ -338,6 +358,13 @@ def _columns(source: TableInfo, target: TableInfo | None, missing: frozenset[str
     if target is None:
         return tuple(_staged(column, missing) for column in source.columns if not column.generated)
     return tuple(column for column in target.columns if not column.generated and source.column(column.name) is not None)
+
+
+def _fidelity(source: TableInfo, columns: tuple[Column, ...], creation: Creation | None) -> tuple[Fidelity, ...]:
+    """Judge each column by the type that it has in the end, not by the one that it is staged in."""
+    becomes = {column.name: column for column in (creation.columns if creation else columns)}
+    judged = ((source.column(column.name), becomes[column.name]) for column in columns)
+    return tuple(fidelity.judge(theirs, column) for theirs, column in judged if theirs)
 
 
 def _staged(column: Column, missing: frozenset[str]) -> Column:
@@ -553,13 +580,10 @@ def _sequences(
 
 
 def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
-    source, target = facts.source_table, facts.target_table
+    target = facts.target_table
     if facts.source.major > NEWEST_TRIED or facts.target.major > NEWEST_TRIED:
         yield f"PostgreSQL {max(facts.source.major, facts.target.major)} is newer than what this release was tried on"
     if target is not None:
-        for column in source.columns:
-            if target.column(column.name) is None and not column.generated:
-                yield f"column {column.name} exists on the source only and is not copied"
         if key.columns and keys.index_over(target, key.columns) is None:
             yield (
                 f"no unique index of {target.ref} covers the key ({', '.join(key.columns)}):"

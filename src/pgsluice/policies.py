@@ -56,6 +56,15 @@ class LateRows:
         return f"{self.policy}:{self.overlap}" if self.overlap else self.policy.value
 
 
+class Drift(enum.StrEnum):
+    """What becomes of a target whose source has got columns or wider types that it lacks."""
+
+    FAIL = "fail"
+    ADD = "add"
+    WIDEN = "widen"
+    IGNORE = "ignore"
+
+
 class DeletePolicy(enum.StrEnum):
     """What becomes of the target's rows that the source no longer has."""
 

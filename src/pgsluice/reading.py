@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pgsluice import late
 from pgsluice.cursors import Cursor, fit
-from pgsluice.facts import Column, Facts, JobState, Moment, Progress, SeenLeaf
+from pgsluice.facts import NOT_COPIED, Column, Facts, JobState, Moment, Progress, SeenLeaf
 from pgsluice.job import Mode, Options, SyncJob
 from pgsluice.policies import DeletePolicy, LatePolicy, LateRows, OnLostState
 from pgsluice.units import size
@@ -358,7 +358,7 @@ class Remembered:
 
     Attributes:
         xmin: `Moment.xmin` of the last snapshot of which every row was read; 0 where there was none.
-        columns: attribute number and type of each column read.
+        columns: attribute number and type of each column of the source; `NOT_COPIED` as the type of one left out.
         leaves: by oid, as that snapshot saw them.
     """
 
@@ -377,13 +377,17 @@ def remembered(job: SyncJob, facts: Facts, reading: Reading, columns: tuple[Colu
         columns: what is copied.
     """
     state, moment = facts.progress.state, facts.progress.moment
+    copied = {column.name for column in columns}
+    read = {
+        name: (number, meaning if name in copied else NOT_COPIED)
+        for name, (number, meaning) in _read_columns(facts).items()
+    }
     if not job.mode.reads_on:
-        return Remembered(moment.xmin, {}, {})
+        return Remembered(moment.xmin, read, {})
     # a policy that may miss rows leaves the place from which a scan finds them
     xmin = moment.xmin if reading.is_thorough else (state.xmin if state else 0)
     # what was appended stays, so a partition that is detached and comes back was read before; elsewhere its rows may
     # have been swept meanwhile, and it is read whole
     known = dict(state.leaves) if state and job.mode is Mode.APPEND else {}
     known |= {leaf.oid: SeenLeaf(leaf.file, leaf.bound, xmin) for leaf in facts.source_table.leaves}
-    read = _read_columns(facts)
-    return Remembered(xmin, {column.name: read[column.name] for column in columns if column.name in read}, known)
+    return Remembered(xmin, read, known)

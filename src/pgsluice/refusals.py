@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pgsluice import fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
+from pgsluice.fidelity import Fidelity, Verdict
 from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
 from pgsluice.policies import DeletePolicy
 from pgsluice.sqltext import bare
@@ -31,7 +32,7 @@ def every_refusal(
     """
     yield from _server_refusals(facts)
     yield from _table_refusals(facts, job, options)
-    yield from _column_refusals(job, facts, columns)
+    yield from _column_refusals(job, facts, options, columns)
     yield from _key_refusals(job, facts, columns, key)
     yield from _mark_refusals(job, facts)
     yield from _travel_refusals(facts, options)
@@ -135,12 +136,12 @@ def _control_refusals(facts: Facts) -> Iterator[str]:
         )
 
 
-def _column_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...]) -> Iterator[str]:
+def _column_refusals(job: SyncJob, facts: Facts, options: Options, columns: tuple[Column, ...]) -> Iterator[str]:
     source, target = facts.source_table, facts.target_table
     if not columns:
         yield f"The source's {source.ref} and the target's {target.ref if target else source.ref} share no column."
     if target is None:
-        yield from _creation_refusals(facts)
+        yield from _creation_refusals(facts, options)
         return
     for column in target.columns:
         theirs = source.column(column.name)
@@ -150,21 +151,25 @@ def _column_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...]) ->
                     f"Column {column.name} of {target.ref} is NOT NULL without a default and the source lacks it:"
                     " give it a default, or drop NOT NULL."
                 )
-        elif not column.generated and (lost := fidelity.loss(theirs, column)):
-            yield f"Column {lost}."
-    for column in source.columns:
-        if target.column(column.name) is None and column.not_null and not _fills_itself(column):
-            yield (
-                f"Column {column.name} of {source.ref} is NOT NULL and the target lacks it:"
-                f" add it ({column.name} {column.type}), or drop NOT NULL on the source."
-            )
+        elif not column.generated:
+            yield from _value_refusals(fidelity.judge(theirs, column), options)
+
+
+def _value_refusals(judged: Fidelity, options: Options) -> Iterator[str]:
+    if judged.verdict is Verdict.INCOMPATIBLE:
+        yield f"Column {judged.reason}."
+    elif judged.verdict is Verdict.NARROWING and not options.allow_narrowing:
+        yield f"Column {judged.reason}, or allow it with --allow-narrowing."
 
 
 def _fills_itself(column: Column) -> bool:
     return bool(column.default or column.identity or column.generated)
 
 
-def _creation_refusals(facts: Facts) -> Iterator[str]:
+def _creation_refusals(facts: Facts, options: Options) -> Iterator[str]:
+    for column in facts.source_table.columns:
+        if not column.generated:
+            yield from _value_refusals(fidelity.judge(column, column), options)
     yield from _missing_refusals(facts)
     for column in facts.source_table.columns:
         if column.generated and not column.default_is_local:

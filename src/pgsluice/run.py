@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, creation, sequences
+from pgsluice import changes, creation, drift, sequences
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import executor
@@ -284,6 +284,8 @@ def _creating(plan: SyncPlan, wanted: Creation, table: StagingTable) -> Iterator
 
 def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query]]:
     yield "lock (target)", changes.lock_sql(plan)
+    if plan.alterations:
+        yield "alter (target)", drift.alter_sql(plan.job.target, plan.alterations)
     if plan.reading.starts_over:
         yield "delete guard (target)", changes.scope_sql(plan)
         yield "delete (target)", changes.clear_sql(plan)
@@ -292,9 +294,11 @@ def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query
 
 def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iterator[tuple[str, Query]]:
     lock = ("lock (target)", changes.lock_sql(plan))
+    alter = [("alter (target)", drift.alter_sql(plan.job.target, plan.alterations))] if plan.alterations else []
     is_alone = plan.compares_first and plan.options.target_writers is TargetWriters.NONE
     if not is_alone:
         yield lock
+        yield from alter
     if plan.compares_first:
         yield "compare (target)", changes.delta_sql(plan, table)
         table = dataclasses.replace(table, ref=changes.DELTA)
@@ -303,6 +307,7 @@ def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iter
         yield "delete guard (target)", guard(plan, present)
     if is_alone:
         yield lock
+        yield from alter
     if plan.deletes:
         yield "delete (target)", changes.delete_sql(plan, present)
     yield "merge (target)", changes.merge_sql(plan, table)

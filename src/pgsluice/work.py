@@ -164,6 +164,7 @@ class Work:
         """Plan the job, take its lock, and begin to copy where that can outlive a transaction."""
         self._ready = plan, snapshot = self._run.ready.of(self.job)
         self._account.tell(
+            columns={each.name: each.verdict.value for each in plan.fidelity},
             lane=plan.copy.lane.value,
             lane_reason=plan.copy.lane_reason,
             format=plan.copy.format.value,

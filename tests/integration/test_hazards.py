@@ -418,7 +418,7 @@ def test_w1_a_column_added_with_a_default_arrives(pair: Pair, way: str, altered:
         run(pair, way)
     pair.source.execute("ALTER TABLE s.t ADD c int DEFAULT 7")
     if altered == "after a run":
-        assert says(run(pair, way), "column c exists on the source only")
+        assert says(run(pair, way, drift="ignore"), "column c exists on the source only")
     if altered != "before":
         pair.target.execute("ALTER TABLE s.t ADD c int")
     report = run(pair, way)

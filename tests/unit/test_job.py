@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pgsluice.errors import TableNameError, UsageError
 from pgsluice.job import Mode, QuerySource, Selection, SyncJob, TableRef, Treatment, requested
-from pgsluice.policies import DeletePolicy, Deletes, LatePolicy, LateRows, MaxDelete
+from pgsluice.policies import DeletePolicy, Deletes, Drift, LatePolicy, LateRows, MaxDelete
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 
@@ -360,6 +360,7 @@ def test_every_setting_of_a_treatment_reaches_the_job() -> None:
         deletes=SOFT,
         since="2024-01-01",
         from_target=True,
+        drift=Drift.WIDEN,
     )
     unset = Treatment().treatment()
     assert not [name for name, value in full.treatment().items() if value == unset[name]], "one is not tried here"

@@ -319,9 +319,9 @@ def test_what_a_user_should_know_of_an_existing_target_is_noted() -> None:
     extra = Column("extra", "text", "text")
     assert plan_of(facts(table(columns=(ID, NOTE, extra)), target, target=newer)).notes == (
         "PostgreSQL 19 is newer than what this release was tried on",
-        "column extra exists on the source only and is not copied",
         "no unique index of sales.orders covers the key (id): the merge is slower, and other writers can add duplicates",
         "triggers of sales.orders will fire: audit, stamp",
+        "column extra exists on the source only and is not copied",
     )
 
 

@@ -24,7 +24,7 @@ from handmade import (
     table,
 )
 
-from pgsluice.facts import Column, Facts, Horizon, JobState, Leaf, Progress, SeenLeaf, ServerInfo, TableInfo
+from pgsluice.facts import NOT_COPIED, Column, Facts, Horizon, JobState, Leaf, Progress, SeenLeaf, ServerInfo, TableInfo
 from pgsluice.job import Lane, Mode, Options, SyncJob
 from pgsluice.policies import Deletes, LateRows, OnLostState
 from pgsluice.reading import MOST_TRANSACTIONS, Reading, lag, remembered
@@ -606,19 +606,19 @@ def test_an_enum_is_remembered_with_its_labels() -> None:
     assert remembered(XMIN, what, plan.reading, plan.columns).columns["mood"] == (4, "s.mood 'sad', 'glad'")
 
 
-def test_what_the_target_lacks_is_not_remembered() -> None:
+def test_what_the_target_lacks_is_remembered_as_not_copied() -> None:
     """A column that it gets later is new to it, and read whole then."""
     what = known(None, target_table=dataclasses.replace(COPY, columns=(ID, AT)))
     plan = plan_of(what, XMIN)
     columns = remembered(XMIN, what, plan.reading, plan.columns).columns
-    assert set(columns) == {"id", "updated_at"}
+    assert columns["note"] == (0, NOT_COPIED)
     wider = known(dataclasses.replace(THEN, columns=columns))
     assert read(wider, XMIN).reason == "every row: column note is new or has changed"
 
 
 def test_a_mode_that_does_not_read_on_remembers_where_it_was() -> None:
     here = remembered(SyncJob(ORDERS, ORDERS), known(), Reading(), COLUMNS)
-    assert (here.xmin, here.columns, here.leaves) == (1000, {}, {})
+    assert (here.xmin, set(here.columns), here.leaves) == (1000, {"id", "note", "updated_at"}, {})
 
 
 # --- a standby that is behind ----------------------------------------------------------------------------------------

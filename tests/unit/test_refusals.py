@@ -151,13 +151,13 @@ def test_a_grant_can_be_pasted_whatever_the_names() -> None:
         ),
         (
             facts(table(columns=(ID, NOTE, COUNTED))),
-            "Column n of sales.orders is NOT NULL and the target lacks it: add it (n bigint), or drop NOT NULL on the source.",
+            "The source has columns that sales.orders lacks: n bigint. Add them with --drift add, or leave them out with --drift ignore.",
         ),
         (
             facts(target_table=table(oid=2, columns=(ID, dataclasses.replace(NOTE, type="integer", leaf="integer")))),
             (
                 "Column note is text on the source and integer on the target, which may not hold every value:"
-                " alter the target's column to text."
+                " alter the target's column to text, or allow it with --allow-narrowing."
             ),
         ),
         (

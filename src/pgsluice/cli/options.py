@@ -25,7 +25,7 @@ from pgsluice.job import (
     Treatment,
     requested,
 )
-from pgsluice.policies import Deletes, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
+from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.session import Endpoint
 from pgsluice.units import bytes_of, seconds_of
 
@@ -175,6 +175,18 @@ _SELECTION = (
         metavar="SIZE",
         help="Copying waits while a standby of the target is further behind than this; needs pg_monitor there.",
     ),
+    option(
+        "--drift",
+        type=click.Choice([each.value for each in Drift]),
+        default=Drift.FAIL.value,
+        show_default=True,
+        help="Columns that only the source has: refuse, add them to the target, follow wider types as well, or ignore.",
+    ),
+    option(
+        "--allow-narrowing",
+        is_flag=True,
+        help="Copy into types that may not hold every value: what fits is rounded, what does not ends the table.",
+    ),
     option("--indexes", is_flag=True, help="Give a table that is created the source's other constraints and indexes."),
     option(
         "--sequences",
@@ -301,6 +313,7 @@ def _request(values: dict[str, Any]) -> Selection | tuple[SyncJob, ...]:
         late_within=values["late_within"] or None,
         deletes=Deletes.parse(values["deletes"]) if values["deletes"] else None,
         since=values["since"],
+        drift=Drift(values["drift"]),
     )
     treatment.check()
     query = _read(values["query_file"]) if values["query_file"] else None
@@ -345,6 +358,7 @@ def _options(values: dict[str, Any]) -> Options:
         max_lag=_size(values["max_lag"]),
         psql=values["psql"],
         full_refresh=values["full_refresh"],
+        allow_narrowing=values["allow_narrowing"],
         indexes=values["indexes"],
         sequences=values["sequences"],
         on_lost_state=OnLostState(values["on_lost_state"]),

@@ -11,6 +11,7 @@ import click
 from pgsluice.cli.options import selection
 from pgsluice.cli.sync import listening
 from pgsluice.errors import PgsluiceError, PlanError
+from pgsluice.fidelity import Verdict
 from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
@@ -70,7 +71,11 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableRepo
         "rows_estimated": table.rows,
         "bytes": table.bytes,
         "estimate": outcome.estimate and {**outcome.estimate.to_dict(), "is_part": outcome.estimate.is_part},
-        "columns": {column.name: column.type for column in outcome.columns},
+        "columns": {
+            each.name: {"source": each.source, "type": each.target, "verdict": each.verdict, "reason": each.reason}
+            for each in outcome.fidelity
+        },
+        "alterations": [str(change) for change in outcome.alterations],
         "key": outcome.key.columns,
         "key_reason": outcome.key_reason,
         "staging": outcome.staging.value,
@@ -111,6 +116,7 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
     if outcome.reading.late:
         yield f"  late     {outcome.reading.late}: {outcome.reading.late_reason}"
     yield f"  key      {', '.join(outcome.key.columns) or 'none'} ({outcome.key_reason})"
+    yield from _columns(outcome)
     yield f"  staging  {outcome.staging}: {outcome.staging_reason}"
     yield f"  disk     {outcome.estimate or 'not known: the source shows no size'}"
     yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"
@@ -127,6 +133,15 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
     for step, text in statements(outcome):
         yield f"  -- {step}"
         yield "\n".join(f"  {line}" for line in f"{text};".splitlines())
+
+
+def _columns(plan: SyncPlan) -> Iterator[str]:
+    """Count what travels in binary, and say of each other column what becomes of it, and why."""
+    plain = sum(each.verdict is Verdict.BINARY for each in plan.fidelity)
+    yield f"  columns  {plain} of {len(plan.fidelity)}: {Verdict.BINARY}"
+    for each in plan.fidelity:
+        if each.verdict is not Verdict.BINARY:
+            yield f"           {each.name}: {each.verdict}: {each.reason}"
 
 
 def _deletes(plan: SyncPlan) -> str:

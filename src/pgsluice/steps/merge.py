@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgsluice import changes, creation, sequences, sqltext
+from pgsluice import changes, creation, drift, sequences, sqltext
 from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
 from pgsluice.facts import TableInfo
 from pgsluice.job import Mode, TargetWriters
@@ -91,6 +91,8 @@ def _lock(session: Session, plan: SyncPlan) -> float:
     lock_table(session, changes.lock_sql(plan), plan.options.lock_timeout)
     locked_at = time.monotonic()
     _same_table(session, plan)
+    if plan.alterations:
+        session.execute(drift.alter_sql(plan.job.target, plan.alterations))
     return locked_at
 
 
@@ -107,6 +109,8 @@ def preview(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | Non
         StagingLostError: a staging table holds another number of rows than were committed into it.
         GateError: its keys are NULL or not unique.
     """
+    if plan.alterations:
+        raise StepError("the target has to be altered first", hint="sync does it: --drift.", step="preview")
     started = time.monotonic()
     present = keys or staged
     for each in filter(None, (staged, keys)):
@@ -181,14 +185,16 @@ def _fault(values: list[str | None], is_null: bool, times: int) -> str:  # noqa:
 
 
 def _same_table(session: Session, plan: SyncPlan) -> None:
-    """See, under the lock, that the name still means the table that the plan was made for."""
-    planned = plan.facts.target_table.oid if plan.facts.target_table else 0
-    name = session.text(sqltext.table(plan.job.target))
-    (found,) = session.row(sql.SQL("SELECT pg_catalog.to_regclass(%s)::oid"), (name,))
-    if found != planned:
-        raise StepError(
-            "the target was replaced by another table while the rows were on their way", hint="Run again.", step="merge"
-        )
+    """See, under the lock, that the name still means the table that the plan was made for, with the same columns."""
+    planned = plan.facts.target_table
+    found, *columns = session.row(sqltext.load("shape"), {"table": session.text(sqltext.table(plan.job.target))})
+    if planned is None or found != planned.oid:
+        what = "was replaced by another table"
+    elif [tuple(column) for column in columns[0]] != [(c.number, c.name, c.type, c.not_null) for c in planned.columns]:
+        what = "got other columns"
+    else:
+        return
+    raise StepError(f"the target {what} while the rows were on their way", hint="Run again.", step="merge")
 
 
 def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: StagingTable) -> int:
