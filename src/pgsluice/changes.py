@@ -237,6 +237,44 @@ def merge_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     )
 
 
+def exchange_sql(plan: SyncPlan, staging: StagingTable, columns: tuple[str, ...] | None) -> sql.Composed:
+    """Return what deletes and inserts again the rows that change in one of the columns.
+
+    A unique constraint is checked row by row, so of two rows that exchange their values the first stands in the way of
+    the second. One statement does both: foreign keys are looked at behind it, when each row is there again, and the
+    count makes it delete the last row before it inserts the first. What only the target has stays in the row.
+
+    Args:
+        plan: of the job.
+        staging: the rows.
+        columns: that unique constraints cover beside the key; None for any.
+    """
+    target = plan.facts.target_table
+    compared = [name for name in plan.names if columns is None or name in columns]
+    kept = [column.name for column in (target.columns if target else ()) if not column.generated]
+    gone = "pgsluice_gone"
+    values = sql.SQL(", ").join(sql.Identifier(_staged(plan) if name in plan.names else gone, name) for name in kept)
+    return sql.SQL(
+        "WITH {gone} AS (\nDELETE FROM {target} USING {staging} AS {staged} WHERE {match}\n"
+        "AND pg_catalog.record_image_ne(ROW({old}), ROW({new})) RETURNING {alias}.*)\n"
+        "INSERT INTO {name} ({kept}) OVERRIDING SYSTEM VALUE SELECT {values}\n"
+        "FROM {gone} JOIN {staging} AS {staged} ON {again} WHERE (SELECT pg_catalog.count(*) FROM {gone}) > 0"
+    ).format(
+        gone=sql.Identifier(gone),
+        target=target_relation(plan),
+        staging=sqltext.table(staging.ref),
+        staged=sql.Identifier(_staged(plan)),
+        match=_match(plan),
+        old=sqltext.names(compared, alias(plan)),
+        new=sqltext.names(compared, _staged(plan)),
+        alias=sql.Identifier(alias(plan)),
+        name=sqltext.table(plan.job.target),
+        kept=sqltext.names(kept),
+        values=values,
+        again=sqltext.key_match(plan.key.columns, plan.key.operators, gone, _staged(plan)),
+    )
+
+
 def _listed(plan: SyncPlan, items: sql.Composed, mark: sql.Composable) -> sql.Composed:
     return sql.SQL("{}, {}").format(items, mark) if plan.mark else items
 

@@ -214,6 +214,7 @@ class TableInfo:
         index_bytes: its indexes, and those of its partitions.
         comment: on it, or None.
         owned: the connected role may alter it, as its owner or a member of it.
+        rivals: it has several unique or exclusion constraints, so rows can stand in each other's way.
     """
 
     ref: TableRef
@@ -233,6 +234,7 @@ class TableInfo:
     index_bytes: int = 0
     comment: str | None = None
     owned: bool = True
+    rivals: bool = False
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name`, or None."""

@@ -260,7 +260,30 @@ def _keeping(plan: SyncPlan) -> str:
 
 
 def _merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:
-    """Run the MERGE and return the rows inserted and updated."""
+    """Merge, and return the rows inserted and updated; rows that stand in each other's way are exchanged first."""
+    target = plan.facts.target_table
+    if target is None or not target.rivals:
+        return _merged(session, plan, staging)
+    session.execute(sql.SQL("SAVEPOINT pgsluice_merge"))
+    try:
+        return _merged(session, plan, staging)
+    except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
+        session.execute(sql.SQL("ROLLBACK TO SAVEPOINT pgsluice_merge"))
+        columns, hanging = session.row(sqltext.load("rivals"), {"oid": target.oid, "key": list(plan.key.columns)})
+        if hanging:
+            raise StepError(
+                f"rows of {plan.job.target} stand in each other's way ({error.diag.constraint_name}), and can't be"
+                f" deleted and inserted again, for that would set off {', '.join(hanging)}",
+                hint="Make the constraint deferrable: ALTER TABLE .. DROP CONSTRAINT .., ADD UNIQUE (..) DEFERRABLE;",
+                step="merge",
+                sqlstate=error.sqlstate,
+            ) from error
+        exchanged = session.execute(changes.exchange_sql(plan, staging, columns and tuple(columns)))
+        inserted, updated = _merged(session, plan, staging)
+        return inserted, updated + exchanged
+
+
+def _merged(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:
     statement = changes.merge_sql(plan, staging)
     if session.version >= _SERVER_17:
         inserted, updated = session.row(

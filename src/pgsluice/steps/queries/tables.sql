@@ -37,7 +37,9 @@ SELECT c.oid,
           FROM pg_class l JOIN pg_namespace m ON m.oid = l.relnamespace WHERE l.oid = ANY (leaf.oids)),
        pg_get_userbyid(c.relowner)::text,
        obj_description(c.oid, 'pg_class'),
-       pg_has_role(c.relowner, 'USAGE')
+       pg_has_role(c.relowner, 'USAGE'),
+       (SELECT count(*) > 1 FROM pg_index i
+         WHERE i.indrelid = c.oid AND i.indimmediate AND (i.indisunique OR i.indisexclusion))
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS wanted (schema, name, position)
   JOIN pg_namespace n ON n.nspname = wanted.schema
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name

@@ -1,0 +1,16 @@
+-- Which columns do unique and exclusion constraints cover that are checked row by row, and what hangs on a row so that
+-- it can't be deleted and inserted again? %(oid)s: the table; %(key)s: text[], columns of the key.
+-- NULL stands for an index over expressions, which may mean any column.
+SELECT (SELECT CASE WHEN count(*) = count(a.attname) THEN coalesce(array_agg(DISTINCT a.attname::text), '{}') END
+          FROM pg_index i
+         CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
+          LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number AND part.number > 0
+         WHERE i.indrelid = %(oid)s
+           AND i.indimmediate
+           AND (i.indisunique OR i.indisexclusion)
+           AND part.position <= i.indnkeyatts
+           AND (a.attname IS NULL OR a.attname::text <> ALL (%(key)s::text[]))),
+       ARRAY(SELECT format('%%s of %%s', k.conname, k.conrelid::regclass)
+               FROM pg_constraint k
+              WHERE k.confrelid = %(oid)s AND k.contype = 'f' AND k.confdeltype <> 'a'
+              ORDER BY 1)
