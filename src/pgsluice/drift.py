@@ -38,7 +38,7 @@ def alterations(job: SyncJob, facts: Facts) -> tuple[Alteration, ...]:
     target = facts.target_table
     if target is None or job.drift not in {Drift.ADD, Drift.WIDEN}:
         return ()
-    found = [Alteration(_added(column), is_new=True) for column in _of_the_source_only(facts)]
+    found = [Alteration(_added(facts.on_target(column)), is_new=True) for column in _of_the_source_only(facts)]
     for column in facts.source_table.columns if job.drift is Drift.WIDEN else ():
         theirs = target.column(column.name)
         if theirs and not theirs.generated and _is_wider(column, theirs):

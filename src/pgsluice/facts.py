@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pgsluice.job import TableRef
 
@@ -445,6 +445,7 @@ class Facts:
         missing: types and collations of the source's columns that the target lacks.
         attachments: of the source table, where the target does not exist.
         schemas: those of the missing types and collations that the target has.
+        definitions: what the target means by the types of its own that columns to be created lean on, by SQL name.
         psql: why psql can't read this source, or None where it can.
         progress: of the job.
     """
@@ -460,3 +461,9 @@ class Facts:
     progress: Progress = Progress()
     attachments: tuple[Attachment, ...] = ()
     schemas: Mapping[str, SchemaInfo] = field(default_factory=dict)
+    definitions: Mapping[str, Dependency] = field(default_factory=dict)
+
+    def on_target(self, column: Column) -> Column:
+        """Return a column that is to be created, as the target will understand its type."""
+        meant = tuple(self.definitions.get(each.sql, each) for each in column.dependencies)
+        return replace(column, dependencies=meant)

@@ -183,6 +183,8 @@ class Options:
         null_cursors: where a row's cursor is NULL.
         scan_limit: bytes of heap up to which `LatePolicy.AUTO` reads the whole table for late rows.
         indexes: a table that is created gets the source's unique and exclusion constraints and its indexes too.
+        source_encoding: what the bytes of a source in SQL_ASCII mean, by its user's word.
+        target_encoding: the same of the target.
         allow_narrowing: copy into types that may not hold every value: it is rounded, or ends the table.
         sequences: sequences of an existing target's columns catch up with their values; those of a new one always do.
     """
@@ -215,6 +217,8 @@ class Options:
     on_lost_state: OnLostState = OnLostState.REREAD
     null_cursors: NullCursors = NullCursors.COPY
     scan_limit: int = 10 << 30
+    source_encoding: str | None = None
+    target_encoding: str | None = None
     allow_narrowing: bool = False
     indexes: bool = False
     sequences: bool = False

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice import drift, estimates, fidelity, keys, sequences
+from pgsluice import drift, encodings, estimates, fidelity, keys, sequences
 from pgsluice.drift import Alteration
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
@@ -88,6 +88,7 @@ class CopyPlan:
         psql: path of the psql asked for, or None to look for one.
         max_staging_bytes: as in `Options`.
         max_memory: as in `Options`.
+        encodings: ENCODING of the COPY that reads and of the one that writes; None where the session's own serves.
         part: of the source, what this copy reads; None for all.
     """
 
@@ -106,6 +107,7 @@ class CopyPlan:
     psql: str | None
     max_staging_bytes: int | None = None
     max_memory: int | None = None
+    encodings: tuple[str | None, str | None] = (None, None)
     part: Slice | None = None
 
     @property
@@ -247,12 +249,12 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         *drift.refusals(job, known, alterations),
         *reading.refusals,
         *estimates.refusals(estimate, options),
-        *_format_refusals(source, columns, options),
+        *_format_refusals(facts, columns, options),
     )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
     creation = None if target else _creation(job, facts, columns, key, options)
-    judged = _fidelity(source, columns, creation)
+    judged = _fidelity(facts, columns, creation)
     staging, staging_reason = _staging(facts, options, creation)
     slices = _slices(job, facts.source_table, options, staging, reading)
     return SyncPlan(
@@ -304,7 +306,7 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         window: of the rows under `where`, those to read; None for all.
     """
     lane, lane_reason = _lane(facts, options, window)
-    format_, format_reason = _format(facts.source_table, columns, options)
+    format_, format_reason = _format(facts, columns, options)
     has_user_sql = where is not None or isinstance(source, QuerySource)
     return CopyPlan(
         source=source,
@@ -322,6 +324,7 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         psql=options.psql,
         max_staging_bytes=options.max_staging_bytes,
         max_memory=options.max_memory,
+        encodings=encodings.of_copy(facts, options),
     )
 
 
@@ -360,10 +363,10 @@ def _columns(source: TableInfo, target: TableInfo | None, missing: frozenset[str
     return tuple(column for column in target.columns if not column.generated and source.column(column.name) is not None)
 
 
-def _fidelity(source: TableInfo, columns: tuple[Column, ...], creation: Creation | None) -> tuple[Fidelity, ...]:
+def _fidelity(facts: Facts, columns: tuple[Column, ...], creation: Creation | None) -> tuple[Fidelity, ...]:
     """Judge each column by the type that it has in the end, not by the one that it is staged in."""
     becomes = {column.name: column for column in (creation.columns if creation else columns)}
-    judged = ((source.column(column.name), becomes[column.name]) for column in columns)
+    judged = ((facts.source_table.column(column.name), facts.on_target(becomes[column.name])) for column in columns)
     return tuple(fidelity.judge(theirs, column) for theirs, column in judged if theirs)
 
 
@@ -480,18 +483,20 @@ def _lane(facts: Facts, options: Options, window: Window | None) -> tuple[Lane, 
     return Lane.PSQL, f"the source has {PSQL_FROM_BYTES >> 20} MiB or more"
 
 
-def _format(source: TableInfo, columns: tuple[Column, ...], options: Options) -> tuple[CopyFormat, str]:
+def _format(facts: Facts, columns: tuple[Column, ...], options: Options) -> tuple[CopyFormat, str]:
     if options.format is CopyFormat.TEXT:
         return CopyFormat.TEXT, AS_ASKED
-    if obstacle := _binary_obstacle(source, columns):
+    if obstacle := _binary_obstacle(facts, columns):
         return CopyFormat.TEXT, obstacle
     return CopyFormat.BINARY, "every column has the same, binary-safe type on both sides"
 
 
-def _binary_obstacle(source: TableInfo, columns: tuple[Column, ...]) -> str | None:
+def _binary_obstacle(facts: Facts, columns: tuple[Column, ...]) -> str | None:
     """Return why values could change in a binary stream, which nobody checks, or None where they can't."""
+    if unknown := encodings.obstacle(facts):
+        return unknown
     for column in columns:
-        theirs = source.column(column.name)
+        theirs = facts.source_table.column(column.name)
         if theirs and column.leaf == "text" and theirs.dependencies:
             return f"{column.name} is {theirs.type}, staged as text"
         if theirs is None or theirs.type != column.type:
@@ -502,8 +507,8 @@ def _binary_obstacle(source: TableInfo, columns: tuple[Column, ...]) -> str | No
     return None
 
 
-def _format_refusals(source: TableInfo, columns: tuple[Column, ...], options: Options) -> Iterator[str]:
-    if options.format is CopyFormat.BINARY and (obstacle := _binary_obstacle(source, columns)):
+def _format_refusals(facts: Facts, columns: tuple[Column, ...], options: Options) -> Iterator[str]:
+    if options.format is CopyFormat.BINARY and (obstacle := _binary_obstacle(facts, columns)):
         yield f"Binary was asked for and is not safe here: {obstacle}. Use --format auto."
 
 
@@ -589,6 +594,12 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
                 f"no unique index of {target.ref} covers the key ({', '.join(key.columns)}):"
                 " the merge is slower, and other writers can add duplicates"
             )
+        for column in target.columns:
+            theirs = facts.source_table.column(column.name)
+            if column.generated and theirs and theirs.generated and theirs.default != column.default:
+                yield (
+                    f"{column.name} is computed as {column.default} on the target and as {theirs.default} on the source"
+                )
         if target.triggers:
             yield f"triggers of {target.ref} will fire: {', '.join(target.triggers)}"
     if creation is not None:

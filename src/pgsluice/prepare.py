@@ -16,6 +16,7 @@ from pgsluice import blockers, changes, locks, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     TABLES,
+    Dependency,
     Facts,
     JobState,
     Progress,
@@ -203,6 +204,7 @@ class _Look:
     schemas: dict[str, SchemaInfo]
     control: SchemaInfo | None
     missing: frozenset[str]
+    definitions: dict[str, Dependency]
     states: dict[SyncJob, JobState]
     elsewhere: dict[SyncJob, JobState]
 
@@ -216,7 +218,9 @@ def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str
         for column in info.columns
         if job.target not in found or found[job.target].column(column.name) is None
     ]
-    missing = catalog.missing(control, catalog.needs(control, to_create)) if to_create else frozenset()
+    missing, definitions = (
+        catalog.present(control, catalog.needs(control, to_create)) if to_create else (frozenset(), {})
+    )
     leant_on = {each.schema for column in to_create for each in column.dependencies if each.sql in missing}
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets} | leant_on, control_schema])
     names = {job: (job_id(job, server), same_job(job, server)) for job in infos}
@@ -228,6 +232,7 @@ def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str
         schemas,
         ours,
         missing,
+        definitions,
         {job: states[mine] for job, (mine, _) in names.items() if mine in states},
         {job: alike[same] for job, (mine, same) in names.items() if same in alike and alike[same].job_id != mine},
     )
@@ -310,6 +315,7 @@ def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job
         control_schema=looked.control,
         missing=looked.missing & catalog.needs(control, info.columns),
         schemas=looked.schemas,
+        definitions=looked.definitions,
         psql=obstacle,
         progress=progress,
     )

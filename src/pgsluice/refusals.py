@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsluice import fidelity
+from pgsluice import encodings, fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
 from pgsluice.fidelity import Fidelity, Verdict
 from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
@@ -30,7 +30,7 @@ def every_refusal(
         columns: what would be copied, as the target has them.
         key: what would identify a row, or None where nothing does.
     """
-    yield from _server_refusals(facts)
+    yield from _server_refusals(facts, options)
     yield from _table_refusals(facts, job, options)
     yield from _column_refusals(job, facts, options, columns)
     yield from _key_refusals(job, facts, columns, key)
@@ -42,7 +42,7 @@ def _sql(ref: TableRef) -> str:
     return f"{bare(ref.schema)}.{bare(ref.name)}"
 
 
-def _server_refusals(facts: Facts) -> Iterator[str]:
+def _server_refusals(facts: Facts, options: Options) -> Iterator[str]:
     source, target = facts.source, facts.target
     if source.major < OLDEST_SOURCE:
         yield f"The source is PostgreSQL {source.major}; {OLDEST_SOURCE} is the oldest that is read."
@@ -50,9 +50,7 @@ def _server_refusals(facts: Facts) -> Iterator[str]:
         yield f"The target is PostgreSQL {target.major}; {OLDEST_TARGET} is the oldest with MERGE."
     if target.in_recovery:
         yield f"The target {target.address} is a read-only standby: connect to its primary."
-    for side, server in (("source", source), ("target", target)):
-        if server.encoding == "SQL_ASCII":
-            yield f"The {side}'s database {server.database} is SQL_ASCII: what its bytes mean is not known."
+    yield from encodings.refusals(facts, options)
     if _is_same_database(source, target) and _same_relation(facts):
         yield (
             f"Source and target are the same table, {facts.source_table.ref} of database {source.database}:"
@@ -169,7 +167,7 @@ def _fills_itself(column: Column) -> bool:
 def _creation_refusals(facts: Facts, options: Options) -> Iterator[str]:
     for column in facts.source_table.columns:
         if not column.generated:
-            yield from _value_refusals(fidelity.judge(column, column), options)
+            yield from _value_refusals(fidelity.judge(column, facts.on_target(column)), options)
     yield from _missing_refusals(facts)
     for column in facts.source_table.columns:
         if column.generated and not column.default_is_local:

@@ -19,12 +19,12 @@ from pgsluice.steps import audit, relay, staging
 
 def copy_out(plan: CopyPlan) -> sql.Composed:
     """Return the COPY that reads the source."""
-    return relay.copy_out(plan.names, relation(plan), condition(plan), plan.format)
+    return relay.copy_out(plan.names, relation(plan), condition(plan), plan.format, plan.encodings[0])
 
 
 def copy_in(plan: CopyPlan, table: StagingTable) -> sql.Composed:
     """Return the COPY that writes the staging table."""
-    return relay.copy_in(table, plan.columns, plan.format)
+    return relay.copy_in(table, plan.columns, plan.format, plan.encodings[1])
 
 
 def condition(plan: CopyPlan) -> sql.SQL | sql.Composed:

@@ -76,6 +76,54 @@ def test_a_composite_whose_fields_stand_in_another_order_on_the_target_is_refuse
     assert pair.target.rows("SELECT * FROM s.t") == []
 
 
+@pytest.mark.parametrize("drift", [None, "add"])
+def test_a_type_that_is_there_under_the_same_name_and_means_something_else_is_refused(
+    pair: Pair, drift: str | None
+) -> None:
+    pair.source.execute(
+        """CREATE SCHEMA s; CREATE TYPE s.p AS (x int, y int); CREATE TYPE s.mood AS ENUM ('a', 'b');
+        CREATE TABLE s.t (id int PRIMARY KEY, p s.p, m s.mood)"""
+    )
+    pair.target.execute("CREATE SCHEMA s; CREATE TYPE s.p AS (y int, x int); CREATE TYPE s.mood AS ENUM ('a')")
+    if drift:
+        pair.target.execute("CREATE TABLE s.t (id int PRIMARY KEY)")
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", drift=drift or "fail").tables
+    assert report.exit_code == 6
+    assert "p: s.p is (x integer, y integer) on the source and (y integer, x integer) on the target" in str(
+        report.error
+    )
+    assert "m: the target's s.mood lacks 'b'" in str(report.error)
+
+
+def test_a_key_whose_periods_do_not_overlap_is_a_key(pair: Pair) -> None:
+    newer = Pair(pair.target, pair.source)
+    newer.source.execute(
+        """CREATE SCHEMA s; CREATE TABLE s.t (a int4range, during daterange, v int, PRIMARY KEY (a, during WITHOUT OVERLAPS));
+        INSERT INTO s.t VALUES ('[1,2)', '[2024-01-01,2024-02-01)', 1), ('[1,2)', '[2024-02-01,2024-03-01)', 2)"""
+    )
+    assert sync(newer.source.dsn, newer.target.dsn, "s.t").tables[0].inserted == 2
+    newer.source.execute("UPDATE s.t SET v = 3 WHERE v = 2; DELETE FROM s.t WHERE v = 1")
+    report = sync(newer.source.dsn, newer.target.dsn, "s.t", max_delete="50%").tables[0]
+    assert (report.status, report.updated, report.deleted) == ("done", 1, 1)
+    back = sync(newer.target.dsn, newer.source.dsn, "s.t", max_delete="90%").tables[0]
+    assert (back.status, back.unchanged) == ("done", 1)
+    newer.target.execute("UPDATE s.t SET during = '[2024-02-15,2024-04-01)'")  # overlaps what stood there
+    moved = sync(newer.target.dsn, newer.source.dsn, "s.t", max_delete="100%").tables[0]
+    assert (moved.status, moved.inserted, moved.deleted) == ("done", 1, 1)
+    assert newer.target.image("s.t") == newer.source.image("s.t")
+
+
+def test_a_generated_column_that_is_computed_otherwise_on_the_target_is_told(pair: Pair) -> None:
+    pair.source.execute(
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED); INSERT INTO s.t VALUES (1)"
+    )
+    pair.target.execute(
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 3) STORED)"
+    )
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t").tables
+    assert "g is computed as (id * 3) on the target and as (id * 2) on the source" in report.notes
+
+
 def test_a_label_that_an_enum_inside_a_composite_lacks_is_named(pair: Pair) -> None:
     pair.source.execute(
         """CREATE SCHEMA s; CREATE TYPE s.mood AS ENUM ('a', 'b'); CREATE TYPE s.c AS (m s.mood);

@@ -36,11 +36,11 @@ COUNTED = Column("n", "bigint", "bigint", not_null=True)
         ),
         (
             facts(source=dataclasses.replace(SOURCE, encoding="SQL_ASCII")),
-            "The source's database shop is SQL_ASCII: what its bytes mean is not known.",
+            "The source's database shop is SQL_ASCII: what its bytes mean is not known. Say which encoding it really holds with --source-encoding, for example EUC_KR or LATIN1.",
         ),
         (
             facts(target=dataclasses.replace(TARGET, encoding="SQL_ASCII")),
-            "The target's database lake is SQL_ASCII: what its bytes mean is not known.",
+            "The target's database lake is SQL_ASCII: what its bytes mean is not known. Say which encoding it really holds with --target-encoding, for example EUC_KR or LATIN1.",
         ),
         (
             facts(target=dataclasses.replace(SOURCE, version=180004), target_table=table()),

@@ -182,6 +182,8 @@ _SELECTION = (
         show_default=True,
         help="Columns that only the source has: refuse, add them to the target, follow wider types as well, or ignore.",
     ),
+    option("--source-encoding", metavar="NAME", help="What a source in SQL_ASCII really holds: EUC_KR, LATIN1 .."),
+    option("--target-encoding", metavar="NAME", help="The same of a target in SQL_ASCII."),
     option(
         "--allow-narrowing",
         is_flag=True,
@@ -358,6 +360,8 @@ def _options(values: dict[str, Any]) -> Options:
         max_lag=_size(values["max_lag"]),
         psql=values["psql"],
         full_refresh=values["full_refresh"],
+        source_encoding=values["source_encoding"],
+        target_encoding=values["target_encoding"],
         allow_narrowing=values["allow_narrowing"],
         indexes=values["indexes"],
         sequences=values["sequences"],

@@ -362,9 +362,20 @@ def needs(session: Session, columns: Iterable[Column]) -> frozenset[str]:
     return frozenset(column.leaf for column in columns) | collations | leant_on
 
 
-def missing(session: Session, wanted: Iterable[str]) -> frozenset[str]:
-    """Return those of the types and collations that this server lacks."""
-    return frozenset(name for (name,) in session.rows(sqltext.load("missing"), {"names": sorted(wanted)}))
+def present(session: Session, wanted: Iterable[str]) -> tuple[frozenset[str], dict[str, Dependency]]:
+    """Return those of the types and collations that this server lacks, and what it means by the others.
+
+    Core types are left out of the second. One round trip, two where this server has own types of these names.
+
+    Args:
+        session: on the server.
+        wanted: SQL names.
+    """
+    names = sorted(wanted)
+    found = session.rows(sqltext.load("present"), {"names": names}) if names else []
+    leaning = _Leaning(session, [oid for _, _, oid in found], ())
+    known = (each for _, _, oid in found for each in leaning.of(oid))
+    return frozenset(name for name, is_here, _ in found if not is_here), {each.sql: each for each in known}
 
 
 def _all_of(query: str) -> sql.Composed:

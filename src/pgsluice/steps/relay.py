@@ -88,20 +88,28 @@ def copy_out(
     relation: sql.SQL | sql.Composed,
     condition: sql.SQL | sql.Composed,
     format_: CopyFormat,
+    encoding: str | None = None,
 ) -> sql.Composed:
     """Return the COPY that reads: always from a SELECT, which serves views and partitioned tables alike."""
-    return sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT {})").format(
-        sqltext.names(columns), relation, condition, sqltext.verbatim(format_.value)
+    return sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT ({})").format(
+        sqltext.names(columns), relation, condition, _copy_options(format_, encoding)
     )
 
 
-def copy_in(staging: StagingTable, columns: tuple[Column, ...], format_: CopyFormat) -> sql.Composed:
+def copy_in(
+    staging: StagingTable, columns: tuple[Column, ...], format_: CopyFormat, encoding: str | None = None
+) -> sql.Composed:
     """Return the COPY that writes."""
-    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+    return sql.SQL("COPY {} ({}) FROM STDIN ({})").format(
         sqltext.table(staging.ref),
         sqltext.names(column.name for column in columns),
-        sqltext.verbatim(format_.value),
+        _copy_options(format_, encoding),
     )
+
+
+def _copy_options(format_: CopyFormat, encoding: str | None) -> sql.Composed:
+    options = sql.SQL("FORMAT {}").format(sqltext.verbatim(format_.value))
+    return options + sql.SQL(", ENCODING {}").format(sql.Literal(encoding)) if encoding else options
 
 
 def find_psql(wanted: str | None = None) -> str | None:
