@@ -103,8 +103,15 @@ def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
 
 def _in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
     """Return the condition for rows of the target that may be deleted: in scope, and not marked already."""
-    scope = sqltext.condition(plan.job.where)
+    scope = _scope(plan)
     return sql.SQL("{} AND NOT {}").format(scope, _marked(plan, plan.mark)) if plan.mark else scope
+
+
+def _scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
+    """Return the condition for rows of the target that are this job's: under its condition, and with its constants."""
+    own = sqltext.own_rows(plan.scope, alias(plan))
+    where = [sqltext.condition(plan.job.where)] if plan.job.where or not own else []
+    return sql.SQL(" AND ").join([*where, *own])
 
 
 def _marked(plan: SyncPlan, mark: str) -> sql.Composed:
@@ -207,7 +214,7 @@ def scope_sql(plan: SyncPlan) -> sql.Composed:
 
 def clear_sql(plan: SyncPlan) -> sql.Composed:
     """Return what empties the target's rows in scope; not TRUNCATE, which older snapshots would see as empty."""
-    return sql.SQL("DELETE FROM {} WHERE {}").format(target_relation(plan), sqltext.condition(plan.job.where))
+    return sql.SQL("DELETE FROM {} WHERE {}").format(target_relation(plan), _scope(plan))
 
 
 def append_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
@@ -250,7 +257,7 @@ def exchange_sql(plan: SyncPlan, staging: StagingTable, columns: tuple[str, ...]
         columns: that unique constraints cover beside the key; None for any.
     """
     target = plan.facts.target_table
-    compared = [name for name in plan.names if columns is None or name in columns]
+    compared = [name for name in plan.compared if columns is None or name in columns]
     kept = [column.name for column in (target.columns if target else ()) if not column.generated]
     gone = "pgsluice_gone"
     values = sql.SQL(", ").join(sql.Identifier(_staged(plan) if name in plan.names else gone, name) for name in kept)
@@ -298,9 +305,9 @@ def _update(plan: SyncPlan) -> sql.Composed | sql.SQL:
 def _tests(plan: SyncPlan) -> list[sql.Composed]:
     """Return what tells a row of the target that has to change from its staged counterpart; any one of them does."""
     differs = sql.SQL("pg_catalog.record_image_ne(ROW({}), ROW({}))").format(
-        sqltext.names(plan.updatable, alias(plan)), sqltext.names(plan.updatable, _staged(plan))
+        sqltext.names(plan.compared, alias(plan)), sqltext.names(plan.compared, _staged(plan))
     )
-    return [*([differs] if plan.updatable else []), *([_marked(plan, plan.mark)] if plan.mark else [])]
+    return [*([differs] if plan.compared else []), *([_marked(plan, plan.mark)] if plan.mark else [])]
 
 
 def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:

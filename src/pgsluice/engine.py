@@ -18,6 +18,7 @@ from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableR
 from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete
 from pgsluice.run import Run, new_run_id
 from pgsluice.session import Dsn, Endpoint
+from pgsluice.shape import Shape
 from pgsluice.steps import relay, staging
 from pgsluice.stepwise import Stepwise
 
@@ -362,6 +363,7 @@ def sync(  # noqa: PLR0913 - the options of the command
     max_delete: MaxDelete | str | None = None,
     since: str | None = None,
     drift: Drift | str = Drift.FAIL,
+    shape: Shape | None = None,
     full_refresh: bool = False,
     options: Options | None = None,
     sinks: Sequence[Sink] = (),
@@ -386,6 +388,7 @@ def sync(  # noqa: PLR0913 - the options of the command
         max_delete: the delete guard, "10%" or a number of rows; as in `options` where None.
         since: read from this value of the cursor on, once, and leave the watermark alone.
         drift: columns that only the source has: "fail", "add", "widen" (types follow too), or "ignore".
+        shape: which columns are copied, under which names, cast, masked, and which are added.
         full_refresh: forget the stored position and start over.
         options: staging kind, lane, timeouts and the rest.
         sinks: called with every event.
@@ -413,6 +416,7 @@ def sync(  # noqa: PLR0913 - the options of the command
         deletes=Deletes.parse(deletes) if isinstance(deletes, str) else deletes,
         since=since,
         drift=Drift(drift),
+        shape=shape or Shape(),
     )
     run = Run(Endpoint(source, read_only=True), Endpoint(target, read_only=False), options, sinks)
     return run.sync(requested(tables, query, to, treatment))

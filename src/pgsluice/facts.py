@@ -66,6 +66,24 @@ class ColumnSequence:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What the source is asked for in a column's place.
+
+    Attributes:
+        column: of the source; None for a column that it does not have.
+        how: "" as it is, "cast", "hash" (of its text), "null", "constant", or "moment": a constant of the run, which
+            does not make a row another row.
+        type: that it is given, as SQL.
+        value: of a constant.
+    """
+
+    column: str | None
+    how: str = ""
+    type: str = ""
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """What hangs on a table beside its columns and its primary key.
 
@@ -109,6 +127,7 @@ class Column:
             itself: the leaf's, where it is one, comes last.
         sequence: what fills it, where that is a sequence of its own.
         comment: on it, or None.
+        origin: what the source is asked for; None for the column as it is.
     """
 
     name: str
@@ -127,6 +146,7 @@ class Column:
     dependencies: tuple[Dependency, ...] = ()
     sequence: ColumnSequence | None = None
     comment: str | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         """Let `base` be the leaf where there is no domain."""

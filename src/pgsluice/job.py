@@ -11,6 +11,7 @@ from typing import Any
 
 from pgsluice.errors import TableNameError, UsageError
 from pgsluice.policies import DeletePolicy, Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
+from pgsluice.shape import Shape
 
 #: What SQL is made of, as far as finding the semicolon that closes a statement takes.
 _TOKEN = re.compile(
@@ -246,6 +247,7 @@ class Treatment:
         since: read from this value of the cursor on, once, and leave the watermark alone.
         from_target: without a stored watermark, begin at the target's highest value instead of reading everything.
         drift: what becomes of a target that lacks columns of the source, or holds narrower types.
+        shape: which columns are copied, under which names, and how.
     """
 
     mode: Mode = Mode.FULL
@@ -259,6 +261,7 @@ class Treatment:
     since: str | None = None
     from_target: bool = False
     drift: Drift = Drift.FAIL
+    shape: Shape = field(default_factory=Shape)
 
     @property
     def deletion(self) -> Deletes:

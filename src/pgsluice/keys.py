@@ -73,6 +73,7 @@ def is_proven(key: Key, source: TableInfo, columns: tuple[Column, ...]) -> bool:
     mine = {column.name: column for column in columns}
     return all(
         (theirs := source.column(name)) is not None
+        and (theirs.origin is None or theirs.origin.how in {"", "constant"})
         and theirs.type == mine[name].type
         and theirs.collation == mine[name].collation
         for name in key.columns

@@ -20,6 +20,7 @@ from pgsluice.facts import (
     Facts,
     Key,
     Leaf,
+    Origin,
     ServerInfo,
     TableInfo,
 )
@@ -29,6 +30,7 @@ from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
 from pgsluice.reading import Reading, decide
 from pgsluice.refusals import every_refusal
+from pgsluice.shape import Constant
 from pgsluice.windows import Window
 
 NEWEST_TRIED = 18
@@ -88,6 +90,7 @@ class CopyPlan:
         psql: path of the psql asked for, or None to look for one.
         max_staging_bytes: as in `Options`.
         max_memory: as in `Options`.
+        origins: what the source is asked for in the place of each column; empty for the columns as they are.
         encodings: ENCODING of the COPY that reads and of the one that writes; None where the session's own serves.
         part: of the source, what this copy reads; None for all.
     """
@@ -107,6 +110,7 @@ class CopyPlan:
     psql: str | None
     max_staging_bytes: int | None = None
     max_memory: int | None = None
+    origins: tuple[Origin | None, ...] = ()
     encodings: tuple[str | None, str | None] = (None, None)
     part: Slice | None = None
 
@@ -180,6 +184,12 @@ class SyncPlan:
         return self.copy.names
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """Return the columns by which a row of the target is another row: not those that tell the moment of a run."""
+        moments = {constant.column for constant in self.job.shape.constants if constant.is_moment}
+        return tuple(name for name in self.updatable if name not in moments)
+
+    @property
     def deletes(self) -> bool:
         """Tell whether the target's rows that are gone from the source are looked for."""
         return self.job.deletion.policy is not DeletePolicy.KEEP
@@ -222,6 +232,11 @@ class SyncPlan:
     def asks_target(self) -> bool:
         """Tell whether the job's condition is asked of the target too: it limits what may be deleted there."""
         return bool(self.job.where) and (self.deletes or self.reading.starts_over)
+
+    @property
+    def scope(self) -> tuple[Constant, ...]:
+        """Return the constants that tell this job's rows of the target from those of others."""
+        return self.job.shape.scope
 
 
 def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
@@ -324,8 +339,15 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         psql=options.psql,
         max_staging_bytes=options.max_staging_bytes,
         max_memory=options.max_memory,
+        origins=_origins(facts.source_table, columns),
         encodings=encodings.of_copy(facts, options),
     )
+
+
+def _origins(source: TableInfo, columns: tuple[Column, ...]) -> tuple[Origin | None, ...]:
+    theirs = (source.column(column.name) for column in columns)
+    origins = tuple(column.origin if column else None for column in theirs)
+    return origins if any(origins) else ()
 
 
 def _sweep(  # noqa: PLR0913, PLR0917 - all that it depends on
@@ -346,7 +368,8 @@ def job_id(job: SyncJob, server: ServerInfo) -> str:
 def same_job(job: SyncJob, server: ServerInfo) -> str:
     """Name the job whatever cluster it reads: a source that was restored or replaced is recognised by it."""
     what = job.source.sql if isinstance(job.source, QuerySource) else str(job.source)
-    return _digest(server.database, what, str(job.target), job.where, job.mode, job.cursor)
+    shape = [repr(job.shape)] if job.shape else []  # so that a job without one keeps the id that it always had
+    return _digest(server.database, what, str(job.target), job.where, job.mode, job.cursor, *shape)
 
 
 def _digest(*parts: str | None) -> str:
@@ -390,7 +413,8 @@ _SLICES_A_WORKER = 4
 
 
 def _keeps_slices(source: TableInfo, options: Options, staging: StagingKind) -> bool:
-    return options.keeps_staging and staging is StagingKind.UNLOGGED and _is_one_heap(source)
+    is_plain = not any(column.origin for column in source.columns)  # what is hashed again is the source's own columns
+    return options.keeps_staging and staging is StagingKind.UNLOGGED and _is_one_heap(source) and is_plain
 
 
 def _is_one_heap(source: TableInfo) -> bool:
@@ -442,7 +466,7 @@ def _resumption_notes(source: TableInfo, options: Options, staging: StagingKind)
         why = (
             f"its staging is {staging.value}"
             if staging is not StagingKind.UNLOGGED
-            else "only a table of one heap has pages to cut it by"
+            else "only a table of one heap, copied as it is, has pages to cut it by"
         )
         yield f"a run that is killed starts this table over: {why}"
 

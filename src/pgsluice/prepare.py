@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
-from pgsluice import blockers, changes, locks, sqltext
+from pgsluice import blockers, changes, locks, shaping, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     TABLES,
+    Attachment,
+    Column,
     Dependency,
     Facts,
     JobState,
@@ -28,7 +31,7 @@ from pgsluice.facts import (
 from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
 from pgsluice.late import shows_transaction_ids
 from pgsluice.plan import SyncPlan, job_id, make_plan, same_job
-from pgsluice.policies import LatePolicy
+from pgsluice.policies import DeletePolicy, LatePolicy
 from pgsluice.reading import lag
 from pgsluice.retry import step_error
 from pgsluice.servers import Servers
@@ -88,21 +91,24 @@ def prepared(
     described = _describe_queries(source, jobs, refused)
     tables = tuple(job.source for job in jobs if isinstance(job.source, TableRef))
     early = catalog.require(source, tables, _tables(source, tables), "source")
-    asked = {}
+    asked: dict[SyncJob, SyncJob] = {}
+    types: dict[SyncJob, dict[str, Column]] = {}
     for job in (job for job in jobs if job not in refused):
         with _refusing(refused, job):
             if hold:
                 locks.hold(control, job.target)
             info = described[job] if job in described else early[_table_of(job)]
             _check_condition(source, job, info)
-            asked[job] = _checked(source, job, info)
+            asked[job] = dataclasses.replace(_checked(source, job, info), key=shaping.key_of(job))
+            types[asked[job]] = _shape_types(source, asked[job], info)
     described = {asked[job]: info for job, info in described.items() if job in asked}
     jobs = [asked.get(job, job) for job in jobs]
     place = (catalog.server(source), catalog.server(control))
     horizon = catalog.horizon(source) if any(map(_may_lean_on_horizon, jobs)) else None
     with snapshot(source, _lockable(early)) as shared:
         now = catalog.require(source, tables, _tables(source, tables), "source")
-        infos = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
+        whole = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
+        infos = {job: _shaped(info, job, types[job], shared.moment.clock) for job, info in whole.items()}
         looked = _look(control, infos, control_schema, place[0])
         stamps = _stamps(source, infos)
         new = [info for job, info in infos.items() if job.target not in looked.tables and info.relkind in TABLES]
@@ -121,7 +127,7 @@ def prepared(
                     )
                     progress = _progress(source, control, job, infos[job], looked.tables.get(job.target), known)
                     facts = _facts(control, job, infos[job], place, looked, obstacle, progress)
-                    facts = dataclasses.replace(facts, attachments=attachments.get(infos[job].ref, ()))
+                    facts = dataclasses.replace(facts, attachments=_fitting(job, attachments.get(infos[job].ref, ())))
                     outcomes.append((job, _plan(control, job, facts, options)))
             if job in refused:
                 outcomes.append((job, refused[job]))
@@ -173,6 +179,45 @@ def _table_of(job: SyncJob) -> TableRef:
     if isinstance(job.source, QuerySource):
         raise TypeError("a query is described, not looked up")
     return job.source
+
+
+def _shape_types(source: Session, job: SyncJob, info: TableInfo) -> dict[str, Column]:
+    """See that the shape of a job fits its source, and return the types that it names.
+
+    Raises:
+        PlanError: everything that does not fit.
+        UserSqlError: a type is none, or a condition that the target is asked leans on what it does not get.
+    """
+    if not job.shape:
+        return {}
+    if wrong := tuple(shaping.refusals(info, job)):
+        raise PlanError(str(job.target), wrong)
+    types = {type_: catalog.value_column(source, type_) for type_ in shaping.types_of(job.shape)}
+    for constant in job.shape.scope:
+        catalog.value_column(source, constant.type, constant.value)
+    if job.where and job.deletion.policy is not DeletePolicy.KEEP:
+        changed = {column.name for column in _shaped(info, job, types, "now").columns if column.origin}
+        kept = [column.name for column in info.columns if column.name not in changed]
+        name = "query" if isinstance(job.source, QuerySource) else job.source.name
+        relation = sqltext.part_of(sqltext.relation(job.source, info.relkind), kept, name)
+        try:
+            catalog.check_condition(source, relation, job.where)
+        except UserSqlError as error:
+            reason = (
+                "The condition limits what may be deleted and leans on a column that the target gets otherwise, or not"
+                f" at all: {error.message}. Use --mode upsert or --deletes keep."
+            )
+            raise PlanError(str(job.target), (reason,)) from None
+    return types
+
+
+def _fitting(job: SyncJob, attachments: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
+    """Let no index or constraint be created over columns that are not what they were."""
+    return tuple(dataclasses.replace(each, local=each.local and not job.shape) for each in attachments)
+
+
+def _shaped(info: TableInfo, job: SyncJob, types: Mapping[str, Column], clock: str) -> TableInfo:
+    return shaping.shaped(info, job.shape, types, clock) if job.shape else info
 
 
 def _check_condition(source: Session, job: SyncJob, info: TableInfo) -> None:
@@ -284,7 +329,10 @@ def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job
         here = dataclasses.replace(here, repeats_at=catalog.repeats_at(source, info, here.moment))
     if not job.mode.reads_on or target is None or not _is_readable(target):
         return here
-    here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target))
+    has_own_rows = all(target.column(constant.column) for constant in job.shape.scope)
+    own = sqltext.own_rows(job.shape.scope) if has_own_rows else []
+    scope = sql.SQL(" AND ").join(own) if own else sqltext.condition(None)
+    here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target, scope))
     if not job.from_target or here.state is not None or target.column(str(job.cursor)) is None:
         return here
     stored = state.watermark(control, CONTROL_SCHEMA, job.target, str(job.cursor))

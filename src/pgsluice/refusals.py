@@ -149,6 +149,8 @@ def _column_refusals(job: SyncJob, facts: Facts, options: Options, columns: tupl
                     f"Column {column.name} of {target.ref} is NOT NULL without a default and the source lacks it:"
                     " give it a default, or drop NOT NULL."
                 )
+        elif column.not_null and theirs.origin and theirs.origin.how == "null":
+            yield f"Column {column.name} of {target.ref} is NOT NULL and masked by NULL: mask it by hash or constant."
         elif not column.generated:
             yield from _value_refusals(fidelity.judge(theirs, column), options)
 

@@ -110,7 +110,10 @@ class Run:
                 raise UsageError("since reads a part, and a full refresh everything", hint="Leave one of them out.")
         if self._options.executor and self._options.max_rate:
             raise UsageError("a rate is kept by one process, not by a cluster", hint="Leave out --max-rate.")
-        return jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
+        jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
+        if len({job.target for job in jobs}) < len(jobs):
+            raise UsageError("two jobs of a run write the same target", hint="Sync them by two runs.")
+        return jobs
 
     # --- the beginning -----------------------------------------------------------------------------------------------
 

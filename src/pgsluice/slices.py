@@ -19,7 +19,8 @@ from pgsluice.steps import audit, relay, staging
 
 def copy_out(plan: CopyPlan) -> sql.Composed:
     """Return the COPY that reads the source."""
-    return relay.copy_out(plan.names, relation(plan), condition(plan), plan.format, plan.encodings[0])
+    selection = sqltext.selection(plan.names, plan.origins or (None,) * len(plan.names))
+    return relay.copy_out(selection, relation(plan), condition(plan), plan.format, plan.encodings[0])
 
 
 def copy_in(plan: CopyPlan, table: StagingTable) -> sql.Composed:

@@ -14,8 +14,9 @@ from importlib.resources import files
 
 from psycopg import sql
 
-from pgsluice.facts import Column
+from pgsluice.facts import Column, Origin
 from pgsluice.job import QuerySource, TableRef
+from pgsluice.shape import Constant
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
@@ -48,9 +49,43 @@ def relation(source: TableRef | QuerySource, relkind: str) -> sql.SQL | sql.Comp
     return sql.SQL("ONLY {}").format(table(source)) if relkind == "r" else table(source)
 
 
+def part_of(whole: sql.Composable, columns: Iterable[str], alias: str) -> sql.Composed:
+    """Return what stands behind FROM to see some columns of a relation only."""
+    return sql.SQL("(SELECT {} FROM {}) AS {}").format(names(columns), whole, sql.Identifier(alias))
+
+
 def names(columns: Iterable[str], prefix: str | None = None) -> sql.Composed:
     """Return a comma-separated list of quoted columns, each behind `prefix` where one is given."""
     return sql.SQL(", ").join(sql.Identifier(prefix, name) if prefix else sql.Identifier(name) for name in columns)
+
+
+def selection(columns: Sequence[str], origins: Sequence[Origin | None]) -> sql.Composed:
+    """Return a SELECT list: each column as the source is asked for it, under its name."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} AS {}").format(_origin(origin), sql.Identifier(name)) if origin else sql.Identifier(name)
+        for name, origin in zip(columns, origins, strict=True)
+    )
+
+
+def _origin(origin: Origin) -> sql.Composable:
+    if origin.how == "hash":
+        text = sql.SQL("pg_catalog.convert_to({}::text, 'UTF8')").format(sql.Identifier(origin.column or ""))
+        return sql.SQL("pg_catalog.encode(pg_catalog.sha256({}), 'hex')").format(text)
+    if origin.how in {"null", "constant", "moment"}:
+        return sql.SQL("{}::{}").format(sql.Literal(origin.value), verbatim(origin.type))
+    column = sql.Identifier(origin.column or "")
+    return sql.SQL("{}::{}").format(column, verbatim(origin.type)) if origin.type else column
+
+
+def own_rows(constants: Iterable[Constant], alias: str | None = None) -> list[sql.Composed]:
+    """Return the conditions for rows of a target that were written by the job with these constants."""
+    return [
+        sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(
+            sql.Identifier(alias, constant.column) if alias else sql.Identifier(constant.column),
+            sql.Literal(constant.value),
+        )
+        for constant in constants
+    ]
 
 
 def condition(where: str | None) -> sql.SQL | sql.Composed:

@@ -27,6 +27,7 @@ from pgsluice.job import (
 )
 from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.session import Endpoint
+from pgsluice.shape import shape_of
 from pgsluice.units import bytes_of, seconds_of
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -74,6 +75,23 @@ _SELECTION = (
     ),
     option("--where", metavar="SQL", help="Condition that limits what is read, and what may be deleted."),
     option("--key", metavar="COLUMNS", help="Columns that tell rows apart, with commas. Default: the primary key."),
+    option("--columns", metavar="COLUMNS", help="Copy only these columns of the source, with commas."),
+    option("--exclude", metavar="COLUMNS", help="Copy all columns but these."),
+    option("--rename", multiple=True, metavar="OLD=NEW", help="Call a column otherwise on the target; again for more."),
+    option("--cast", multiple=True, metavar="COLUMN=TYPE", help="Let the source cast a column; again for more."),
+    option(
+        "--constant",
+        "constants",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Add a column with one value (NAME::TYPE=VALUE; @snapshot is the run's moment); deletes stay within it.",
+    ),
+    option(
+        "--mask",
+        multiple=True,
+        metavar="COLUMN=HOW",
+        help="Keep values from leaving the source: null, hash or constant:VALUE; again for more.",
+    ),
     option(
         "--mode",
         type=click.Choice([mode.value for mode in Mode]),
@@ -316,6 +334,9 @@ def _request(values: dict[str, Any]) -> Selection | tuple[SyncJob, ...]:
         deletes=Deletes.parse(values["deletes"]) if values["deletes"] else None,
         since=values["since"],
         drift=Drift(values["drift"]),
+        shape=shape_of(
+            *(values[name] for name in ("columns", "exclude", "rename", "cast", "constants", "mask")),
+        ),
     )
     treatment.check()
     query = _read(values["query_file"]) if values["query_file"] else None

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pgsluice import sqltext
 from pgsluice.cli.options import selection
 from pgsluice.cli.sync import listening
 from pgsluice.errors import PgsluiceError, PlanError
@@ -72,7 +73,13 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableRepo
         "bytes": table.bytes,
         "estimate": outcome.estimate and {**outcome.estimate.to_dict(), "is_part": outcome.estimate.is_part},
         "columns": {
-            each.name: {"source": each.source, "type": each.target, "verdict": each.verdict, "reason": each.reason}
+            each.name: {
+                "source": each.source,
+                "type": each.target,
+                "verdict": each.verdict,
+                "reason": each.reason,
+                "read_as": _read_as(outcome, each.name),
+            }
             for each in outcome.fidelity
         },
         "alterations": [str(change) for change in outcome.alterations],
@@ -135,6 +142,12 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
         yield "\n".join(f"  {line}" for line in f"{text};".splitlines())
 
 
+def _read_as(plan: SyncPlan, name: str) -> str | None:
+    """Return what the source is asked for in a column's place, where that is not the column itself."""
+    column = plan.facts.source_table.column(name)
+    return sqltext.selection([name], [column.origin]).as_string(None) if column and column.origin else None
+
+
 def _columns(plan: SyncPlan) -> Iterator[str]:
     """Count what travels in binary, and say of each other column what becomes of it, and why."""
     plain = sum(each.verdict is Verdict.BINARY for each in plan.fidelity)
@@ -142,6 +155,8 @@ def _columns(plan: SyncPlan) -> Iterator[str]:
     for each in plan.fidelity:
         if each.verdict is not Verdict.BINARY:
             yield f"           {each.name}: {each.verdict}: {each.reason}"
+        if expression := _read_as(plan, each.name):
+            yield f"           {each.name}: read as {expression}"
 
 
 def _deletes(plan: SyncPlan) -> str:

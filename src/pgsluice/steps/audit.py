@@ -73,7 +73,10 @@ def arrived(session: Session, plan: SyncPlan, staging: StagingTable, merged: Mer
     target = sqltext.relation(plan.job.target, table.relkind if table else "r")
     everything = sql.SQL("TRUE")
     if plan.creation or (
-        plan.job.deletion.policy is DeletePolicy.SWEEP and plan.reading.is_complete and not plan.job.where
+        plan.job.deletion.policy is DeletePolicy.SWEEP
+        and plan.reading.is_complete
+        and not plan.job.where
+        and not plan.scope
     ):
         total = found = rows(session, target, everything)
     else:

@@ -163,9 +163,11 @@ def stamps(session: Session, columns: Sequence[tuple[int, str]]) -> tuple[Stamps
     )
 
 
-def is_empty(session: Session, table: TableInfo) -> bool:
-    """Tell whether a table holds no row. One look."""
-    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(sqltext.relation(table.ref, table.relkind))
+def is_empty(session: Session, table: TableInfo, scope: sql.Composable) -> bool:
+    """Tell whether a table holds no row in scope. One look."""
+    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {} WHERE {})").format(
+        sqltext.relation(table.ref, table.relkind), scope
+    )
     return bool(session.row(query)[0])
 
 
@@ -382,18 +384,26 @@ def _all_of(query: str) -> sql.Composed:
     return sql.SQL("SELECT * FROM {}").format(sqltext.relation(QuerySource(query), "q"))
 
 
-def query_columns(session: Session, query: str) -> tuple[Column, ...]:
+def query_columns(
+    session: Session, query: str, what: str = "query", hint: str = "Give one SELECT."
+) -> tuple[Column, ...]:
     """Describe the columns a query returns, without running it. Six round trips.
 
     The server parses it alone, by the extended protocol, which takes one statement only; then where it will stand,
     which a statement that writes can't.
+
+    Args:
+        session: on the source, idle.
+        query: a SELECT.
+        what: it is, for people.
+        hint: the way out.
 
     Raises:
         UserSqlError: not one valid SELECT; repeats the server's words.
     """
     if not query:
         raise UserSqlError("the query is empty", hint="Give one SELECT.", step="plan")
-    with _judging("query", "Give one SELECT."), session.transaction(read_only=True):
+    with _judging(what, hint), session.transaction(read_only=True):
         session.as_role(session.search_path, session.time_zone)
         session.describe(query)
         shape = session.describe(session.text(_all_of(query)))
@@ -412,6 +422,24 @@ def query_columns(session: Session, query: str) -> tuple[Column, ...]:
         Column(name, type_, leaf, kind, equality=(schema, "="), dependencies=leaning.of(oid))
         for name, (type_, leaf, kind, schema, oid) in zip(names, described, strict=True)
     )
+
+
+def value_column(session: Session, type_: str, value: str | None = None) -> Column:
+    """Return a column of a type that a user has written, as the server writes it. Six round trips.
+
+    Args:
+        session: on the source, idle.
+        type_: as in CREATE TABLE.
+        value: that shall be one of the type, as text.
+
+    Raises:
+        UserSqlError: it is no type, or the value is none of it; repeats the server's words.
+    """
+    query = sql.SQL("SELECT {}::{} AS value").format(sql.Literal(value), sqltext.verbatim(type_))
+    what = f"type {type_}" if value is None else f"constant {value!r} of type {type_}"
+    hint = "Write a type as in CREATE TABLE, for example numeric(10,2)."
+    (found,) = query_columns(session, session.text(query), what, hint)
+    return found
 
 
 def check_condition(session: Session, relation: sql.SQL | sql.Composed, where: str) -> None:

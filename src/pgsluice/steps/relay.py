@@ -84,7 +84,7 @@ class Relayed:
 
 
 def copy_out(
-    columns: tuple[str, ...],
+    selection: sql.Composable,
     relation: sql.SQL | sql.Composed,
     condition: sql.SQL | sql.Composed,
     format_: CopyFormat,
@@ -92,7 +92,7 @@ def copy_out(
 ) -> sql.Composed:
     """Return the COPY that reads: always from a SELECT, which serves views and partitioned tables alike."""
     return sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT ({})").format(
-        sqltext.names(columns), relation, condition, _copy_options(format_, encoding)
+        selection, relation, condition, _copy_options(format_, encoding)
     )
 
 
