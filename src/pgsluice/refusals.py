@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pgsluice import encodings, fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
-from pgsluice.fidelity import Fidelity, Verdict
+from pgsluice.fidelity import Verdict
 from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
 from pgsluice.policies import DeletePolicy
 from pgsluice.sqltext import bare
@@ -152,14 +152,16 @@ def _column_refusals(job: SyncJob, facts: Facts, options: Options, columns: tupl
         elif column.not_null and theirs.origin and theirs.origin.how == "null":
             yield f"Column {column.name} of {target.ref} is NOT NULL and masked by NULL: mask it by hash or constant."
         elif not column.generated:
-            yield from _value_refusals(fidelity.judge(theirs, column), options)
+            yield from _value_refusals(theirs, column, options)
 
 
-def _value_refusals(judged: Fidelity, options: Options) -> Iterator[str]:
+def _value_refusals(source: Column, target: Column, options: Options) -> Iterator[str]:
+    judged = fidelity.judge(source, target)
     if judged.verdict is Verdict.INCOMPATIBLE:
         yield f"Column {judged.reason}."
     elif judged.verdict is Verdict.NARROWING and not options.allow_narrowing:
-        yield f"Column {judged.reason}, or allow it with --allow-narrowing."
+        follow = ", let it follow with --drift widen" if fidelity.loss(target, source) is None else ""
+        yield f"Column {judged.reason}{follow}, or allow it with --allow-narrowing."
 
 
 def _fills_itself(column: Column) -> bool:
@@ -169,7 +171,7 @@ def _fills_itself(column: Column) -> bool:
 def _creation_refusals(facts: Facts, options: Options) -> Iterator[str]:
     for column in facts.source_table.columns:
         if not column.generated:
-            yield from _value_refusals(fidelity.judge(column, facts.on_target(column)), options)
+            yield from _value_refusals(column, facts.on_target(column), options)
     yield from _missing_refusals(facts)
     for column in facts.source_table.columns:
         if column.generated and not column.default_is_local:

@@ -395,7 +395,10 @@ def test_a_small_heap_with_much_toast_has_no_more_slices_than_pages_and_a_large_
 def test_what_has_no_pages_of_its_own_starts_over_and_says_so(source: TableInfo) -> None:
     plan = plan_of(facts(source), SyncJob(ORDERS, ORDERS, key=("id",)), RESUMABLE)
     assert plan.slices == ()
-    assert "a run that is killed starts this table over: only a table of one heap, copied as it is, has pages to cut it by" in plan.notes
+    assert (
+        "a run that is killed starts this table over: only a table of one heap, copied as it is, has pages to cut it by"
+        in plan.notes
+    )
 
 
 @pytest.mark.parametrize(

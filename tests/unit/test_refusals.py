@@ -157,7 +157,7 @@ def test_a_grant_can_be_pasted_whatever_the_names() -> None:
             facts(target_table=table(oid=2, columns=(ID, dataclasses.replace(NOTE, type="integer", leaf="integer")))),
             (
                 "Column note is text on the source and integer on the target, which may not hold every value:"
-                " alter the target's column to text, or allow it with --allow-narrowing."
+                " alter the target's column to text, let it follow with --drift widen, or allow it with --allow-narrowing."
             ),
         ),
         (

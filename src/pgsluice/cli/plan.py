@@ -154,7 +154,7 @@ def _columns(plan: SyncPlan) -> Iterator[str]:
     yield f"  columns  {plain} of {len(plan.fidelity)}: {Verdict.BINARY}"
     for each in plan.fidelity:
         if each.verdict is not Verdict.BINARY:
-            yield f"           {each.name}: {each.verdict}: {each.reason}"
+            yield f"           {each.name}: {each.verdict}: {each.reason.removeprefix(f'{each.name} is ')}"
         if expression := _read_as(plan, each.name):
             yield f"           {each.name}: read as {expression}"
 

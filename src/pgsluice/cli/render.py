@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pgsluice.job import Mode
@@ -37,6 +38,9 @@ def _table_lines(report: TableReport) -> Iterator[str]:
         if report.verified:
             total = f"; the target has {report.target_count:,}" if report.target_count >= 0 else ""
             yield f"  counted {report.source_count:,} on the source, {report.staging_count:,} staged{total}"
+        if report.columns:
+            verdicts = Counter(report.columns.values())
+            yield "  columns " + ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
         yield f"  lane {report.lane}: {report.lane_reason}"
         yield f"  format {report.format}: {report.format_reason}"
         memory = f"; psql {size(report.psql_peak_bytes)}" if report.psql_peak_bytes else ""
