@@ -87,8 +87,8 @@ MUTATIONS = (
     Mutation(
         "key gate",
         "steps/merge.py",
-        "    if not plan.key_is_proven:\n        tell_apart(session, plan, (keys or staged).table)",
-        "    if False:\n        tell_apart(session, plan, (keys or staged).table)",
+        "        if not plan.key_is_proven:\n            tell_apart(session, plan, (keys or staged).table)",
+        "        if False:\n            tell_apart(session, plan, (keys or staged).table)",
         "Two rows of one key are merged, or fail in words that name neither.",
         (f"{_COMMAND}test_duplicate_and_null_keys_are_named",),
     ),
@@ -310,7 +310,7 @@ MUTATIONS = (
     Mutation(
         "staging dropped at the end",
         "work.py",
-        "                cleanup.callback(self._landing.let_go)\n",
+        "                    cleanup.callback(member.landing.let_go)\n",
         "",
         "Every run leaves a copy of its rows on the target.",
         (f"{_WAITS}test_a_writer_that_does_not_finish_is_named[unlogged]",),
@@ -326,11 +326,27 @@ MUTATIONS = (
     # --- side by side
     Mutation(
         "children behind their parents",
-        "schedule.py",
-        "free = [work for work in self.left if not self._parents[work.job.target] & waiting_for]",
-        "free = list(self.left)",
+        "prepare.py",
+        "    for job in jobs:\n        visit(job.target, frozenset({job.target}))\n    return list(ordered.values())",
+        "    return list(jobs)",
         "A child that is staged first is merged before the rows that it refers to.",
         ("tests/integration/test_side_by_side.py::test_a_child_that_is_staged_first_is_merged_behind_its_parents",),
+    ),
+    Mutation(
+        "children deleted before their parents",
+        "commit.py",
+        "    for each, step in reversed(merges):\n",
+        "    for each, step in merges:\n",
+        "Rows that are gone can't be deleted, for others that are gone too refer to them.",
+        ("tests/integration/test_groups.py::test_parents_and_children_that_are_gone_are_deleted_in_one_run[unlogged]",),
+    ),
+    Mutation(
+        "tables tied by foreign keys commit together",
+        "prepare.py",
+        "        groups = (tuple(ordered),) if options.atomic else _tied(ordered, looked.parents)\n",
+        "        groups = (tuple(ordered),) if options.atomic else tuple((job,) for job in ordered)\n",
+        "A reader sees children of the new state beside parents of the old one.",
+        ("tests/integration/test_groups.py::test_a_reader_sees_the_old_state_of_all_or_the_new_one",),
     ),
     Mutation(
         "all slices of one snapshot",

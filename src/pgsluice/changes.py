@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from psycopg import sql
 
 from pgsluice import sqltext
@@ -12,11 +14,18 @@ from pgsluice.plan import SyncPlan
 #: The staging table's alias: a user's condition can't mean it by accident.
 _STAGED = "pgsluice_staged"
 _NAMED_KEYS = 5
-#: What differs, and what is gone: temporary tables of the merge transaction, under names of our own.
-DELTA = TableRef("pg_temp", "pgsluice_delta")
-GONE = TableRef("pg_temp", "pgsluice_gone")
 #: Readers go on, writers wait: other people's writes between the look and the merge left wrong rows after a success.
 TARGET_LOCK = "SHARE ROW EXCLUSIVE"
+
+
+def delta(staging: StagingTable) -> StagingTable:
+    """Return the temporary table of the merge transaction that keeps what differs."""
+    return dataclasses.replace(staging, ref=TableRef("pg_temp", f"{staging.ref.name}_delta"))
+
+
+def gone(present: StagingTable) -> TableRef:
+    """Return the temporary table of the merge transaction that keeps the places of what is gone."""
+    return TableRef("pg_temp", f"{present.ref.name}_gone")
 
 
 def alias(plan: SyncPlan) -> str:
@@ -62,7 +71,7 @@ def delta_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
         "CREATE TEMPORARY TABLE {delta} ON COMMIT DROP AS\nSELECT {names} FROM {staging} AS {staged}\n"
         "WHERE NOT EXISTS (SELECT FROM {target} WHERE {match}{equal})"
     ).format(
-        delta=sqltext.table(DELTA),
+        delta=sqltext.table(delta(staging).ref),
         names=sqltext.names(plan.names, _staged(plan)),
         staging=sqltext.table(staging.ref),
         staged=sql.Identifier(_staged(plan)),
@@ -75,7 +84,7 @@ def delta_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
 def gone_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
     """Return what keeps the place of each of the target's rows in scope that is no longer on the source."""
     return sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS\nSELECT {}.ctid AS place FROM {} WHERE {}").format(
-        sqltext.table(GONE), sql.Identifier(alias(plan)), target_relation(plan), _gone(plan, present)
+        sqltext.table(gone(present)), sql.Identifier(alias(plan)), target_relation(plan), _gone(plan, present)
     )
 
 
@@ -143,7 +152,7 @@ def delete_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
     """
     if plan.compares_first:
         found = sql.SQL("{} AS {} WHERE {}.ctid = {}.place").format(
-            sqltext.table(GONE),
+            sqltext.table(gone(present)),
             sql.Identifier(_staged(plan)),
             sql.Identifier(alias(plan)),
             sql.Identifier(_staged(plan)),
@@ -259,15 +268,15 @@ def exchange_sql(plan: SyncPlan, staging: StagingTable, columns: tuple[str, ...]
     target = plan.facts.target_table
     compared = [name for name in plan.compared if columns is None or name in columns]
     kept = [column.name for column in (target.columns if target else ()) if not column.generated]
-    gone = "pgsluice_gone"
-    values = sql.SQL(", ").join(sql.Identifier(_staged(plan) if name in plan.names else gone, name) for name in kept)
+    left = "pgsluice_gone"
+    values = sql.SQL(", ").join(sql.Identifier(_staged(plan) if name in plan.names else left, name) for name in kept)
     return sql.SQL(
         "WITH {gone} AS (\nDELETE FROM {target} USING {staging} AS {staged} WHERE {match}\n"
         "AND pg_catalog.record_image_ne(ROW({old}), ROW({new})) RETURNING {alias}.*)\n"
         "INSERT INTO {name} ({kept}) OVERRIDING SYSTEM VALUE SELECT {values}\n"
         "FROM {gone} JOIN {staging} AS {staged} ON {again} WHERE (SELECT pg_catalog.count(*) FROM {gone}) > 0"
     ).format(
-        gone=sql.Identifier(gone),
+        gone=sql.Identifier(left),
         target=target_relation(plan),
         staging=sqltext.table(staging.ref),
         staged=sql.Identifier(_staged(plan)),
@@ -278,7 +287,7 @@ def exchange_sql(plan: SyncPlan, staging: StagingTable, columns: tuple[str, ...]
         name=sqltext.table(plan.job.target),
         kept=sqltext.names(kept),
         values=values,
-        again=sqltext.key_match(plan.key.columns, plan.key.operators, gone, _staged(plan)),
+        again=sqltext.key_match(plan.key.columns, plan.key.operators, left, _staged(plan)),
     )
 
 

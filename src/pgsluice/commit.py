@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import enum
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import psycopg
+from psycopg import sql
 
 from pgsluice import locks
 from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostError, PgsluiceError
@@ -30,48 +31,125 @@ class Outcome(enum.Enum):
     UNKNOWN = "the target can't be asked"
 
 
-def merge_staged(  # noqa: PLR0913, PLR0917 - what one merge needs
-    servers: Servers,
-    plan: SyncPlan,
-    staged: merge.Staged,
-    keys: merge.Staged | None,
-    step: Steps,
-    holder: int | None = None,
-) -> tuple[MergeResult, Reached]:
-    """Carry staged rows into the target inside the writer's open transaction, and say how far the job has come.
+class Merge:
+    """One job's part of the transaction that changes targets: enter, look, delete, write, settle."""
 
-    Args:
-        servers: of the run.
-        plan: of the job.
-        staged: the rows.
-        keys: the source's keys in scope, where the plan sweeps.
-        step: gives the context that each step runs in, by its name.
-        holder: pid of the session that has kept other runs away since the rows were read, or None where none did.
+    def __init__(  # noqa: PLR0913, PLR0917 - what one merge needs
+        self,
+        servers: Servers,
+        plan: SyncPlan,
+        staged: merge.Staged,
+        keys: merge.Staged | None,
+        step: Steps,
+        holder: int | None = None,
+    ) -> None:
+        """Keep what is needed; nothing is done yet.
 
-    Raises:
-        LockLostError: it did not.
-    """
-    writer = servers.writer
-    with step("merge"):
+        Args:
+            servers: of the run.
+            plan: of the job.
+            staged: the rows.
+            keys: the source's keys in scope, where the plan sweeps.
+            step: gives the context that each step runs in, by its name.
+            holder: pid of the session that has kept other runs away since the rows were read, or None where none did.
+        """
+        self._servers = servers
+        self.plan = plan
+        self._staged = staged
+        self._step = step
+        self._holder = holder
+        self._merging = None if plan.promoted else merge.Merging(servers.writer, plan, staged, keys)
+        self._merged: MergeResult | None = None
+
+    def enter(self) -> None:
+        """Take the job's fence, and see that no other run has come between.
+
+        Raises:
+            LockLostError: one may have.
+        """
+        writer, plan, holder = self._servers.writer, self.plan, self._holder
         locks.fence(writer, plan.job.target, plan.options.lock_timeout)
         if holder is not None and not locks.holds(writer, plan.job.target, holder):
             raise LockLostError(hint="Nothing was merged; run again.", step="merge", table=str(plan.job.target))
-        if plan.promoted:
-            merged = promotion.promote(writer, plan, plan.promoted, staged.table, staged.rows)
-            staged = merge.Staged(dataclasses.replace(staged.table, ref=plan.job.target), staged.rows)
-        else:
-            merged = merge.apply(writer, plan, staged, keys)
-    applied = time.monotonic()
-    if plan.options.verify:
-        with step("verify"):
-            arrived = audit.arrived(writer, plan, staged.table, merged)
-            merged = dataclasses.replace(merged, target_count=arrived)
-    with step("watermark") if plan.reading.cursor else contextlib.nullcontext():
-        reached = watermark.settle(writer, plan, staged.table)
-    if merged.locked_seconds:
-        locked = merged.locked_seconds + time.monotonic() - applied
-        merged = dataclasses.replace(merged, locked_seconds=locked)
-    return merged, reached
+
+    def look(self) -> None:
+        """See that all is as it shall be, and what has to be done. Nothing is changed but by drift's ALTER."""
+        if self._merging:
+            self._merging.look()
+
+    def delete(self, *, is_last: bool = False) -> bool:
+        """Delete what is gone, and tell whether that is done: else it waits until all is written (`is_last`)."""
+        return self._merging is None or self._merging.delete(is_last=is_last)
+
+    def write(self) -> None:
+        """Write what differs; a table that was missing gets its place and name."""
+        plan, staged = self.plan, self._staged
+        if self._merging:
+            self._merging.write()
+        elif plan.promoted:
+            self._merged = promotion.promote(self._servers.writer, plan, plan.promoted, staged.table, staged.rows)
+            self._staged = merge.Staged(dataclasses.replace(staged.table, ref=plan.job.target), staged.rows)
+
+    def settle(self) -> tuple[MergeResult, Reached]:
+        """See that the rows have arrived, and say how far the job has come."""
+        writer, plan = self._servers.writer, self.plan
+        merged = self._merging.result if self._merging else self._merged
+        if merged is None:
+            raise LookupError("nothing was written yet")
+        written = time.monotonic()
+        if plan.options.verify:
+            with self._step("verify"):
+                arrived = audit.arrived(writer, plan, self._staged.table, merged)
+                merged = dataclasses.replace(merged, target_count=arrived)
+        with self._step("watermark") if plan.reading.cursor else contextlib.nullcontext():
+            reached = watermark.settle(writer, plan, self._staged.table)
+        if merged.locked_seconds:
+            locked = merged.locked_seconds + time.monotonic() - written
+            merged = dataclasses.replace(merged, locked_seconds=locked)
+        return merged, reached
+
+
+def carry(merge_: Merge, step: Steps) -> tuple[MergeResult, Reached]:
+    """Go through all phases of a job that commits alone."""
+    with step("merge"):
+        merge_.enter()
+        merge_.look()
+        is_done = merge_.delete()
+        merge_.write()
+        if not is_done:
+            merge_.delete(is_last=True)
+    return merge_.settle()
+
+
+def carry_together(servers: Servers, merges: Sequence[tuple[Merge, Steps]]) -> list[tuple[MergeResult, Reached]]:
+    """Go through each phase with all jobs that commit together: parents are written first, and deleted last.
+
+    Locks are taken by the names of the targets, so that two runs never wait for each other in a circle. Constraints
+    that can be deferred are looked at when all is written.
+
+    Args:
+        servers: of the run.
+        merges: parents first, each with what gives its steps their context.
+    """
+    servers.writer.execute(sql.SQL("SET CONSTRAINTS ALL DEFERRED"))
+    for each, step in sorted(merges, key=lambda pair: pair[0].plan.job.target):
+        with step("merge"):
+            each.enter()
+            each.look()
+    postponed = []
+    for each, step in reversed(merges):
+        with step("merge"):
+            if not each.delete():
+                postponed.append((each, step))
+    for each, step in merges:
+        with step("merge"):
+            each.write()
+    for each, step in postponed:
+        with step("merge"):
+            each.delete(is_last=True)
+    settled = [each.settle() for each, _ in merges]
+    servers.writer.execute(sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"))
+    return settled
 
 
 def remember(servers: Servers, plan: SyncPlan, reached: Reached, report: TableReport) -> None:

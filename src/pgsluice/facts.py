@@ -84,6 +84,21 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key of the target between tables of a run.
+
+    Attributes:
+        child: that refers.
+        parent: that is referred to; the same for a table that refers to itself.
+        cascades: a row that is deleted takes others along, or changes them.
+    """
+
+    child: TableRef
+    parent: TableRef
+    cascades: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """What hangs on a table beside its columns and its primary key.
 
@@ -463,6 +478,8 @@ class Facts:
         target_schema: the schema of the target table, or None where it does not exist.
         control_schema: our schema on the target, or None where it does not exist.
         missing: types and collations of the source's columns that the target lacks.
+        together: the other targets that it commits together with.
+        referring: the foreign keys of the run's targets that refer to this one, its own included.
         attachments: of the source table, where the target does not exist.
         schemas: those of the missing types and collations that the target has.
         definitions: what the target means by the types of its own that columns to be created lean on, by SQL name.
@@ -479,6 +496,8 @@ class Facts:
     missing: frozenset[str] = frozenset()
     psql: str | None = None
     progress: Progress = Progress()
+    together: tuple[TableRef, ...] = ()
+    referring: tuple[ForeignKey, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     schemas: Mapping[str, SchemaInfo] = field(default_factory=dict)
     definitions: Mapping[str, Dependency] = field(default_factory=dict)

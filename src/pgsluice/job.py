@@ -169,6 +169,7 @@ class Options:
         statement_timeout: seconds that one statement of ours may take on either server; 0 for as long as it takes.
         retries: tries of a table after its first, while nothing moves forward.
         retry_for: seconds in which they may begin.
+        atomic: all tables of a run commit in one transaction; else those that foreign keys of the target tie.
         fail_fast: the first table that fails ends the run.
         resumable: keep what is staged when a table fails, or the run dies, so that `resume` finds it.
         resume_keep: seconds for which it is kept.
@@ -205,6 +206,7 @@ class Options:
     retries: int = 10
     retry_for: float = 600.0
     fail_fast: bool = False
+    atomic: bool = False
     resumable: bool = False
     resume_keep: float = 86_400.0
     slice_bytes: int = 256 << 20

@@ -294,6 +294,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         options=options,
         notes=(
             *_notes(facts, key, creation),
+            *_group_notes(facts, options),
             *drift.notes(known, alterations),
             *(each.reason for each in judged if each.verdict is Verdict.NARROWING),
             *reading.notes,
@@ -628,6 +629,12 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
             yield f"triggers of {target.ref} will fire: {', '.join(target.triggers)}"
     if creation is not None:
         yield from _creation_notes(facts, creation)
+
+
+def _group_notes(facts: Facts, options: Options) -> Iterator[str]:
+    if facts.together:
+        why = "--atomic" if options.atomic else "foreign keys"
+        yield f"commits together with {', '.join(map(str, facts.together))} ({why})"
 
 
 def _creation_notes(facts: Facts, creation: Creation) -> Iterator[str]:

@@ -21,6 +21,7 @@ from pgsluice.facts import (
     Column,
     Dependency,
     Facts,
+    ForeignKey,
     JobState,
     Progress,
     SchemaInfo,
@@ -51,12 +52,12 @@ class Prepared:
         snapshot: of the source, held while the context is open.
         outcomes: each job with its plan, or with the error that keeps it from being done; tables that others refer
             to come before these.
-        parents: the targets that a target refers to by foreign keys.
+        groups: the jobs again, those together that commit together.
     """
 
     snapshot: Snapshot
     outcomes: tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]
-    parents: Mapping[TableRef, frozenset[TableRef]]
+    groups: tuple[tuple[SyncJob, ...], ...]
 
 
 def jobs_of(servers: Servers, selection: Selection, control_schema: str) -> tuple[SyncJob, ...]:
@@ -115,7 +116,9 @@ def prepared(
         attachments = catalog.attachments(source, new) if new else {}
         obstacle = relay.psql_obstacle(source, options.psql)
         outcomes: list[tuple[SyncJob, SyncPlan | PgsluiceError]] = []
-        for job in _parents_first(jobs, looked.parents):
+        ordered = _parents_first(jobs, looked.keys)
+        groups = (tuple(ordered),) if options.atomic else _tied(ordered, looked.keys)
+        for job in ordered:
             if job not in refused:
                 with _refusing(refused, job):
                     known = Progress(
@@ -127,21 +130,25 @@ def prepared(
                     )
                     progress = _progress(source, control, job, infos[job], looked.tables.get(job.target), known)
                     facts = _facts(control, job, infos[job], place, looked, obstacle, progress)
-                    facts = dataclasses.replace(facts, attachments=_fitting(job, attachments.get(infos[job].ref, ())))
+                    facts = dataclasses.replace(
+                        facts,
+                        attachments=_fitting(job, attachments.get(infos[job].ref, ())),
+                        together=_beside(job, groups),
+                        referring=tuple(key for key in looked.keys if key.parent == job.target),
+                    )
                     outcomes.append((job, _plan(control, job, facts, options)))
             if job in refused:
                 outcomes.append((job, refused[job]))
-        parents = {table: frozenset(referred) for table, referred in looked.parents.items()}
-        yield Prepared(shared, tuple(outcomes), parents)
+        yield Prepared(shared, tuple(outcomes), groups)
 
 
-def _parents_first(jobs: Sequence[SyncJob], parents: dict[TableRef, set[TableRef]]) -> list[SyncJob]:
+def _parents_first(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> list[SyncJob]:
     """Order jobs so that a table comes after those it refers to; otherwise, and in a circle, as they were."""
     by_target = {job.target: job for job in jobs}
     ordered: dict[TableRef, SyncJob] = {}
 
     def visit(target: TableRef, on_the_way: frozenset[TableRef]) -> None:
-        for parent in sorted(parents.get(target, ())):
+        for parent in sorted({key.parent for key in keys if key.child == target}):
             if parent in by_target and parent not in ordered and parent not in on_the_way:
                 visit(parent, on_the_way | {parent})
         ordered.setdefault(target, by_target[target])
@@ -149,6 +156,24 @@ def _parents_first(jobs: Sequence[SyncJob], parents: dict[TableRef, set[TableRef
     for job in jobs:
         visit(job.target, frozenset({job.target}))
     return list(ordered.values())
+
+
+def _tied(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> tuple[tuple[SyncJob, ...], ...]:
+    """Put jobs together whose targets foreign keys tie, directly or by others; otherwise as they come."""
+    groups: list[list[SyncJob]] = []
+    for job in jobs:
+        near = {end for key in keys if job.target in (key.child, key.parent) for end in (key.child, key.parent)}
+        tied = [group for group in groups if near & {other.target for other in group}]
+        merged = [other for group in tied for other in group] + [job]
+        place = groups.index(tied[0]) if tied else len(groups)
+        groups = [group for group in groups if group not in tied]
+        groups.insert(place, sorted(merged, key=jobs.index))
+    return tuple(map(tuple, groups))
+
+
+def _beside(job: SyncJob, groups: Sequence[Sequence[SyncJob]]) -> tuple[TableRef, ...]:
+    """Return the other targets that a job commits together with."""
+    return next(tuple(other.target for other in group if other != job) for group in groups if job in group)
 
 
 @contextlib.contextmanager
@@ -245,7 +270,7 @@ class _Look:
     """What the target shows: its tables and who refers to whom, its schemas, our schema, what it lacks, and states."""
 
     tables: dict[TableRef, TableInfo]
-    parents: dict[TableRef, set[TableRef]]
+    keys: tuple[ForeignKey, ...]
     schemas: dict[str, SchemaInfo]
     control: SchemaInfo | None
     missing: frozenset[str]
@@ -273,7 +298,7 @@ def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str
     states, alike = state.load(control, control_schema, list(names.values())) if ours and ours.usage else ({}, {})
     return _Look(
         found,
-        catalog.parents(control, found.values()),
+        catalog.foreign_keys(control, found.values()),
         schemas,
         ours,
         missing,

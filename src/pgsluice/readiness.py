@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from pgsluice.errors import PgsluiceError
-from pgsluice.job import Options, SyncJob, TableRef
+from pgsluice.job import Options, SyncJob
 from pgsluice.plan import SyncPlan
 from pgsluice.prepare import Prepared, prepared
 from pgsluice.servers import Servers
@@ -22,7 +22,7 @@ class Readiness:
     ) -> None:
         """Keep what is needed; nothing is planned yet.
 
-        `holder` is the pid of the session that took the run locks; `parents` are the targets that each one refers to.
+        `holder` is the pid of the session that took the run locks; `groups` are the jobs that commit together.
 
         Args:
             servers: of the run.
@@ -38,7 +38,7 @@ class Readiness:
         self._planned: dict[str, SyncPlan | PgsluiceError] = {}
         self._unread: set[str] = set()
         self.holder = 0
-        self.parents: Mapping[TableRef, frozenset[TableRef]] = {}
+        self.groups: tuple[tuple[SyncJob, ...], ...] = ()
         self._held = contextlib.ExitStack()
 
     def begin(self) -> None:
@@ -49,8 +49,8 @@ class Readiness:
         """
         self._plan(self.jobs)
         if self._now:
-            self.jobs = tuple(job for job, _ in self._now.outcomes)
-            self.parents = self._now.parents
+            self.groups = self._now.groups
+            self.jobs = tuple(job for group in self.groups for job in group)
 
     def planned(self, job: SyncJob) -> SyncPlan | None:
         """Return the job's plan as it stands, or None where it can't be done."""

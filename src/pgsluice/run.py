@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -183,28 +184,29 @@ class Run:
                 write_down=write_down,
                 is_preview=self._is_preview,
             )
-            works = [Work(shared, job, number) for number, job in enumerate(ready.jobs, 1)]
-            schedule = Schedule(works, ready.parents, jobs if jobs > 1 else 0)
+            numbered = enumerate(ready.jobs, 1)  # which are in the order of their groups
+            works = [Work(shared, list(itertools.islice(numbered, len(group)))) for group in ready.groups]
+            schedule = Schedule(works, jobs if jobs > 1 else 0)
             stack.callback(schedule.abandon)
             try:
-                reports = [self._finished(report) for report in self._carried(schedule)]
+                reports = [self._finished(report) for reports in self._carried(schedule) for report in reports]
             except KeyboardInterrupt:
                 self._note("interrupted", 130)
                 raise
-            reports += [self._finished(work.skipped) for work in schedule.left]
+            reports += [self._finished(report) for work in schedule.left for report in work.skipped]
         report = Report(self.run_id, tuple(reports), time.monotonic() - started)
         self._end(report)
         return report
 
-    def _carried(self, schedule: Schedule) -> Iterator[TableReport]:
+    def _carried(self, schedule: Schedule) -> Iterator[list[TableReport]]:
         """Carry out job after job, until one fails that shall be the last."""
         is_gone = False
         for work in schedule:
             # a server that could not be reached for so long is not waited for once more with each table
             yield work.carry(patient=not is_gone)
-            is_gone = isinstance(work.error, ConnectError)
-            self.errors += [work.error] if work.error else []
-            if work.error and self._options.fail_fast:
+            is_gone = any(isinstance(error, ConnectError) for error in work.errors)
+            self.errors += work.errors
+            if work.errors and self._options.fail_fast:
                 return
 
     def _finished(self, report: TableReport) -> TableReport:
@@ -304,7 +306,7 @@ def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iter
         yield from alter
     if plan.compares_first:
         yield "compare (target)", changes.delta_sql(plan, table)
-        table = dataclasses.replace(table, ref=changes.DELTA)
+        table = changes.delta(table)
     if plan.deletes:
         guard = changes.gone_sql if plan.compares_first else changes.guard_sql
         yield "delete guard (target)", guard(plan, present)

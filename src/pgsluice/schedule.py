@@ -1,11 +1,10 @@
-"""Which job comes next: large tables are copied ahead of their turn, side by side, and merged one after the other."""
+"""Which jobs come next: large tables are copied ahead of their turn, side by side, and merged one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 
-from pgsluice.job import TableRef
 from pgsluice.work import Work
 
 _LOOK_SECONDS = 0.5
@@ -15,24 +14,17 @@ class Schedule:
     """The jobs of a run, each given out once, when its turn has come.
 
     With one worker they come in their order. With more, as many large ones are begun ahead, the largest first, and
-    given out when they are staged; meanwhile come those that need no worker. A table never comes before the tables that
-    it refers to.
+    given out when they are staged; meanwhile come those that need no worker. Tables that refer to each other are one.
     """
 
-    def __init__(self, works: Sequence[Work], parents: Mapping[TableRef, frozenset[TableRef]], ahead: int) -> None:
+    def __init__(self, works: Sequence[Work], ahead: int) -> None:
         """Keep what is needed; nothing is begun yet. `left` are those not given out.
 
         Args:
             works: in an order in which they could be done.
-            parents: the targets that each target refers to.
             ahead: how many may be begun ahead of their turn.
         """
         self.left = list(works)
-        self._parents = {}
-        earlier: set[TableRef] = set()
-        for work in works:  # those of a circle that come later are not waited for
-            self._parents[work.job.target] = parents.get(work.job.target, frozenset()) & earlier
-            earlier.add(work.job.target)
         self._ahead = sorted((work for work in works if work.weight), key=lambda work: -work.weight) if ahead else []
         self._most = ahead
 
@@ -59,15 +51,13 @@ class Schedule:
             self._ahead.pop(0).begin()
 
     def _next(self) -> Work:
-        waiting_for = {work.job.target for work in self.left}
-        free = [work for work in self.left if not self._parents[work.job.target] & waiting_for]
         while True:
             begun = self._begun()
             for work in begun:
-                work.landing.look()
-            turn = next((work for work in free if work in begun and work.landing.is_over), None)
-            turn = turn or next((work for work in free if work not in begun and work not in self._ahead), None)
-            pending = [outcome for work in begun for outcome in work.landing.pending]
-            if turn or not pending:  # all that is begun waits for a table that is not
-                return turn or free[0]
+                work.look()
+            turn = next((work for work in self.left if work in begun and work.is_over), None)
+            turn = turn or next((work for work in self.left if work not in begun and work not in self._ahead), None)
+            pending = [outcome for work in begun for outcome in work.pending]
+            if turn or not pending:
+                return turn or self.left[0]
             wait(pending, _LOOK_SECONDS, FIRST_COMPLETED)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from pgsluice import locks, sqltext
-from pgsluice.commit import merge_staged, provable, remember
+from pgsluice.commit import Merge, carry, provable, remember
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
 from pgsluice.facts import Column, Facts, Progress, TableInfo
@@ -146,7 +146,7 @@ class Stepwise:
             rows = staged.staging_count if staged else staging.count(servers.control, table)
             with provable(servers, plan, run_id, self._warn):
                 held = merge.Staged(table, rows)
-                merged, reached = merge_staged(servers, plan, held, None, lambda _: contextlib.nullcontext())
+                merged, reached = carry(Merge(servers, plan, held, None, _untold), _untold)
                 merged = dataclasses.replace(merged, seconds=time.monotonic() - started)
                 state.start_run(servers.writer, CONTROL_SCHEMA, run_id, 1, __version__)
                 remember(servers, plan, reached, self._report(run_id, plan, staged, merged))
@@ -250,3 +250,8 @@ class Stepwise:
             UnknownTableError: there is none; gives the nearest names.
         """
         return catalog.require(session, [table], catalog.tables(session, [table]), side)[table]
+
+
+def _untold(_step: str) -> contextlib.AbstractContextManager[None]:
+    """Tell nobody of a step."""
+    return contextlib.nullcontext()

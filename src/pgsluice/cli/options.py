@@ -261,6 +261,11 @@ _PATIENCE = (
         show_default=True,
         help="Seconds in which they may begin.",
     ),
+    option(
+        "--atomic",
+        is_flag=True,
+        help="Commit all tables of the run in one transaction; else those that foreign keys of the target tie.",
+    ),
     option("--fail-fast", is_flag=True, help="End the run with the first table that fails."),
     option(
         "--resumable",
@@ -353,7 +358,7 @@ def _read(file: TextIO) -> str:
 
 
 def _options(values: dict[str, Any]) -> Options:
-    plain = ("retries", "retry_for", "fail_fast", "resume", "resumable")
+    plain = ("retries", "retry_for", "atomic", "fail_fast", "resume", "resumable")
     given = {name: values[name] for name in plain if name in values}
     if "resumable" in values:
         given |= {

@@ -19,6 +19,7 @@ from pgsluice.facts import (
     Column,
     ColumnSequence,
     Dependency,
+    ForeignKey,
     Horizon,
     Key,
     Leaf,
@@ -145,13 +146,13 @@ def tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
     return tuple(_table(head, tuple(columns[head[0]]), tuple(keys[head[0]])) for head in heads)
 
 
-def parents(session: Session, infos: Iterable[TableInfo]) -> dict[TableRef, set[TableRef]]:
-    """Return, for each of the tables that has a foreign key to another of them, the tables it refers to."""
-    found: defaultdict[TableRef, set[TableRef]] = defaultdict(set)
-    oids = {"oids": [info.oid for info in infos]}
-    for schema, name, parent_schema, parent in session.rows(sqltext.load("foreign_keys"), oids):
-        found[TableRef(schema, name)].add(TableRef(parent_schema, parent))
-    return dict(found)
+def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignKey, ...]:
+    """Return the foreign keys by which the tables refer to each other and to themselves. One round trip."""
+    found = session.rows(sqltext.load("foreign_keys"), {"oids": [info.oid for info in infos]})
+    return tuple(
+        ForeignKey(TableRef(schema, name), TableRef(parent_schema, parent), cascades)
+        for schema, name, parent_schema, parent, cascades in found
+    )
 
 
 def stamps(session: Session, columns: Sequence[tuple[int, str]]) -> tuple[Stamps, ...]:

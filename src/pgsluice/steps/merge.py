@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -30,60 +29,121 @@ class Staged:
     rows: int
 
 
-def apply(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None = None) -> MergeResult:
-    """Carry the staged rows into the target, inside the caller's open transaction.
+class Merging:
+    """One job's rows on their way into its target, in the caller's open transaction on it (READ COMMITTED).
 
+    In phases, so that tables that commit together are all looked at before the first is changed: look, delete, write.
     Costs one count of staging (two with keys to check), one join for the guard, one for each of DELETE and MERGE.
-
-    Args:
-        session: on the target, in a READ COMMITTED transaction.
-        plan: of the job.
-        staged: the rows.
-        keys: the source's keys in scope, where the plan sweeps; else the staged rows hold them.
-
-    Raises:
-        StagingLostError: a staging table holds another number of rows than were committed into it.
-        GateError: its keys are NULL or not unique.
-        DeleteGuardError: more rows would go than allowed.
-        TemporaryError: the target's lock was not to be had.
     """
-    started = time.monotonic()
-    for each in filter(None, (staged, keys)):
-        _gate(session, each)
-    if not plan.key_is_proven:
-        tell_apart(session, plan, (keys or staged).table)  # the keys of the source hold those of the staged rows
-    _prepare(session, staged, keys)
-    deleted = updated = 0
-    locked_at = None
-    if plan.creation:
-        inserted = _create(session, plan, plan.creation, staged.table)
-    elif plan.job.mode is Mode.APPEND:
-        _lock(session, plan)
-        deleted = _clear(session, plan, staged.rows) if plan.reading.starts_over else 0
-        inserted = session.execute(changes.append_sql(plan, staged.table))
-    else:
+
+    def __init__(self, session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None = None) -> None:
+        """Keep what is needed; nothing is done yet.
+
+        Args:
+            session: on the target.
+            plan: of the job.
+            staged: the rows.
+            keys: the source's keys in scope, where the plan sweeps; else the staged rows hold them.
+        """
+        self._session = session
+        self._plan = plan
+        self._staged = self._changed = staged
+        self._keys = keys
+        self._present = keys or staged
+        self._gone = self._inserted = self._updated = self._deleted = 0
+        self._started = time.monotonic()
+        self._locked_at: float | None = None
+
+    def look(self) -> None:
+        """Check what is staged, lock the target, and find what differs and what is gone.
+
+        Raises:
+            StagingLostError: a staging table holds another number of rows than were committed into it.
+            GateError: its keys are NULL or not unique.
+            DeleteGuardError: more rows would go than allowed.
+            TemporaryError: the target's lock was not to be had.
+        """
+        session, plan, staged, keys = self._session, self._plan, self._staged, self._keys
+        for each in filter(None, (staged, keys)):
+            _gate(session, each)
+        if not plan.key_is_proven:
+            tell_apart(session, plan, (keys or staged).table)  # the keys of the source hold those of the staged rows
+        _prepare(session, staged, keys)
+        if plan.creation:
+            return
+        if plan.job.mode is Mode.APPEND:
+            _lock(session, plan)
+            return
         is_alone = plan.compares_first and plan.options.target_writers is TargetWriters.NONE
-        locked_at = None if is_alone else _lock(session, plan)
-        changed = _compare(session, plan, staged) if plan.compares_first else staged
-        gone = _look_for_gone(session, plan, keys or staged) if plan.deletes else 0
-        locked_at = locked_at or _lock(session, plan)
-        deleted = session.execute(changes.delete_sql(plan, (keys or staged).table)) if gone else 0
-        inserted, updated = _merge(session, plan, changed.table) if changed.rows else (0, 0)
-        if plan.mark and keys:
-            updated += session.execute(changes.revive_sql(plan, plan.mark, keys.table))
-    for column, last in plan.sequences:
-        session.rows(sequences.catch_up_sql(plan.job.target, column, last))
-    return MergeResult(
-        staged=staged.rows,
-        inserted=inserted,
-        updated=updated,
-        unchanged=max(0, staged.rows - inserted - updated),
-        deleted=deleted,
-        target_count=-1,
-        seconds=time.monotonic() - started,
-        created=plan.creation is not None,
-        locked_seconds=time.monotonic() - locked_at if locked_at else 0.0,
-    )
+        self._locked_at = None if is_alone else _lock(session, plan)
+        self._changed = _compare(session, plan, staged) if plan.compares_first else staged
+        self._gone = _look_for_gone(session, plan, self._present) if plan.deletes else 0
+        self._locked_at = self._locked_at or _lock(session, plan)
+
+    def delete(self, *, is_last: bool = False) -> bool:
+        """Delete, or mark, what is gone, unless that has to wait until all is written.
+
+        It comes first, so that a new row can have what was unique to one that is gone. It waits where rows still refer
+        to one that is gone, for these will refer to another, or where they would be deleted along with it.
+
+        Args:
+            is_last: all is written.
+
+        Returns:
+            Whether it is done.
+
+        Raises:
+            DeleteGuardError: an append that starts over would clear more rows than allowed.
+        """
+        session, plan = self._session, self._plan
+        if plan.creation is None and plan.job.mode is Mode.APPEND and plan.reading.starts_over:
+            self._deleted = _clear(session, plan, self._staged.rows)
+        if not self._gone or self._deleted:
+            return True
+        statement = changes.delete_sql(plan, self._present.table)
+        if is_last or plan.mark or not plan.facts.referring:
+            self._deleted = session.execute(statement)
+            return True
+        if any(key.cascades for key in plan.facts.referring):
+            return False
+        session.execute(sql.SQL("SAVEPOINT pgsluice_delete"))
+        try:
+            self._deleted = session.execute(statement)
+        except (psycopg.errors.ForeignKeyViolation, psycopg.errors.RestrictViolation):
+            session.execute(sql.SQL("ROLLBACK TO SAVEPOINT pgsluice_delete"))
+            return False
+        return True
+
+    def write(self) -> None:
+        """Insert and update, and let sequences catch up."""
+        session, plan, staged = self._session, self._plan, self._staged
+        if plan.creation:
+            self._inserted = _create(session, plan, plan.creation, staged.table)
+        elif plan.job.mode is Mode.APPEND:
+            self._inserted = session.execute(changes.append_sql(plan, staged.table))
+        else:
+            if self._changed.rows:
+                self._inserted, self._updated = _merge(session, plan, self._changed.table)
+            if plan.mark and self._keys:
+                self._updated += session.execute(changes.revive_sql(plan, plan.mark, self._keys.table))
+        for column, last in plan.sequences:
+            session.rows(sequences.catch_up_sql(plan.job.target, column, last))
+
+    @property
+    def result(self) -> MergeResult:
+        """Return what was done."""
+        staged = self._staged
+        return MergeResult(
+            staged=staged.rows,
+            inserted=self._inserted,
+            updated=self._updated,
+            unchanged=max(0, staged.rows - self._inserted - self._updated),
+            deleted=self._deleted,
+            target_count=-1,
+            seconds=time.monotonic() - self._started,
+            created=self._plan.creation is not None,
+            locked_seconds=time.monotonic() - self._locked_at if self._locked_at else 0.0,
+        )
 
 
 def _lock(session: Session, plan: SyncPlan) -> float:
@@ -218,15 +278,16 @@ def _compare(session: Session, plan: SyncPlan, staged: Staged) -> Staged:
     session.execute(sql.SQL("SET LOCAL parallel_tuple_cost = 0"))  # how few come through, no planner can know
     rows = session.execute(changes.delta_sql(plan, staged.table))
     session.execute(sql.SQL("SET LOCAL parallel_tuple_cost TO DEFAULT"))
-    session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(changes.DELTA)))
-    return Staged(dataclasses.replace(staged.table, ref=changes.DELTA), rows)
+    differing = changes.delta(staged.table)
+    session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(differing.ref)))
+    return Staged(differing, rows)
 
 
 def _look_for_gone(session: Session, plan: SyncPlan, present: Staged) -> int:
     """Count what the source lacks before it is deleted: nothing goes because staging merely looked empty."""
     if plan.compares_first:
         gone = session.execute(changes.gone_sql(plan, present.table))
-        session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(changes.GONE)))
+        session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(changes.gone(present.table))))
         (total,) = session.row(changes.scope_sql(plan)) if gone else (0,)
     else:
         total, gone = session.row(changes.guard_sql(plan, present.table))

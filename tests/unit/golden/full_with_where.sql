@@ -13,21 +13,21 @@ COPY "pgsluice"."stg_<run>_1" ("id", "note", "created_at") FROM STDIN (FORMAT bi
 LOCK TABLE "raw"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
 -- compare (target)
-CREATE TEMPORARY TABLE "pg_temp"."pgsluice_delta" ON COMMIT DROP AS
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
 SELECT "pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
 WHERE NOT EXISTS (SELECT FROM ONLY "raw"."orders" AS "orders" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id" AND NOT (pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note", "orders"."created_at"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at"))));
 
 -- delete guard (target)
-CREATE TEMPORARY TABLE "pg_temp"."pgsluice_gone" ON COMMIT DROP AS
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_gone" ON COMMIT DROP AS
 SELECT "orders".ctid AS place FROM ONLY "raw"."orders" AS "orders" WHERE (
 created_at > '2024-01-01' -- from 2024
 )
 AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id");
 
 -- delete (target)
-DELETE FROM ONLY "raw"."orders" AS "orders" USING "pg_temp"."pgsluice_gone" AS "pgsluice_staged" WHERE "orders".ctid = "pgsluice_staged".place;
+DELETE FROM ONLY "raw"."orders" AS "orders" USING "pg_temp"."stg_<run>_1_gone" AS "pgsluice_staged" WHERE "orders".ctid = "pgsluice_staged".place;
 
 -- merge (target)
-MERGE INTO ONLY "raw"."orders" AS "orders" USING "pg_temp"."pgsluice_delta" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+MERGE INTO ONLY "raw"."orders" AS "orders" USING "pg_temp"."stg_<run>_1_delta" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
 WHEN MATCHED AND pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note", "orders"."created_at"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at")) THEN UPDATE SET "id" = "pgsluice_staged"."id", "note" = "pgsluice_staged"."note", "created_at" = "pgsluice_staged"."created_at"
 WHEN NOT MATCHED THEN INSERT ("id", "note", "created_at") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at");

@@ -17,7 +17,7 @@ lines", "<script>alert(1)</script>", "주문내역이천이십사년십이월의
 LOCK TABLE "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" IN SHARE ROW EXCLUSIVE MODE;
 
 -- compare (target)
-CREATE TEMPORARY TABLE "pg_temp"."pgsluice_delta" ON COMMIT DROP AS
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
 SELECT "pgsluice_staged"."id", "pgsluice_staged"."a""b", "pgsluice_staged"."it's", "pgsluice_staged"."100%s", "pgsluice_staged"."{}", "pgsluice_staged"."{0}{table}", "pgsluice_staged"."two
 lines", "pgsluice_staged"."<script>alert(1)</script>", "pgsluice_staged"."주문내역이천이십사년십이월의모든것과끝넷다", "pgsluice_staged"."-- x", "pgsluice_staged"."\" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
 WHERE NOT EXISTS (SELECT FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
@@ -38,7 +38,7 @@ lines", "<script>
 lines", "pgsluice_staged"."<script>alert(1)</script>", "pgsluice_staged"."주문내역이천이십사년십이월의모든것과끝넷다", "pgsluice_staged"."-- x", "pgsluice_staged"."\"))));
 
 -- delete guard (target)
-CREATE TEMPORARY TABLE "pg_temp"."pgsluice_gone" ON COMMIT DROP AS
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_gone" ON COMMIT DROP AS
 SELECT "<script>
 ".ctid AS place FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
 " WHERE (
@@ -49,12 +49,12 @@ AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE 
 
 -- delete (target)
 DELETE FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
-" USING "pg_temp"."pgsluice_gone" AS "pgsluice_staged" WHERE "<script>
+" USING "pg_temp"."stg_<run>_1_gone" AS "pgsluice_staged" WHERE "<script>
 ".ctid = "pgsluice_staged".place;
 
 -- merge (target)
 MERGE INTO ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
-" USING "pg_temp"."pgsluice_delta" AS "pgsluice_staged" ON "<script>
+" USING "pg_temp"."stg_<run>_1_delta" AS "pgsluice_staged" ON "<script>
 "."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
 WHEN MATCHED AND pg_catalog.record_image_ne(ROW("<script>
 "."id", "<script>

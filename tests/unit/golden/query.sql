@@ -16,11 +16,11 @@ SELECT ARRAY["id"::text], pg_catalog.bool_or("id" IS NULL), pg_catalog.count(*) 
 LOCK TABLE "raw"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
 -- compare (target)
-CREATE TEMPORARY TABLE "pg_temp"."pgsluice_delta" ON COMMIT DROP AS
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
 SELECT "pgsluice_staged"."id", "pgsluice_staged"."note" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
 WHERE NOT EXISTS (SELECT FROM ONLY "raw"."orders" AS "query" WHERE "query"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id" AND NOT (pg_catalog.record_image_ne(ROW("query"."id", "query"."note"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note"))));
 
 -- merge (target)
-MERGE INTO ONLY "raw"."orders" AS "query" USING "pg_temp"."pgsluice_delta" AS "pgsluice_staged" ON "query"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+MERGE INTO ONLY "raw"."orders" AS "query" USING "pg_temp"."stg_<run>_1_delta" AS "pgsluice_staged" ON "query"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
 WHEN MATCHED AND pg_catalog.record_image_ne(ROW("query"."id", "query"."note"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note")) THEN UPDATE SET "id" = "pgsluice_staged"."id", "note" = "pgsluice_staged"."note"
 WHEN NOT MATCHED THEN INSERT ("id", "note") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id", "pgsluice_staged"."note");

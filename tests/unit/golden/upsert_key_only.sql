@@ -11,10 +11,10 @@ COPY "pgsluice"."stg_<run>_1" ("id") FROM STDIN (FORMAT binary);
 LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
 -- compare (target)
-CREATE TEMPORARY TABLE "pg_temp"."pgsluice_delta" ON COMMIT DROP AS
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
 SELECT "pgsluice_staged"."id" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
 WHERE NOT EXISTS (SELECT FROM ONLY "sales"."orders" AS "orders" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id");
 
 -- merge (target)
-MERGE INTO ONLY "sales"."orders" AS "orders" USING "pg_temp"."pgsluice_delta" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
+MERGE INTO ONLY "sales"."orders" AS "orders" USING "pg_temp"."stg_<run>_1_delta" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"
 WHEN NOT MATCHED THEN INSERT ("id") OVERRIDING SYSTEM VALUE VALUES ("pgsluice_staged"."id");

@@ -1,0 +1,212 @@
+"""One job of a run: its plan, where its rows land, its part of the merge, and what is told of it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import psycopg
+
+from pgsluice import locks, memory
+from pgsluice.account import Account
+from pgsluice.commit import Merge, remember
+from pgsluice.errors import PgsluiceError
+from pgsluice.job import Mode, StagingKind, SyncJob
+from pgsluice.landing import Landing
+from pgsluice.model import MergeResult, Reached, TableReport
+from pgsluice.plan import SyncPlan
+from pgsluice.retry import step_error
+from pgsluice.shared import Shared
+from pgsluice.snapshot import Snapshot
+from pgsluice.steps import merge, state, watermark
+from pgsluice.steps.state import CONTROL_SCHEMA
+
+
+class Member:
+    """One job of those that commit together; most commit alone."""
+
+    def __init__(self, run: Shared, job: SyncJob, number: int) -> None:
+        """Keep what is needed.
+
+        `failed` says why it could not begin ahead of its turn; `ready` are its plan and the snapshot of its rows.
+
+        Args:
+            run: it belongs to.
+            job: to do.
+            number: of it in the run, from 1.
+        """
+        self.job = job
+        self.failed: PgsluiceError | None = None
+        self.ready: tuple[SyncPlan, Snapshot] | None = None
+        self._run = run
+        self._servers = run.servers
+        self.account = Account(TableReport(run.run_id, str(job.source), str(job.target), job.mode.value), run.emit)
+        self.landing = Landing(run, job, number, self.account)
+        self._locked_at = 0.0
+
+    @property
+    def weight(self) -> int:
+        """Return about how many bytes can be copied ahead of the job's turn; 0 where all is one transaction."""
+        plan = self._run.ready.planned(self.job)
+        if plan is None or plan.staging is StagingKind.TEMPORARY:
+            return 0
+        return max(1, plan.facts.source_table.bytes)
+
+    @property
+    def skipped(self) -> TableReport:
+        """Return the report of a job whose turn did not come."""
+        return TableReport(self._run.run_id, str(self.job.source), str(self.job.target), self.job.mode.value)
+
+    # --- its rows ----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin to copy ahead of its turn. What fails in here is dealt with then."""
+        try:
+            self.open(1)
+        except PgsluiceError as error:
+            self.failed = error
+        except psycopg.Error as error:
+            self.failed = step_error(error, "staging", str(self.job.target))
+
+    def open(self, attempt: int) -> tuple[SyncPlan, Snapshot]:
+        """Plan the job, take its lock, and begin to copy where that can outlive a transaction."""
+        self.ready = plan, snapshot = self._run.ready.of(self.job)
+        self.account.tell(
+            columns={each.name: each.verdict.value for each in plan.fidelity},
+            lane=plan.copy.lane.value,
+            lane_reason=plan.copy.lane_reason,
+            format=plan.copy.format.value,
+            format_reason=plan.copy.format_reason,
+            staging=plan.staging.value,
+            estimate=plan.estimate.to_dict() if plan.estimate else {},
+            reading=plan.reading.reason,
+            late_rows=str(plan.reading.late) if plan.reading.late else None,
+            held_back=plan.facts.progress.moment.running if plan.job.mode is Mode.APPEND else 0,
+            notes=plan.notes,
+        )
+        with self.account.step("staging"):
+            locks.hold(self._servers.control, self.job.target)  # again: a control session opened anew has lost it
+            self._run.write_down()
+        if plan.staging is not StagingKind.TEMPORARY:
+            self.landing.begin(plan, snapshot, attempt)
+        return plan, snapshot
+
+    def filled(self) -> list[merge.Staged] | None:
+        """Return what is staged when all of it is, the rows first; None where that is done in the transaction."""
+        plan, _ = self._opened
+        return None if plan.staging is StagingKind.TEMPORARY else self.landing.filled()
+
+    def at_once(self, attempt: int) -> list[merge.Staged]:
+        """Stage in the open transaction."""
+        return self.landing.at_once(*self._opened, attempt)
+
+    @property
+    def plan(self) -> SyncPlan:
+        """Return its plan, once it was opened."""
+        return self._opened[0]
+
+    @property
+    def _opened(self) -> tuple[SyncPlan, Snapshot]:
+        if self.ready is None:
+            raise LookupError("not opened yet")
+        return self.ready
+
+    # --- its part of the transaction ---------------------------------------------------------------------------------
+
+    def part(self, staged: merge.Staged, keys: merge.Staged | None = None) -> Merge:
+        """Return its part of the transaction that merges."""
+        return Merge(self._servers, self.plan, staged, keys, self.account.step, self.landing.holder)
+
+    def remember(self, merged: MergeResult, reached: Reached, attempts: int) -> None:
+        """Write its state and outcome in the open transaction."""
+        self._locked_at = time.monotonic() - merged.locked_seconds if merged.locked_seconds else 0.0
+        with self.account.step("state"):
+            report = self._merged(merged, reached, attempts)
+            self.landing.release()
+            remember(self._servers, self.plan, reached, report)
+
+    def committed(self) -> None:
+        """Note that others wait for its target no more."""
+        if self._locked_at:
+            self.account.tell(locked_seconds=time.monotonic() - self._locked_at)
+
+    def _merged(self, merged: MergeResult, reached: Reached, attempts: int) -> TableReport:
+        plan = self.plan
+        return self.account.tell(
+            watermark=reached.watermark,
+            null_cursors=reached.nulls,
+            future_cursors=reached.future,
+            late=reached.late,
+            notes=(*plan.notes, *watermark.notes(plan, reached)),
+            attempts=attempts,
+            status="done",
+            inserted=merged.inserted,
+            updated=merged.updated,
+            unchanged=merged.unchanged,
+            deleted=merged.deleted,
+            target_count=merged.target_count,
+            created=merged.created,
+            verified=plan.options.verify,
+            peak_bytes=memory.peak(),
+        )
+
+    def preview(self, staged: merge.Staged, keys: merge.Staged | None = None) -> None:
+        """Count what the merge would do, beside everybody's work."""
+        plan = self.plan
+        with self.account.step("preview"), self._servers.writer.transaction():
+            found = merge.preview(self._servers.writer, plan, staged, keys)
+        limit, total = plan.options.max_delete, found.target_count
+        gone = max(0, total - found.staged) if plan.reading.starts_over else found.deleted  # what does not come back
+        guarded = f"the delete guard would refuse it: {gone} of {total} rows, and the limit is {limit}"
+        is_allowed = limit.allows(gone, total, (keys or staged).rows)
+        self.account.tell(
+            status="planned",
+            notes=plan.notes if is_allowed else (*plan.notes, guarded),
+            inserted=found.inserted,
+            updated=found.updated,
+            unchanged=found.unchanged,
+            deleted=found.deleted,
+            created=found.created,
+            peak_bytes=memory.peak(),
+        )
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def done(self) -> None:
+        """Clean up behind a job that is done."""
+        self.landing.drop_superseded()
+        self.landing.end()
+
+    def fail(self, error: PgsluiceError, attempts: int) -> None:
+        """Tell why it failed, and write that into the run history where that can be done."""
+        _clear(error)
+        report = self.account.tell(
+            status="failed",
+            inserted=0,
+            updated=0,
+            unchanged=0,
+            deleted=0,
+            watermark=None,
+            created=False,
+            verified=False,
+            error=error.message,
+            hint=error.hint,
+            step=error.step,
+            sqlstate=error.sqlstate,
+            exit_code=error.exit_code,
+            attempts=attempts,
+        )
+        if self.ready is None:
+            return
+        try:
+            state.record(self._servers.revive_control(), CONTROL_SCHEMA, self.plan.job_id, report)
+        except (psycopg.Error, PgsluiceError):
+            self.account.warn("the failure could not be written to the run history")
+
+
+def _clear(error: BaseException) -> None:
+    """Free what an error's frames hold: a row of hundreds of megabytes would count for the tables after it."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
