@@ -41,7 +41,7 @@ def _name(plan: SyncPlan) -> sql.SQL | sql.Composed:
 
 
 def _match(plan: SyncPlan) -> sql.Composed:
-    return sqltext.key_match(plan.key.columns, plan.key.operators, alias(plan), _staged(plan))
+    return sqltext.key_match(plan.key, plan.columns, alias(plan), _staged(plan))
 
 
 def lock_sql(plan: SyncPlan) -> sql.Composed:
