@@ -13,7 +13,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-mutation test-soak lint format bench clean moved
+.PHONY: help demo test test-faults test-mutation test-soak test-matrix lint format bench clean moved
 
 help:
 	@echo 'make demo    two throw-away servers, a table copied between them, the result checked'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test-faults  let every operation of a run fail, one after the other, in every way, and every link break: three quarters of an hour'
 	@echo 'make test-mutation  take out what keeps each promise, and see a test notice: under ten minutes'
 	@echo 'make test-soak  kill runs, sessions and servers at random while others write: ten minutes'
+	@echo 'make test-matrix  fetch every supported version, and copy every type between every two of them: a quarter of an hour'
 	@echo 'make lint    the checks without the tests'
 	@echo 'make format  put the code in form'
 	@echo 'make bench   measure the relay, and whole runs beside other tools: half an hour'
@@ -40,6 +41,11 @@ test-mutation: $(VENV)/.dev
 
 test-soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak -s tests/faults/test_soak.py
+
+test-matrix: $(VENV)/.dev
+	$(BIN)/python tests/majors.py
+	PGSLUICE_WRITE_FIDELITY=1 $(BIN)/python -m pytest -m matrix --numprocesses auto --dist worksteal tests/matrix
+	PGSLUICE_EXAMPLES=200 $(BIN)/python -m pytest --timeout 900 tests/integration/test_fidelity_property.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

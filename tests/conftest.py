@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import fidelitypage
 import pytest
 from faulting import ROWS
 from servers import Pair, database
@@ -51,9 +52,11 @@ def shop(source_cluster: Cluster, own_target: Cluster) -> Iterator[Pair]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the sweep of tests/faults did, in whatever processes it ran."""
+    """Say what the sweep of tests/faults and the matrix of versions did, in whatever processes they ran."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
     swept = [value for report in reports for name, value in report.user_properties if name == "sweep"]
     if swept:
         failed, runs, seconds = map(sum, zip(*swept, strict=True))
         terminalreporter.write_line(f"sweep: {failed} operations failed, {runs} runs, {seconds:.0f} s of work")
+    if pairings := fidelitypage.summary(reports):
+        terminalreporter.write_line(pairings)

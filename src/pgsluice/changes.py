@@ -50,7 +50,7 @@ def _name(plan: SyncPlan) -> sql.SQL | sql.Composed:
 
 
 def _match(plan: SyncPlan) -> sql.Composed:
-    return sqltext.key_match(plan.key.columns, plan.key.operators, alias(plan), _staged(plan))
+    return sqltext.key_match(plan.key, plan.columns, alias(plan), _staged(plan))
 
 
 def lock_sql(plan: SyncPlan) -> sql.Composed:
@@ -287,7 +287,7 @@ def exchange_sql(plan: SyncPlan, staging: StagingTable, columns: tuple[str, ...]
         name=sqltext.table(plan.job.target),
         kept=sqltext.names(kept),
         values=values,
-        again=sqltext.key_match(plan.key.columns, plan.key.operators, left, _staged(plan)),
+        again=sqltext.key_match(plan.key, plan.columns, left, _staged(plan)),
     )
 
 

@@ -120,16 +120,26 @@ def _attachment_sql(attachment: Attachment, ref: TableRef) -> sql.Composed:
 
 def insert_sql(plan: SyncPlan, staging: StagingTable, creation: Creation) -> sql.Composed:
     """Return the INSERT into a table just created; what was staged as text becomes what it is."""
-    types = {column.name: column.type for column in creation.columns}
-    values = (
-        sql.Identifier(column.name)
-        if types[column.name] == column.type
-        else sql.SQL("{}::{}").format(sql.Identifier(column.name), verbatim(types[column.name]))
-        for column in staging.columns
-    )
+    becomes = {column.name: column for column in creation.columns}
+    values = (_value(column, becomes[column.name]) for column in staging.columns)
     return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
         sqltext.table(plan.job.target),
         sqltext.names(plan.names),
         sql.SQL(", ").join(values),
         sqltext.table(staging.ref),
     )
+
+
+def _value(staged: Column, becomes: Column) -> sql.Composable:
+    """Return a staged value as what it is: read from its text, as COPY would have.
+
+    From text to some types there is a cast that reads otherwise (to regclass, "char", xml), and a domain over one of
+    them would use it; an array of the domain has none.
+    """
+    name = sql.Identifier(staged.name)
+    if staged.type == becomes.type:
+        return name
+    type_ = verbatim(becomes.type)
+    if becomes.kind == "d" and not becomes.is_array:
+        return sql.SQL("(ARRAY[{}]::text::{}[])[1]").format(name, type_)
+    return sql.SQL("{}::{}").format(name, type_)

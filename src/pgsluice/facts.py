@@ -143,6 +143,7 @@ class Column:
         sequence: what fills it, where that is a sequence of its own.
         comment: on it, or None.
         origin: what the source is asked for; None for the column as it is.
+        type_id: oid and modifier of the type on its server.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Column:
     sequence: ColumnSequence | None = None
     comment: str | None = None
     origin: Origin | None = None
+    type_id: tuple[int, int] = (0, -1)
 
     def __post_init__(self) -> None:
         """Let `base` be the leaf where there is no domain."""

@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from psycopg import sql
 
-from pgsluice.facts import Column, Origin
+from pgsluice.facts import Column, Key, Origin
 from pgsluice.job import QuerySource, TableRef
 from pgsluice.shape import Constant
 
@@ -93,18 +93,29 @@ def condition(where: str | None) -> sql.SQL | sql.Composed:
     return sql.SQL("(\n{}\n)").format(verbatim(where)) if where else sql.SQL("TRUE")
 
 
-def key_match(columns: Sequence[str], operators: Sequence[tuple[str, str]], left: str, right: str) -> sql.Composed:
+def key_match(key: Key, columns: Iterable[Column], left: str, right: str) -> sql.Composed:
     """Return ``left.k = right.k AND ..`` with the equality of the key index's operator class.
 
     With an empty search_path a bare ``=`` would pick another operator for types such as citext.
     """
+    named = {column.name: column for column in columns}
     pairs = (
         sql.SQL("{} OPERATOR({}.{}) {}").format(
-            sql.Identifier(left, column), sql.Identifier(schema), verbatim(operator), sql.Identifier(right, column)
+            _operand(named[name], left), sql.Identifier(schema), verbatim(operator), _operand(named[name], right)
         )
-        for column, (schema, operator) in zip(columns, operators, strict=True)
+        for name, (schema, operator) in zip(key.columns, key.operators, strict=True)
     )
     return sql.SQL(" AND ").join(pairs)
+
+
+def _operand(column: Column, alias: str) -> sql.Identifier | sql.Composed:
+    """Return a column as its equality takes it: a domain over an enum has none (42883), the enum itself does.
+
+    Types of PostgreSQL's own need no cast, and to ``character`` or ``bit`` it would cut the value.
+    """
+    name = sql.Identifier(alias, column.name)
+    is_domain = column.kind == "d" and column.type == column.leaf and "." in column.base
+    return sql.SQL("{}::{}").format(name, verbatim(column.base)) if is_domain else name
 
 
 def column_definition(column: Column) -> sql.Composed:

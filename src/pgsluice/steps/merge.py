@@ -10,7 +10,7 @@ from psycopg import sql
 
 from pgsluice import changes, creation, drift, sequences, sqltext
 from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
-from pgsluice.facts import TableInfo
+from pgsluice.facts import Column, TableInfo
 from pgsluice.job import Mode, TargetWriters
 from pgsluice.locks import lock_table
 from pgsluice.model import MergeResult, StagingTable
@@ -250,11 +250,16 @@ def _same_table(session: Session, plan: SyncPlan) -> None:
     found, *columns = session.row(sqltext.load("shape"), {"table": session.text(sqltext.table(plan.job.target))})
     if planned is None or found != planned.oid:
         what = "was replaced by another table"
-    elif [tuple(column) for column in columns[0]] != [(c.number, c.name, c.type, c.not_null) for c in planned.columns]:
+    elif [tuple(column) for column in columns[0]] != [_identity(column) for column in planned.columns]:
         what = "got other columns"
     else:
         return
     raise StepError(f"the target {what} while the rows were on their way", hint="Run again.", step="merge")
+
+
+def _identity(column: Column) -> tuple[int, str, int, int, bool]:
+    """Return what a column is, whatever the search_path under which its type's name is printed."""
+    return (column.number, column.name, *column.type_id, column.not_null)
 
 
 def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: StagingTable) -> int:

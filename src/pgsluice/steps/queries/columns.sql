@@ -42,7 +42,9 @@ SELECT a.attrelid,
            AND o.refobjsubid = a.attnum
            AND (o.deptype = 'i'
                 OR pg_get_expr(d.adbin, d.adrelid) = format('nextval(%%L::regclass)', s.seqrelid::regclass::text))),
-       col_description(a.attrelid, a.attnum)
+       col_description(a.attrelid, a.attnum),
+       a.atttypid::bigint,
+       a.atttypmod
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0

@@ -80,6 +80,8 @@ SELECT t.oid::bigint,
                                                            FROM pg_constraint k WHERE k.contypid = t.oid
                                                           UNION ALL SELECT 'pg_type'::regclass, t.oid)
                             AND x.refclassid = 'pg_proc'::regclass
+                            AND x.refobjid NOT IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin,
+                                                   t.typmodout, t.typanalyze, t.typsubscript)
                             AND t.typtype = 'd')
             THEN 'its checks or its default call functions of their own'
             ELSE '' END,
