@@ -11,11 +11,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, TemporaryError, UsageError
 from pgsluice.model import StagedData
 from pgsluice.retry import translated
 from pgsluice.servers import Servers, Worker
-from pgsluice.session import Endpoint
 from pgsluice.slices import SliceTask, copy_slice
 from pgsluice.steps import relay
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgsluice import changes, creation, drift, sequences
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import executor
@@ -24,7 +25,7 @@ from pgsluice.readiness import Readiness
 from pgsluice.retry import Retries, translated
 from pgsluice.schedule import Schedule
 from pgsluice.servers import Servers
-from pgsluice.session import Endpoint, Query
+from pgsluice.session import Query
 from pgsluice.shared import Shared
 from pgsluice.slices import copy_in, copy_out
 from pgsluice.steps import catalog, promotion, staging, state, watermark

@@ -10,6 +10,7 @@ from servers import Pair
 
 from pgsluice import DatabaseOperations, DataCopyEngine, Lane, MaxDelete, Options
 from pgsluice.embedded import Cluster
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import (
     BusyError,
     DeleteGuardError,
@@ -25,7 +26,6 @@ from pgsluice.errors import (
 from pgsluice.events import StepFinished, TableFinished
 from pgsluice.facts import TableInfo
 from pgsluice.job import TableRef
-from pgsluice.session import Endpoint
 from pgsluice.sinks.recorder import Recorder
 from pgsluice.steps import catalog
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from pgsluice.cursors import CURSOR_TYPES
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UsageError
 from pgsluice.job import (
     CopyFormat,
@@ -26,7 +27,6 @@ from pgsluice.job import (
     requested,
 )
 from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
-from pgsluice.session import Endpoint
 from pgsluice.shape import shape_of
 from pgsluice.units import bytes_of, seconds_of
 
