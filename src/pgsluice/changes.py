@@ -11,7 +11,7 @@ from pgsluice.plan import SyncPlan
 
 #: The staging table's alias: a user's condition can't mean it by accident.
 _STAGED = "pgsluice_staged"
-_NAMED_KEYS = 5
+NAMED_KEYS = 5
 #: What differs, and what is gone: temporary tables of the merge transaction, under names of our own.
 DELTA = TableRef("pg_temp", "pgsluice_delta")
 GONE = TableRef("pg_temp", "pgsluice_gone")
@@ -323,5 +323,5 @@ def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
         some_null=some_null,
         staging=sqltext.table(staging.ref),
         columns=columns,
-        limit=sql.Literal(_NAMED_KEYS),
+        limit=sql.Literal(NAMED_KEYS),
     )

@@ -64,6 +64,7 @@ class Endpoint:
         lock_timeout: seconds that any statement waits for a lock: the catalog's functions take them too.
         stall_timeout: seconds in which nothing moves and no work is seen on the server, before a wait is ended.
         statement_timeout: seconds that a statement may take; 0 for as long as it takes.
+        show_row_data: errors may hold what a server says of a row.
         application_name: shown in pg_stat_activity.
         pinned: parameters that lead to one server, laid over those of `dsn`.
     """
@@ -74,6 +75,7 @@ class Endpoint:
     lock_timeout: float = 30.0
     stall_timeout: float = 300.0
     statement_timeout: float = 0.0
+    show_row_data: bool = False
     application_name: str = "pgsluice"
     pinned: Mapping[str, str] | None = None
 
@@ -86,6 +88,7 @@ class Endpoint:
             lock_timeout=options.lock_timeout,
             stall_timeout=options.stall_timeout,
             statement_timeout=options.statement_timeout,
+            show_row_data=options.show_row_data,
         )
 
     def as_worker(self, number: int) -> Endpoint:

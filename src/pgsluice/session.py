@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 import psycopg
 from psycopg import pq, sql
 
+from pgsluice import rowdata
 from pgsluice.errors import CommitUnknownError, StalledError, StepError
 from pgsluice.retry import Answer, classify
 from pgsluice.watchdog import Party, Wait, watchdog
@@ -52,6 +53,10 @@ class Terms(Protocol):
     def stall_timeout(self) -> float:
         """Return seconds."""
 
+    @property
+    def show_row_data(self) -> bool:
+        """Tell whether errors may hold what a server says of a row."""
+
     def dial(self, parameters: Mapping[str, Any]) -> psycopg.Connection[Any]:
         """Open another connection."""
 
@@ -85,6 +90,11 @@ class Session:
     def name(self) -> str:
         """Return the application_name, which holds the run's id."""
         return self._terms.application_name
+
+    @property
+    def shows_row_data(self) -> bool:
+        """Tell whether errors may hold what a server says of a row."""
+        return self._terms.show_row_data
 
     @property
     def version(self) -> int:
@@ -157,7 +167,7 @@ class Session:
 
     @contextlib.contextmanager
     def waiting(self, *others: Party, seconds: float | None = None) -> Iterator[Wait]:
-        """Watch the block, which waits for this session's server.
+        """Watch the block, which waits for this session's server; its errors hold no row data unless they may.
 
         Args:
             others: that it waits for as well: it is enough that one of them works.
@@ -171,6 +181,8 @@ class Session:
             with watchdog.watching(limit, self, *others) as wait:
                 yield wait
         except psycopg.Error as error:
+            if not self._terms.show_row_data:
+                rowdata.leave_out(error)
             if self._severed:
                 who = "the relay stood still" if others else f"the {self._terms.side} went silent"
                 raise StalledError(

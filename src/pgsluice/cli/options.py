@@ -223,6 +223,11 @@ _SELECTION = (
         metavar="SIZE",
         help="Stop a copy for which this process and its psql would hold more memory: 1GB. Default: no limit.",
     ),
+    option(
+        "--show-row-data",
+        is_flag=True,
+        help="Let errors, reports and the run history say what they know of a row: values, keys, DETAIL.",
+    ),
     option("--psql", metavar="PATH", help="The psql to use. Default: the one on PATH."),
     option("--verify/--no-verify", default=True, show_default=True, help="Count both sides before the commit."),
     option(
@@ -386,6 +391,7 @@ def _options(values: dict[str, Any]) -> Options:
         allow_narrowing=values["allow_narrowing"],
         indexes=values["indexes"],
         sequences=values["sequences"],
+        show_row_data=values["show_row_data"],
         on_lost_state=OnLostState(values["on_lost_state"]),
         null_cursors=NullCursors(values["null_cursors"]),
         scan_limit=bytes_of(values["scan_limit"]),
