@@ -12,7 +12,7 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgsluice.errors import ConnectError, LoginError, RefusedError, UsageError
+from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
 from pgsluice.job import Options
 from pgsluice.session import Query, Session
 
@@ -109,10 +109,13 @@ class Endpoint:
             ConnectError: nobody answered, or not yet.
         """
         parameters = self._parameters()
+        refused = None
         try:
             connection = self.dial(parameters)
         except psycopg.OperationalError as error:
-            raise _connect_error(error, self.side, parameters) from None  # its text can hold the whole string
+            refused = _connect_error(error, self.side, parameters)
+        if refused:  # out here, it has no chain: the driver's text can hold the whole string
+            raise refused
         session = Session(connection, self)
         try:
             self._begin(session)
@@ -130,14 +133,9 @@ class Endpoint:
         return psycopg.connect(make_conninfo("", **parameters), autocommit=True, prepare_threshold=None)
 
     def _parameters(self) -> dict[str, Any]:
-        dsn = self.dsn() if callable(self.dsn) else self.dsn
-        try:
-            given = conninfo_to_dict(dsn)
-        except psycopg.ProgrammingError:
-            raise UsageError(
-                f"the connection string of the {self.side} can't be read",
-                hint="Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name.",
-            ) from None
+        given = parameters_of(self.dsn() if callable(self.dsn) else self.dsn)
+        if given is None:
+            raise UsageError(f"the connection string of the {self.side} can't be read", hint=_FORMS)
         ours = {"connect_timeout": str(max(2, round(self.connect_timeout))), **_TRANSPORT}
         if not self.read_only and "," in f"{given.get('host', '')}{given.get('hostaddr', '')}":
             ours["target_session_attrs"] = "read-write"  # of several hosts the one that takes writes
@@ -191,9 +189,8 @@ class Endpoint:
         """Return host, port and database, without secrets; a callable is not asked for it."""
         if callable(self.dsn):
             return "(callable)"
-        try:
-            parameters = conninfo_to_dict(self.dsn)
-        except psycopg.ProgrammingError:
+        parameters = parameters_of(self.dsn)
+        if parameters is None:
             return "(unreadable)"
         database = parameters.get("dbname")
         return f"{_place(parameters)}/{database}" if database else _place(parameters)
@@ -203,15 +200,43 @@ class Endpoint:
         return f"Endpoint({self.side} {self.place})"
 
 
+def parameters_of(dsn: str) -> dict[str, Any] | None:
+    """Return the parameters of a connection string, or None where it can't be read, or means something else.
+
+    libpq takes the first @ or / of a URI for the end of the password, so that the rest of one that holds such signs
+    unencoded becomes host, port or database, and would be told as these.
+
+    Args:
+        dsn: URI, conninfo string or ``service=`` name. It is not repeated by whatever comes of it.
+    """
+    if (found := _URI.match(dsn)) and ("@" in found["path"] or not _PLACES.fullmatch(found["places"])):
+        return None
+    try:
+        return conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        pass  # its text, and its chain, can hold the password
+    return None
+
+
+#: As libpq cuts it: a login, where an @ comes before any slash.
+_URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?(?P<places>[^/?]*)(?P<path>[^?]*)")
+_PLACE = r"(?:\[[^]]*\]|[^@:,\[\]]*)(?::\d*)?"
+_PLACES = re.compile(rf"{_PLACE}(?:,{_PLACE})*")
+_FORMS = (
+    "Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name; in a URI, signs of a password"
+    " are encoded: %40 for @, %2F for /, %25 for %."
+)
+
+
 def _same_setting(wanted: str, shown: str) -> bool:
     return shown.strip('"') == wanted or shown.startswith(f"{wanted},")  # DateStyle shows as "ISO, MDY"
 
 
 def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mapping[str, Any]) -> ConnectError:
-    reason = " ".join(str(error).split())
-    password = parameters.get("password")
-    if password:
-        reason = reason.replace(str(password), "***")
+    reason = str(error)
+    for secret in filter(None, map(parameters.get, SECRETS)):
+        reason = reason.replace(str(secret), "***")
+    reason = " ".join(reason.split())
     place = f"{side} {_place(parameters)}"
     answer = _ping(parameters)
     if answer == pq.Ping.NO_ATTEMPT:
@@ -240,5 +265,5 @@ def _place(parameters: Mapping[str, Any]) -> str:
 
 def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
     """Ask whether a server listens there: its refusals carry no SQLSTATE, and their text follows its language."""
-    known = {name: value for name, value in parameters.items() if name != "password"}
+    known = {name: value for name, value in parameters.items() if name not in SECRETS}
     return pq.Ping(pq.PGconn.ping(make_conninfo("", **known).encode()))

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from typing import Any, TextIO, TypeVar
 
 import click
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from pgsluice.cursors import CURSOR_TYPES
-from pgsluice.endpoint import Endpoint
-from pgsluice.errors import UsageError
+from pgsluice.endpoint import Endpoint, parameters_of
+from pgsluice.errors import SECRETS, UsageError
 from pgsluice.job import (
     CopyFormat,
     Lane,
@@ -405,11 +403,8 @@ def _size(text: str | None) -> int | None:
 def _warned(dsn: str, name: str) -> str:
     """Warn of a password that stands where every user of the machine can read it."""
     typed = any(dsn in argument for argument in sys.argv)
-    try:
-        has_password = "password" in conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:  # told in full when it is used
-        return dsn
-    if typed and has_password:
+    given = parameters_of(dsn) or {}  # one that can't be read is told of when it is used
+    if typed and not given.keys().isdisjoint(SECRETS):
         variable = f"PGSLUICE_{name.strip('-').upper()}"
         print(
             f"pgsluice: warning: the password in {name} stands in the process list and the shell's history;"
