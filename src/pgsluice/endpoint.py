@@ -166,19 +166,26 @@ class Endpoint:
         )
         search_path, time_zone, *_ = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
         readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
-        *now, pid, started = session.row(
+        *now, pid, started, port = session.row(
             sql.SQL(
                 "SELECT {}, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
-                " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid())"
+                " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()),"
+                " pg_catalog.current_setting('port')"
             ).format(sql.SQL(", ").join(readers))
         )
+        if pid != session.pid:  # a pooler makes up the one it hands out, so that a pool of one server is told too
+            raise RefusedError(
+                f"a pooler (PgBouncer or the like) answers for the {self.side}: another process of the server than the"
+                " one connected to",
+                hint=f"Connect to the server itself, which listens on port {port} of its host. No mode of a pooler will"
+                " do: locks, staging and snapshots of a run are its sessions' own, and it ends lost ones by their pid.",
+                step="connect",
+            )
         lost = [name for name, value in zip(wanted, now, strict=True) if not _same_setting(wanted[name], str(value))]
-        if pid != session.pid:  # locks of the session, staging and snapshot need a server of one's own
-            lost.append("the server's process")
         if lost:
             raise RefusedError(
-                f"what a session sets does not hold: {', '.join(lost)}",
-                hint="A pooler in transaction mode stands in between; connect to the server's own port.",
+                f"what a session of the {self.side} sets does not hold: {', '.join(lost)}",
+                hint="A pooler stands in between, or something that changes settings; connect to the server itself.",
                 step="connect",
             )
         session.settings = {**wanted, **patience}
