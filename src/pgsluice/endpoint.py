@@ -48,7 +48,7 @@ _TRANSPORT = {
 }
 _STILL_TEMPORARY = re.compile(
     r"too many|remaining connection slots|starting up|shutting down|recovery|timeout"
-    r"|closed the connection|could not (?:receive|send)|connection refused|reset by peer",
+    r"|closed the connection|SSL SYSCALL|could not (?:receive|send)|connection refused|reset by peer",
     re.IGNORECASE,
 )
 
@@ -258,6 +258,13 @@ def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mappi
             hint="Check user, password, database and pg_hba.conf; try the same with psql.",
             step="connect",
         )
+    if answer == pq.Ping.NO_RESPONSE and not _STILL_TEMPORARY.search(reason) and _listens(parameters):
+        return LoginError(
+            f"the {place} can't be trusted as it is asked for: {reason}",
+            hint="Check sslmode, sslrootcert, and that host is a name of its certificate; through a tunnel, host is the"
+            " server's name and hostaddr the tunnel's end.",
+            step="connect",
+        )
     return ConnectError(
         f"the {place} can't be reached: {reason}",
         hint="Check that the server runs and that host and port are right; trying again later can help.",
@@ -274,3 +281,10 @@ def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
     """Ask whether a server listens there: its refusals carry no SQLSTATE, and their text follows its language."""
     known = {name: value for name, value in parameters.items() if name not in SECRETS}
     return pq.Ping(pq.PGconn.ping(make_conninfo("", **known).encode()))
+
+
+def _listens(parameters: Mapping[str, Any]) -> bool:
+    """Ask the same without TLS, and as nobody: nothing of ours goes to a server that was not proven."""
+    known = {name: parameters[name] for name in ("host", "hostaddr", "port", "connect_timeout") if name in parameters}
+    plain = make_conninfo("", **known, user="nobody", dbname="nobody", sslmode="disable", gssencmode="disable")
+    return pq.Ping(pq.PGconn.ping(plain.encode())) == pq.Ping.OK

@@ -610,6 +610,7 @@ def _sequences(
 
 def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
     target = facts.target_table
+    yield from filter(None, dict.fromkeys((facts.source.transport, facts.target.transport)))
     if facts.source.major > NEWEST_TRIED or facts.target.major > NEWEST_TRIED:
         yield f"PostgreSQL {max(facts.source.major, facts.target.major)} is newer than what this release was tried on"
     if target is not None:

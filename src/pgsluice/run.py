@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, creation, drift, sequences
+from pgsluice import changes, creation, drift, sequences, transport
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
@@ -131,6 +131,9 @@ class Run:
                 failing.callback(ready.close)
                 ready.begin()
                 self._resumed = resumed
+                for session in (self._servers.source, self._servers.control):
+                    if told := transport.doubt(session.side, session.parameters):
+                        self._warn(told)
                 if not ready.jobs:  # nothing was missing: what the run resumed has left goes all the same
                     self._write_down(0)
                 failing.pop_all()

@@ -92,6 +92,11 @@ class Session:
         return self._terms.application_name
 
     @property
+    def side(self) -> str:
+        """Return "source" or "target"."""
+        return self._terms.side
+
+    @property
     def shows_row_data(self) -> bool:
         """Tell whether errors may hold what a server says of a row."""
         return self._terms.show_row_data
