@@ -22,6 +22,10 @@ from pgsluice.watchdog import Party, Wait, watchdog
 Query = sql.SQL | sql.Composed
 Params = Sequence[Any] | Mapping[str, Any] | None
 
+#: Lets a SELECT read nothing but tables. https://www.postgresql.org/docs/current/runtime-config-client.html
+TABLES_ALONE: Mapping[str, str] = {"restrict_nonsystem_relation_kind": "view, foreign-table"}
+_RESTRICTS = {14: 140013, 15: 150008, 16: 160004}
+
 #: A backend that waits for its client is not at work, nor one whose commit waits for a standby.
 _WORKING = sql.SQL(
     "SET TimeZone = 'UTC'; SELECT pid FROM pg_catalog.pg_stat_activity WHERE {} AND state = 'active'"
@@ -278,6 +282,16 @@ class Session:
             ),
             (search_path, time_zone),
         )
+
+    @property
+    def can_restrict_relations(self) -> bool:
+        """Tell whether the server knows restrict_nonsystem_relation_kind, which minor releases of August 2024 have."""
+        return self.version >= _RESTRICTS.get(self.version // 10000, 170000)
+
+    def restrict_relations(self) -> None:
+        """Refuse to look behind any view or into any foreign table until the transaction ends (CVE-2024-7348)."""
+        for name, value in TABLES_ALONE.items():
+            self.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
 
     @contextlib.contextmanager
     def transaction(

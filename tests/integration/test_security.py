@@ -1,29 +1,43 @@
-"""Secrets stay where they were put: with hostile passwords, in every form of a connection string, on both lanes."""
+"""Secrets stay where they were put, roles need no more than the page grants, and staging is closed."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import io
 import os
 import pickle
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
+from faulting import At
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from servers import Database, Pair, run_cli, start_cli
 
-from pgsluice import DatabaseOperations, Lane, Options, sync
+from pgsluice import DatabaseOperations, Lane, Options, TableReport, sync
 from pgsluice.embedded import Cluster
 from pgsluice.endpoint import Endpoint, parameters_of
-from pgsluice.errors import PgsluiceError
+from pgsluice.errors import LoginError, PgsluiceError, StepError
+from pgsluice.job import StagingKind, SyncJob, TableRef
+from pgsluice.model import StagingTable
+from pgsluice.plan import SyncPlan
+from pgsluice.retry import translated
+from pgsluice.run import Run
+from pgsluice.servers import Servers
 from pgsluice.sinks.jsonlog import JsonLog
 from pgsluice.sinks.recorder import Recorder
+from pgsluice.slices import relay_slice
+from pgsluice.snapshot import snapshot
 
 PASSWORDS = {
     "percent": "p%zzS3cr3t%",
@@ -223,3 +237,157 @@ def children(pid: int) -> str:
         except OSError:
             continue
     return found
+
+
+# --- what the roles may do -------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+ORDERS = "(id int PRIMARY KEY, placed timestamptz NOT NULL, note text)"
+
+
+def grants(title: str, pair: Pair) -> str:
+    """Return a block of the page, for the roles and databases of a test."""
+    blocks: list[tuple[str, str]] = re.findall(
+        r"^```sql\n-- (.*?)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    (found,) = [script for name, script in blocks if name == title]
+    names = {"shop_reader": f"reader_{pair.source.name}", "lake_writer": f"writer_{pair.target.name}"}
+    names |= {"DATABASE shop": f"DATABASE {pair.source.name}", "DATABASE lake": f"DATABASE {pair.target.name}"}
+    return functools.reduce(lambda script, name: script.replace(name, names[name]), names, found)
+
+
+@dataclass(frozen=True)
+class Least:
+    """Two databases that give nothing to PUBLIC, and roles with what the page grants."""
+
+    pair: Pair
+
+    def sync(self, table: str = "sales.orders", **how: Any) -> TableReport:
+        source = make_conninfo(self.pair.source.dsn, user=f"reader_{self.pair.source.name}")
+        target = make_conninfo(self.pair.target.dsn, user=f"writer_{self.pair.target.name}")
+        (report,) = sync(source, target, table, **how).tables
+        return report
+
+
+@pytest.fixture
+def least(pair: Pair) -> Iterator[Least]:
+    for each in (pair.source, pair.target):
+        each.execute(f"REVOKE ALL ON DATABASE {each.name} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        each.execute(f"CREATE SCHEMA sales; CREATE TABLE sales.orders {ORDERS}")
+    pair.source.execute(
+        "INSERT INTO sales.orders SELECT i, '2024-01-01'::timestamptz + i * interval '1 h', 'x' FROM generate_series(1, 900) i"
+    )
+    pair.source.execute(grants("source", pair))
+    pair.target.execute(grants("target", pair))
+    yield Least(pair)
+    for each, role in ((pair.source, f"reader_{pair.source.name}"), (pair.target, f"writer_{pair.target.name}")):
+        each.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "upsert with deletes": {"mode": "upsert", "deletes": "sweep"},
+    "incremental": {"mode": "incremental", "cursor": "placed", "deletes": "sweep"},
+    "xmin": {"mode": "xmin"},
+}
+
+
+@pytest.mark.parametrize("lane", [Lane.PSQL, Lane.LIBPQ])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_privileges_of_the_page_are_enough_for_each_way_on_both_lanes(least: Least, way: str, lane: Lane) -> None:
+    options = Options(lane=lane)
+    assert least.sync(**WAYS[way], options=options).status == "done"
+    least.pair.source.execute(
+        "UPDATE sales.orders SET note = 'y', placed = now() WHERE id < 9; INSERT INTO sales.orders VALUES (1000, now())"
+    )
+    least.pair.source.execute(f"DELETE FROM sales.orders WHERE id = {20 if way != 'xmin' else -1}")
+    report = least.sync(**WAYS[way], options=options)
+    assert (report.status, report.lane, report.inserted, report.updated) == ("done", lane.value, 1, 8), report
+    assert least.pair.target.image("sales.orders") == least.pair.source.image("sales.orders")
+
+
+def test_each_privilege_of_the_page_is_needed(least: Least) -> None:
+    """TEMPORARY is not among them: without it, small tables are staged like large ones."""
+    assert least.sync().staging == "unlogged"
+    least.pair.source.execute("DELETE FROM sales.orders WHERE id = 7; UPDATE sales.orders SET note = 'z' WHERE id = 8")
+    for side, role in (
+        (least.pair.source, f"reader_{least.pair.source.name}"),
+        (least.pair.target, f"writer_{least.pair.target.name}"),
+    ):
+        title = "source" if side is least.pair.source else "target"
+        given = re.findall(r"^GRANT (.*) ON (.*) TO ", grants(title, least.pair), re.MULTILINE)
+        assert given
+        for privileges, thing in given:
+            for privilege in privileges.split(", "):
+                side.execute(f"REVOKE {privilege} ON {thing} FROM {role}")
+                with contextlib.suppress(LoginError):  # without CONNECT
+                    assert least.sync().exit_code == 6, (privilege, thing)
+                side.execute(f"GRANT {privilege} ON {thing} TO {role}")
+    assert least.sync().deleted == 1
+
+
+@pytest.mark.parametrize("staging", [StagingKind.AUTO, StagingKind.PROMOTED])
+def test_what_the_page_grants_to_create_tables_is_enough_and_needed(least: Least, staging: StagingKind) -> None:
+    least.pair.target.execute("DROP TABLE sales.orders")
+    assert least.sync(options=Options(staging=staging)).exit_code == 6
+    least.pair.target.execute(grants("target, to create tables", least.pair))
+    report = least.sync(options=Options(staging=staging))
+    assert (report.status, report.created) == ("done", True), report
+    assert least.pair.target.image("sales.orders") == least.pair.source.image("sales.orders")
+
+
+def test_temporary_staging_needs_what_the_page_says(least: Least) -> None:
+    assert least.sync(options=Options(staging=StagingKind.TEMPORARY)).exit_code == 6
+    least.pair.target.execute(grants("target, to stage small tables in temporary tables", least.pair))
+    assert least.sync().staging == "temporary"
+
+
+@pytest.mark.parametrize("staging", [StagingKind.UNLOGGED, StagingKind.PROMOTED])
+def test_staging_is_closed_to_everybody_else_while_a_run_is_on(least: Least, staging: StagingKind) -> None:
+    """Also where the schema's default privileges would open it to PUBLIC."""
+    writer = f"writer_{least.pair.target.name}"
+    least.pair.target.execute(grants("target, to create tables", least.pair))
+    for schema in ("pgsluice", "sales"):
+        least.pair.target.execute(
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {writer} IN SCHEMA {schema} GRANT ALL ON TABLES TO PUBLIC"
+        )
+    if staging is StagingKind.PROMOTED:
+        least.pair.target.execute("DROP TABLE sales.orders")
+    seen: list[tuple[Any, ...]] = []
+    query = (
+        "SELECT relname::text, g.grantee::regrole::text, pg_get_userbyid(relowner)::text"
+        " FROM pg_class c, aclexplode(coalesce(relacl, acldefault('r', relowner))) g WHERE relname LIKE 'stg\\_%%'"
+    )
+    look = At("relay", lambda: seen.extend(least.pair.target.rows(query, ())))
+    assert least.sync(options=Options(staging=staging), sinks=(look,)).status == "done"
+    assert seen
+    assert {(grantee, owner) for _, grantee, owner in seen} == {(writer, writer)}
+
+
+# --- what is read ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lane", [Lane.PSQL, Lane.LIBPQ])
+def test_a_view_in_the_place_of_a_table_is_not_looked_behind(pair: Pair, lane: Lane) -> None:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS id; CREATE VIEW s.v AS SELECT * FROM s.t")
+    pair.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int); CREATE TABLE s.landed (id int)")
+    ends = Endpoint(pair.source.dsn, read_only=True), Endpoint(pair.target.dsn, read_only=False)
+    job = SyncJob(TableRef("s", "t"), TableRef("s", "t"), key=("id",))
+    ((_, plan),) = Run(*ends, Options(lane=lane)).plan([job])
+    assert isinstance(plan, SyncPlan)
+    landed = StagingTable(TableRef("s", "landed"), job.target, plan.columns, "a run")
+    with Servers(*ends) as servers, snapshot(servers.source, []) as shared, translated("relay"):
+        relay_slice(servers.main, plan.copy, landed, shared.exported, lambda _: 0)
+        swapped = dataclasses.replace(plan.copy, source=TableRef("s", "v"))
+        with pytest.raises((StepError, psycopg.Error), match='access to non-system view "v" is restricted'):
+            relay_slice(servers.main, swapped, landed, shared.exported, lambda _: 0)
+
+
+def test_tables_beside_views_and_what_leans_on_them_are_copied_as_before(pair: Pair) -> None:
+    pair.source.execute(
+        """CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t SELECT generate_series(1, 9);
+        CREATE VIEW s.v AS SELECT * FROM s.t"""
+    )
+    for table, how in (("s.t", {"where": "id IN (SELECT id FROM s.v)"}), ("s.v", {"key": ["id"]})):
+        (report,) = sync(pair.source.dsn, pair.target.dsn, table, **how).tables
+        assert (report.status, report.staging_count) == ("done", 9), report
