@@ -132,6 +132,13 @@ class Endpoint:
         """
         return psycopg.connect(make_conninfo("", **parameters), autocommit=True, prepare_threshold=None)
 
+    def renewed(self) -> Mapping[str, str]:
+        """Return the secrets of a callable, asked again: a token may live for minutes, and a session for hours."""
+        if not callable(self.dsn):
+            return {}
+        given = self._parameters()
+        return {name: str(given[name]) for name in SECRETS if given.get(name)}
+
     def _parameters(self) -> dict[str, Any]:
         given = parameters_of(self.dsn() if callable(self.dsn) else self.dsn)
         if given is None:

@@ -132,7 +132,7 @@ class Run:
                 ready.begin()
                 self._resumed = resumed
                 for session in (self._servers.source, self._servers.control):
-                    if told := transport.doubt(session.side, session.parameters):
+                    if told := transport.doubt(session.side, session.live):
                         self._warn(told)
                 if not ready.jobs:  # nothing was missing: what the run resumed has left goes all the same
                     self._write_down(0)

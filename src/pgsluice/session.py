@@ -61,6 +61,9 @@ class Terms(Protocol):
     def show_row_data(self) -> bool:
         """Tell whether errors may hold what a server says of a row."""
 
+    def renewed(self) -> Mapping[str, str]:
+        """Return what is secret and has to be asked for again before another connection is opened."""
+
     def dial(self, parameters: Mapping[str, Any]) -> psycopg.Connection[Any]:
         """Open another connection."""
 
@@ -121,7 +124,7 @@ class Session:
         return self.alive and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
     @property
-    def parameters(self) -> dict[str, str]:
+    def live(self) -> dict[str, str]:
         """Return every parameter of the live connection, defaults of the environment included, secrets too."""
         found = {
             option.keyword.decode(): option.val.decode()
@@ -129,6 +132,11 @@ class Session:
             if option.val is not None and option.val != b""
         }
         return {**found, **self.pinned}
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return what another connection like this one is opened with: secrets that are asked for are asked again."""
+        return {**self.live, **self._terms.renewed()}
 
     @property
     def explicit(self) -> dict[str, str]:
@@ -232,7 +240,7 @@ class Session:
         try:
             with self._terms.dial(self.parameters) as other:
                 return _asked(other.pgconn, query.as_string(None), self._terms.connect_timeout)
-        except psycopg.Error:
+        except Exception:  # noqa: BLE001 - who gives out secrets can fail in ways of its own
             return []
 
     def sever(self, reason: str) -> None:

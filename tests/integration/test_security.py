@@ -132,6 +132,31 @@ def test_a_refused_login_and_a_server_that_is_down_tell_no_secret(
     assert not secrets_in(whole(raised.value), password)
 
 
+@pytest.mark.parametrize("lane", [Lane.PSQL, Lane.LIBPQ])
+def test_a_secret_that_is_asked_for_is_asked_for_again_by_whoever_connects(
+    pair: Pair, source_cluster: Cluster, lane: Lane
+) -> None:
+    """A token of a cloud service lives for minutes; here, until the next one is asked for."""
+    role = f"reader_{pair.source.name}"
+    pair.source.execute(f"CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); CREATE ROLE {role} LOGIN SUPERUSER")
+    pair.source.execute("INSERT INTO s.t SELECT generate_series(1, 9)")
+    tokens: list[str] = []
+
+    def token() -> str:
+        tokens.append(f"token{len(tokens)}")
+        pair.source.execute(f"ALTER ROLE {role} PASSWORD '{tokens[-1]}'")
+        return make_conninfo(source_cluster.tcp_dsn, user=role, password=tokens[-1], dbname=pair.source.name)
+
+    try:
+        report = sync(token, pair.target.dsn, "s.t", options=Options(lane=lane, jobs=1))
+        assert (report.exit_code, report.tables[0].lane) == (0, lane.value), report
+        with Endpoint(token, read_only=True).open() as session:
+            token()
+            assert session.aside(sql.SQL("SELECT {}").format(sql.Literal(1))) == [("1",)]
+    finally:
+        pair.source.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 BROKEN = [
     "postgresql://me:p%zzS3cr3t@db/shop",
     "postgresql://me:S3cr3t/S3cr3t@db/shop",

@@ -59,7 +59,7 @@ def server(session: Session) -> ServerInfo:
         started=started,
         search_path=session.search_path,
         time_zone=session.time_zone,
-        transport=transport.doubt(session.side, session.parameters) or "",
+        transport=transport.doubt(session.side, session.live) or "",
     )
 
 
