@@ -15,12 +15,13 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.embedded import Cluster
+from pgsluice.endpoint import Endpoint
 from pgsluice.facts import Column
 from pgsluice.job import CopyFormat, Lane, TableRef
 from pgsluice.model import StagedData, StagingTable
 from pgsluice.plan import CopyPlan
 from pgsluice.servers import Servers
-from pgsluice.session import Endpoint, Session
+from pgsluice.session import Session
 from pgsluice.slices import relay_slice
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import catalog, staging

@@ -177,7 +177,7 @@ MUTATIONS = (
     ),
     Mutation(
         "pinned date style",
-        "session.py",
+        "endpoint.py",
         '    "DateStyle": "ISO",\n',
         "",
         "A role that writes days first turns 4 March into 3 April.",
@@ -263,7 +263,7 @@ MUTATIONS = (
     ),
     Mutation(
         "synchronous_commit",
-        "session.py",
+        "endpoint.py",
         "WHEN 'off' THEN 'on'",
         "WHEN 'off' THEN 'off'",
         "A crash of the target takes back what the position already stands on.",

@@ -65,9 +65,10 @@ class Armed:
 class Proxy:
     """Passes connections on to a server, until a fault strikes them."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Choose the server; it is listened for inside the ``with`` block, at 127.0.0.1 and `port`."""
+    def __init__(self, host: str, port: int, at: str = "127.0.0.1") -> None:
+        """Choose the server; it is listened for inside the ``with`` block, at an address of ours and `port`."""
         self._server = (host, port)
+        self._at = at
         self._lock = threading.Lock()
         self._links: set[_Link] = set()
         self._threads: list[threading.Thread] = []
@@ -75,7 +76,7 @@ class Proxy:
         self.heal()
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((self._at, 0))
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()

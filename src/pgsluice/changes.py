@@ -13,7 +13,7 @@ from pgsluice.plan import SyncPlan
 
 #: The staging table's alias: a user's condition can't mean it by accident.
 _STAGED = "pgsluice_staged"
-_NAMED_KEYS = 5
+NAMED_KEYS = 5
 #: Readers go on, writers wait: other people's writes between the look and the merge left wrong rows after a success.
 TARGET_LOCK = "SHARE ROW EXCLUSIVE"
 
@@ -332,5 +332,5 @@ def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
         some_null=some_null,
         staging=sqltext.table(staging.ref),
         columns=columns,
-        limit=sql.Literal(_NAMED_KEYS),
+        limit=sql.Literal(NAMED_KEYS),
     )

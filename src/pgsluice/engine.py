@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Self
 
+from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import UsageError
 from pgsluice.events import Emitter, Sink
 from pgsluice.facts import TableInfo
@@ -17,7 +18,6 @@ from pgsluice.job import Lane, Mode, Options, QuerySource, SyncJob, TableRef, Tr
 from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
 from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete
 from pgsluice.run import Run, new_run_id
-from pgsluice.session import Dsn, Endpoint
 from pgsluice.shape import Shape
 from pgsluice.steps import relay, staging
 from pgsluice.stepwise import Stepwise

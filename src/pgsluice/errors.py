@@ -32,17 +32,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_URI_PASSWORD = re.compile(r"(?P<head>\b\w+://[^\s:/@]*:)\S*(?=@)")  # an unencoded slash or @ is the user's slip
-_SECRET = r"(?:password|sslpassword|oauth_client_secret|scram_client_key|scram_server_key)"  # noqa: S105 - their names
-_URI_PAIR = re.compile(rf"(?P<head>[?&]{_SECRET}=)[^\s&]*", re.IGNORECASE)
+#: Parameters of a connection that nobody may read.
+SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+_NAMES = rf"(?:(?:PG)?{'|'.join(SECRETS)})"
+# to the last @ of a line: an @, a slash or a blank that was not encoded is the user's slip, and part of the password
+_URI_PASSWORD = re.compile(r"(?P<head>\b\w+://[^\s:/@]*:)(?:(?!postgres(?:ql)?://)[^\n])*(?=@)")
+_URI_PAIR = re.compile(rf"(?P<head>[?&]{_NAMES}=)[^\s&]*", re.IGNORECASE)
 _PAIR = re.compile(
-    rf"(?P<head>(?<![?&])\b{_SECRET}\s*=\s*)(?:'(?:[^'\\]|\\.|'')*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE | re.DOTALL
+    rf"(?P<head>(?<![?&])\b{_NAMES}\s*=\s*)(?:'(?:[^'\\]|\\.|'')*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE | re.DOTALL
+)
+_ITEM = re.compile(
+    rf"""(?P<head>["']{_NAMES}["']\s*:\s*)(?:b?"(?:[^"\\]|\\.)*"?|b?'(?:[^'\\]|\\.)*'?)""", re.IGNORECASE | re.DOTALL
 )
 
 
 def scrub(text: str) -> str:
     """Return `text` with the passwords of connection strings replaced by ``***``."""
-    for pattern in (_URI_PASSWORD, _URI_PAIR, _PAIR):
+    for pattern in (_URI_PASSWORD, _URI_PAIR, _PAIR, _ITEM):
         text = pattern.sub(r"\g<head>***", text)
     return text
 

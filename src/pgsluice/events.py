@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from pgsluice.errors import scrub
 from pgsluice.model import Report, TableReport
 
 _log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ Sink = Callable[[Event], None]
 
 
 class Emitter:
-    """Hands each event to every sink."""
+    """Hands each event to every sink, without secrets in what it says."""
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         """Keep the sinks, in the order in which they are called."""
@@ -140,6 +141,10 @@ class Emitter:
 
     def __call__(self, event: Event) -> None:
         """Hand `event` to the sinks; a sink that raises is logged and passed over."""
+        if isinstance(event, Warned):
+            event = replace(event, message=scrub(event.message))
+        elif isinstance(event, Retrying):
+            event = replace(event, reason=scrub(event.reason))
         for sink in self._sinks:
             try:
                 sink(event)

@@ -9,13 +9,12 @@ from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from pgsluice.errors import PgsluiceError, TemporaryError, UsageError
+from pgsluice.endpoint import Endpoint, parameters_of
+from pgsluice.errors import SECRETS, PgsluiceError, TemporaryError, UsageError
 from pgsluice.model import StagedData
 from pgsluice.retry import translated
 from pgsluice.servers import Servers, Worker
-from pgsluice.session import Endpoint
 from pgsluice.slices import SliceTask, copy_slice
 from pgsluice.steps import relay
 
@@ -141,7 +140,8 @@ def copy_remotely(task: SliceTask, source: Endpoint, target: Endpoint) -> Staged
 
 
 def _check(endpoint: Endpoint) -> None:
-    if isinstance(endpoint.dsn, str) and "password" in conninfo_to_dict(endpoint.dsn):
+    given = parameters_of(endpoint.dsn) if isinstance(endpoint.dsn, str) else None
+    if given and not given.keys().isdisjoint(SECRETS):
         raise UsageError(
             f"the password of the {endpoint.side} would travel to the Dask workers",
             hint="Use service=NAME, a passfile, or a callable, which each worker resolves for itself.",

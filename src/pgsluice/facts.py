@@ -310,6 +310,7 @@ class ServerInfo:
         started: start of the postmaster, as text; tells servers apart where `system` is hidden.
         search_path: the role's own, in force before the session's prelude.
         time_zone: the role's own, in force before the session's prelude.
+        transport: what is wrong with the way to it; empty where nothing is.
     """
 
     version: int
@@ -326,6 +327,7 @@ class ServerInfo:
     started: str
     search_path: str
     time_zone: str
+    transport: str = ""
 
     @property
     def major(self) -> int:

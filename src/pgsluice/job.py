@@ -188,6 +188,7 @@ class Options:
         source_encoding: what the bytes of a source in SQL_ASCII mean, by its user's word.
         target_encoding: the same of the target.
         allow_narrowing: copy into types that may not hold every value: it is rounded, or ends the table.
+        show_row_data: let errors say what they know of a row: the server's DETAIL and CONTEXT, values, keys.
         sequences: sequences of an existing target's columns catch up with their values; those of a new one always do.
     """
 
@@ -225,6 +226,7 @@ class Options:
     allow_narrowing: bool = False
     indexes: bool = False
     sequences: bool = False
+    show_row_data: bool = False
 
     @property
     def keeps_staging(self) -> bool:

@@ -119,6 +119,11 @@ class CopyPlan:
         """Return the names of the copied columns."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def reads_tables_alone(self) -> bool:
+        """Tell whether one table is read and nothing of the user's, which may lean on views, is evaluated."""
+        return self.relkind == "r" and self.where is None and not self.origins
+
     def only(self, part: Slice) -> CopyPlan:
         """Return how one slice travels: a small one is not worth the start of a psql."""
         is_small = self.lane_reason != AS_ASKED and 0 <= part.bytes < PSQL_FROM_BYTES
@@ -611,6 +616,7 @@ def _sequences(
 
 def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
     target = facts.target_table
+    yield from filter(None, dict.fromkeys((facts.source.transport, facts.target.transport)))
     if facts.source.major > NEWEST_TRIED or facts.target.major > NEWEST_TRIED:
         yield f"PostgreSQL {max(facts.source.major, facts.target.major)} is newer than what this release was tried on"
     if target is not None:

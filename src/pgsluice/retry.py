@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import re
 import time
 from collections.abc import Callable, Iterator
 
 import psycopg
 import tenacity
 
+from pgsluice import rowdata
 from pgsluice.errors import (
     CommitAbortedError,
     CommitUnknownError,
@@ -223,22 +223,19 @@ def translated(step: str, table: str | None = None) -> Iterator[None]:
         raise step_error(error, step, table) from error
 
 
-_LINE_AND_COLUMN = re.compile(r"COPY [^,]*, line \d+(?:, column [^:\n]+)?")
-
-
 def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceError:
-    """Return `error` as one of ours: without row data, with what can help.
+    """Return `error` as one of ours, with what can help; a session has left row data out, unless it shall be shown.
 
     Args:
-        error: as psycopg raised it.
+        error: as a session raised it.
         step: where it happened.
         table: the target, ``schema.table``.
     """
-    reason = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-    place = _LINE_AND_COLUMN.search(error.diag.context or "")
-    if place:  # the rest of the context repeats the row's values
-        reason = f"{_without_value(reason, error.sqlstate)} ({place.group(0)})"
+    diag = error.diag
+    reason = diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    more = "; ".join(part for part in (diag.message_detail, diag.context) if part)
     is_ours = error.sqlstate is None and not isinstance(error, psycopg.OperationalError)  # the driver's own refusal
+    reason = f"{reason} ({more})" if more else reason
     return server_error(reason, error.sqlstate, step, table, temporary=not is_ours)
 
 
@@ -248,23 +245,22 @@ def server_error(
     """Return what a server said as one of our errors.
 
     Args:
-        reason: its words, without row data.
+        reason: its words, without row data unless it shall be shown.
         sqlstate: five characters, or None.
         step: where it happened.
         table: the target, ``schema.table``.
         temporary: False where it can't be, whatever its code.
     """
-    reason = _without_value(reason, sqlstate)
     passing = classify(sqlstate, step) in {Answer.RETRY, Answer.LATER} and sqlstate not in _LASTING
     if temporary and passing:
-        hint = _HINTS.get(sqlstate or "", "Nothing of it was kept; trying again can help.")
+        hint = _hint(reason, sqlstate, "Nothing of it was kept; trying again can help.")
         return TemporaryError(reason, hint=hint, step=step, table=table, sqlstate=sqlstate)
-    return StepError(reason, hint=_HINTS.get(sqlstate or "", ""), step=step, table=table, sqlstate=sqlstate)
+    return StepError(reason, hint=_hint(reason, sqlstate), step=step, table=table, sqlstate=sqlstate)
 
 
-def _without_value(reason: str, sqlstate: str | None) -> str:
-    """Return the words of a data exception without the value that they end in."""
-    return re.sub(r': ".*"$', "", reason, flags=re.DOTALL) if (sqlstate or "").startswith("22") else reason
+def _hint(reason: str, sqlstate: str | None, otherwise: str = "") -> str:
+    hint = _HINTS.get(sqlstate or "", otherwise)
+    return f"{hint} --show-row-data shows what was left out.".lstrip() if rowdata.MARK in reason else hint
 
 
 _HINTS = {

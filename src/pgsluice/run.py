@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, creation, drift, sequences
+from pgsluice import changes, creation, drift, sequences, transport
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import executor
@@ -25,7 +26,7 @@ from pgsluice.readiness import Readiness
 from pgsluice.retry import Retries, translated
 from pgsluice.schedule import Schedule
 from pgsluice.servers import Servers
-from pgsluice.session import Endpoint, Query
+from pgsluice.session import Query
 from pgsluice.shared import Shared
 from pgsluice.slices import copy_in, copy_out
 from pgsluice.steps import catalog, promotion, staging, state, watermark
@@ -131,6 +132,9 @@ class Run:
                 failing.callback(ready.close)
                 ready.begin()
                 self._resumed = resumed
+                for session in (self._servers.source, self._servers.control):
+                    if told := transport.doubt(session.side, session.live):
+                        self._warn(told)
                 if not ready.jobs:  # nothing was missing: what the run resumed has left goes all the same
                     self._write_down(0)
                 failing.pop_all()

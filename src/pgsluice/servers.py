@@ -11,8 +11,9 @@ import psycopg
 from psycopg import sql
 
 from pgsluice import sqltext
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError
-from pgsluice.session import Endpoint, Session
+from pgsluice.session import Session
 
 _SIDES = {"source": "source", "reader": "source", "control": "target", "writer": "target"}
 _FAREWELL_SECONDS = 5.0

@@ -1,74 +1,30 @@
-"""The only caller of `psycopg.connect`: prelude, timeouts, transactions, and the source's snapshot."""
+"""One connection: statements, transactions, and waits that end."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import re
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import psycopg
 from psycopg import pq, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgsluice.errors import (
-    CommitUnknownError,
-    ConnectError,
-    LoginError,
-    RefusedError,
-    StalledError,
-    StepError,
-    UsageError,
-)
-from pgsluice.job import Options
+from pgsluice import rowdata
+from pgsluice.errors import CommitUnknownError, StalledError, StepError
 from pgsluice.retry import Answer, classify
 from pgsluice.watchdog import Party, Wait, watchdog
 
-Dsn = str | Callable[[], str]
 Query = sql.SQL | sql.Composed
 Params = Sequence[Any] | Mapping[str, Any] | None
 
-#: What both ends must agree on for a value's text to mean one thing. A role's DateStyle=SQL,DMY turned 4 March into
-#: 3 April without an error. https://www.postgresql.org/docs/current/runtime-config-client.html
-PRELUDE: Mapping[str, str] = {
-    "search_path": "",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "3",
-    "TimeZone": "UTC",
-    "bytea_output": "hex",
-    "array_nulls": "on",
-    "xmloption": "content",
-    "lc_monetary": "C",
-    "standard_conforming_strings": "on",
-    "synchronize_seqscans": "off",
-    "row_security": "off",
-    "client_min_messages": "error",  # so that all a server says during COPY IN is an error
-    "idle_in_transaction_session_timeout": "0",
-}
-_SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
-
-#: A peer that vanishes is noticed within a minute, in either direction.
-_TRANSPORT = {
-    "keepalives": "1",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "60000",
-}
-_STILL_TEMPORARY = re.compile(
-    r"too many|remaining connection slots|starting up|shutting down|recovery|timeout"
-    r"|closed the connection|could not (?:receive|send)|connection refused|reset by peer",
-    re.IGNORECASE,
-)
-
+#: Lets a SELECT read nothing but tables. https://www.postgresql.org/docs/current/runtime-config-client.html
+TABLES_ALONE: Mapping[str, str] = {"restrict_nonsystem_relation_kind": "view, foreign-table"}
+_RESTRICTS = {14: 140013, 15: 150008, 16: 160004}
 
 #: A backend that waits for its client is not at work, nor one whose commit waits for a standby.
 _WORKING = sql.SQL(
@@ -78,10 +34,44 @@ _WORKING = sql.SQL(
 )
 
 
+class Terms(Protocol):
+    """What a session was opened on; `Endpoint` says what each is."""
+
+    @property
+    def side(self) -> str:
+        """Return "source" or "target"."""
+
+    @property
+    def application_name(self) -> str:
+        """Return what it is called on the server."""
+
+    @property
+    def connect_timeout(self) -> float:
+        """Return seconds."""
+
+    @property
+    def lock_timeout(self) -> float:
+        """Return seconds."""
+
+    @property
+    def stall_timeout(self) -> float:
+        """Return seconds."""
+
+    @property
+    def show_row_data(self) -> bool:
+        """Tell whether errors may hold what a server says of a row."""
+
+    def renewed(self) -> Mapping[str, str]:
+        """Return what is secret and has to be asked for again before another connection is opened."""
+
+    def dial(self, parameters: Mapping[str, Any]) -> psycopg.Connection[Any]:
+        """Open another connection."""
+
+
 class Session:
     """One connection with the prelude in force, in autocommit outside `transaction`."""
 
-    def __init__(self, connection: psycopg.Connection[Any], endpoint: Endpoint) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], terms: Terms) -> None:
         """Wrap a connection; `Endpoint.open` makes them, and runs the prelude.
 
         `pid` and `started` name the server's backend; `pinned` are the parameters that lead to this very server,
@@ -90,10 +80,10 @@ class Session:
 
         Args:
             connection: in autocommit mode.
-            endpoint: it leads to.
+            terms: that it was opened on.
         """
         self._connection = connection
-        self._endpoint = endpoint
+        self._terms = terms
         self._severed = ""
         self.pgconn = connection.pgconn
         self.pid = connection.pgconn.backend_pid
@@ -106,7 +96,17 @@ class Session:
     @property
     def name(self) -> str:
         """Return the application_name, which holds the run's id."""
-        return self._endpoint.application_name
+        return self._terms.application_name
+
+    @property
+    def side(self) -> str:
+        """Return "source" or "target"."""
+        return self._terms.side
+
+    @property
+    def shows_row_data(self) -> bool:
+        """Tell whether errors may hold what a server says of a row."""
+        return self._terms.show_row_data
 
     @property
     def version(self) -> int:
@@ -124,7 +124,7 @@ class Session:
         return self.alive and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
     @property
-    def parameters(self) -> dict[str, str]:
+    def live(self) -> dict[str, str]:
         """Return every parameter of the live connection, defaults of the environment included, secrets too."""
         found = {
             option.keyword.decode(): option.val.decode()
@@ -132,6 +132,11 @@ class Session:
             if option.val is not None and option.val != b""
         }
         return {**found, **self.pinned}
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return what another connection like this one is opened with: secrets that are asked for are asked again."""
+        return {**self.live, **self._terms.renewed()}
 
     @property
     def explicit(self) -> dict[str, str]:
@@ -179,22 +184,24 @@ class Session:
 
     @contextlib.contextmanager
     def waiting(self, *others: Party, seconds: float | None = None) -> Iterator[Wait]:
-        """Watch the block, which waits for this session's server.
+        """Watch the block, which waits for this session's server; its errors hold no row data unless they may.
 
         Args:
             others: that it waits for as well: it is enough that one of them works.
-            seconds: without a move or a sign of work; None for the endpoint's own.
+            seconds: without a move or a sign of work; None for those of its terms.
 
         Raises:
             StalledError: the wait was ended.
         """
-        limit = self._endpoint.stall_timeout if seconds is None else seconds
+        limit = self._terms.stall_timeout if seconds is None else seconds
         try:
             with watchdog.watching(limit, self, *others) as wait:
                 yield wait
         except psycopg.Error as error:
+            if not self._terms.show_row_data:
+                rowdata.leave_out(error)
             if self._severed:
-                who = "the relay stood still" if others else f"the {self._endpoint.side} went silent"
+                who = "the relay stood still" if others else f"the {self._terms.side} went silent"
                 raise StalledError(
                     f"{who}: {self._severed}",
                     hint="Look at the server and at what stands between; --stall-timeout sets the patience.",
@@ -221,7 +228,7 @@ class Session:
 
     def run_is_working(self) -> bool:
         """Ask the same of every backend that bears the run's name."""
-        who = sql.SQL("application_name = {}").format(sql.Literal(self._endpoint.application_name))
+        who = sql.SQL("application_name = {}").format(sql.Literal(self._terms.application_name))
         return bool(self.aside(_WORKING.format(who)))
 
     def aside(self, query: sql.Composed) -> list[tuple[str, ...]]:
@@ -231,9 +238,9 @@ class Session:
             Rows as text; none where there are none, and where no answer came within the time to connect.
         """
         try:
-            with psycopg.connect(make_conninfo("", **self.parameters), autocommit=True) as other:
-                return _asked(other.pgconn, query.as_string(None), self._endpoint.connect_timeout)
-        except psycopg.Error:
+            with self._terms.dial(self.parameters) as other:
+                return _asked(other.pgconn, query.as_string(None), self._terms.connect_timeout)
+        except Exception:  # noqa: BLE001 - who gives out secrets can fail in ways of its own
             return []
 
     def sever(self, reason: str) -> None:
@@ -264,7 +271,7 @@ class Session:
     @property
     def lock_seconds(self) -> float:
         """Return how long a statement waits for a lock."""
-        return self._endpoint.lock_timeout
+        return self._terms.lock_timeout
 
     def patience(self, seconds: float | None = None) -> None:
         """Wait at most so long for a lock until the transaction ends; None: as long as the session does."""
@@ -283,6 +290,16 @@ class Session:
             ),
             (search_path, time_zone),
         )
+
+    @property
+    def can_restrict_relations(self) -> bool:
+        """Tell whether the server knows restrict_nonsystem_relation_kind, which minor releases of August 2024 have."""
+        return self.version >= _RESTRICTS.get(self.version // 10000, 170000)
+
+    def restrict_relations(self) -> None:
+        """Refuse to look behind any view or into any foreign table until the transaction ends (CVE-2024-7348)."""
+        for name, value in TABLES_ALONE.items():
+            self.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
 
     @contextlib.contextmanager
     def transaction(
@@ -361,145 +378,6 @@ def _pinned(info: psycopg.ConnectionInfo) -> dict[str, str]:
     return {**place, "hostaddr": info.hostaddr} if info.hostaddr else place
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A server as the user gave it, and how sessions on it are opened.
-
-    Attributes:
-        dsn: URI, conninfo string, ``service=`` name, or a callable that returns one, asked at every connect.
-        read_only: every transaction is, unless it says otherwise.
-        connect_timeout: seconds.
-        lock_timeout: seconds that any statement waits for a lock: the catalog's functions take them too.
-        stall_timeout: seconds in which nothing moves and no work is seen on the server, before a wait is ended.
-        statement_timeout: seconds that a statement may take; 0 for as long as it takes.
-        application_name: shown in pg_stat_activity.
-        pinned: parameters that lead to one server, laid over those of `dsn`.
-    """
-
-    dsn: Dsn
-    read_only: bool
-    connect_timeout: float = 10.0
-    lock_timeout: float = 30.0
-    stall_timeout: float = 300.0
-    statement_timeout: float = 0.0
-    application_name: str = "pgsluice"
-    pinned: Mapping[str, str] | None = None
-
-    def named(self, run_id: str, options: Options) -> Endpoint:
-        """Return the endpoint as one run uses it."""
-        return dataclasses.replace(
-            self,
-            application_name=f"pgsluice {run_id}",
-            connect_timeout=options.connect_timeout,
-            lock_timeout=options.lock_timeout,
-            stall_timeout=options.stall_timeout,
-            statement_timeout=options.statement_timeout,
-        )
-
-    def as_worker(self, number: int) -> Endpoint:
-        """Return the endpoint as a worker on another machine uses it: its sessions can be told from the others."""
-        return dataclasses.replace(self, application_name=f"{self.application_name} worker {number}")
-
-    @property
-    def side(self) -> str:
-        """Return "source" or "target"."""
-        return "source" if self.read_only else "target"
-
-    def open(self) -> Session:
-        """Connect, run the prelude, and read it back.
-
-        Raises:
-            UsageError: the connection string can't be read.
-            LoginError: the server answered and refused.
-            ConnectError: nobody answered, or not yet.
-        """
-        parameters = self._parameters()
-        try:
-            connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
-        except psycopg.OperationalError as error:
-            raise _connect_error(error, self.side, parameters) from None  # its text can hold the whole string
-        session = Session(connection, self)
-        try:
-            self._begin(session)
-        except BaseException:
-            session.close()
-            raise
-        return session
-
-    def _parameters(self) -> dict[str, Any]:
-        dsn = self.dsn() if callable(self.dsn) else self.dsn
-        try:
-            given = conninfo_to_dict(dsn)
-        except psycopg.ProgrammingError:
-            raise UsageError(
-                f"the connection string of the {self.side} can't be read",
-                hint="Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name.",
-            ) from None
-        ours = {"connect_timeout": str(max(2, round(self.connect_timeout))), **_TRANSPORT}
-        if not self.read_only and "," in f"{given.get('host', '')}{given.get('hostaddr', '')}":
-            ours["target_session_attrs"] = "read-write"  # of several hosts the one that takes writes
-        fixed = {"application_name": self.application_name, "client_encoding": "UTF8"}
-        return {**ours, **given, **fixed, **(self.pinned or {})}
-
-    def _begin(self, session: Session) -> None:
-        """Run the prelude, keep what the role had before it, and see that it holds. Two round trips."""
-        wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if session.version >= since}
-        wanted["default_transaction_read_only"] = "on" if self.read_only else "off"
-        patience = {
-            "lock_timeout": str(max(1, round(self.lock_timeout * 1000))),
-            "statement_timeout": str(round(self.statement_timeout * 1000)),
-        }
-        # The select list runs left to right: the role's own settings are read before they are replaced.
-        calls: list[Query] = [
-            sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in ("search_path", "TimeZone")
-        ]
-        calls += [
-            sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
-            for name, value in {**wanted, **patience}.items()
-        ]
-        calls.append(
-            sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
-                "pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')"
-                " WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
-            )
-        )
-        search_path, time_zone, *_ = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
-        readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
-        *now, pid, started = session.row(
-            sql.SQL(
-                "SELECT {}, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
-                " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid())"
-            ).format(sql.SQL(", ").join(readers))
-        )
-        lost = [name for name, value in zip(wanted, now, strict=True) if not _same_setting(wanted[name], str(value))]
-        if pid != session.pid:  # locks of the session, staging and snapshot need a server of one's own
-            lost.append("the server's process")
-        if lost:
-            raise RefusedError(
-                f"what a session sets does not hold: {', '.join(lost)}",
-                hint="A pooler in transaction mode stands in between; connect to the server's own port.",
-                step="connect",
-            )
-        session.settings = {**wanted, **patience}
-        session.search_path, session.time_zone, session.started = str(search_path), str(time_zone), str(started)
-
-    @property
-    def place(self) -> str:
-        """Return host, port and database, without secrets; a callable is not asked for it."""
-        if callable(self.dsn):
-            return "(callable)"
-        try:
-            parameters = conninfo_to_dict(self.dsn)
-        except psycopg.ProgrammingError:
-            return "(unreadable)"
-        database = parameters.get("dbname")
-        return f"{_place(parameters)}/{database}" if database else _place(parameters)
-
-    def __repr__(self) -> str:
-        """Return the place without secrets."""
-        return f"Endpoint({self.side} {self.place})"
-
-
 def _asked(pgconn: pq.abc.PGconn, query: str, seconds: float) -> list[tuple[str, ...]]:
     """Return the rows of a query as text; none where they do not come in time, whatever the server does."""
     deadline = time.monotonic() + seconds
@@ -522,44 +400,3 @@ def _asked(pgconn: pq.abc.PGconn, query: str, seconds: float) -> list[tuple[str,
         if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
             return []
         pgconn.consume_input()
-
-
-def _same_setting(wanted: str, shown: str) -> bool:
-    return shown.strip('"') == wanted or shown.startswith(f"{wanted},")  # DateStyle shows as "ISO, MDY"
-
-
-def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mapping[str, Any]) -> ConnectError:
-    reason = " ".join(str(error).split())
-    password = parameters.get("password")
-    if password:
-        reason = reason.replace(str(password), "***")
-    place = f"{side} {_place(parameters)}"
-    answer = _ping(parameters)
-    if answer == pq.Ping.NO_ATTEMPT:
-        return LoginError(
-            f"the {place} can't be connected to as it is written: {reason}",
-            hint="Check the service's name and the parameters of the connection.",
-            step="connect",
-        )
-    if answer == pq.Ping.OK and not _STILL_TEMPORARY.search(reason):
-        return LoginError(
-            f"the {place} refused the connection: {reason}",
-            hint="Check user, password, database and pg_hba.conf; try the same with psql.",
-            step="connect",
-        )
-    return ConnectError(
-        f"the {place} can't be reached: {reason}",
-        hint="Check that the server runs and that host and port are right; trying again later can help.",
-        step="connect",
-    )
-
-
-def _place(parameters: Mapping[str, Any]) -> str:
-    host = parameters.get("host") or parameters.get("service") or "(local socket)"
-    return f"{host}:{parameters['port']}" if parameters.get("port") else str(host)
-
-
-def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
-    """Ask whether a server listens there: its refusals carry no SQLSTATE, and their text follows its language."""
-    known = {name: value for name, value in parameters.items() if name != "password"}
-    return pq.Ping(pq.PGconn.ping(make_conninfo("", **known).encode()))

@@ -13,6 +13,7 @@ from pgsluice.job import Lane
 from pgsluice.model import CommittedSlice, StagedData, StagingTable
 from pgsluice.plan import CopyPlan
 from pgsluice.servers import Worker
+from pgsluice.session import TABLES_ALONE
 from pgsluice.snapshot import Exported
 from pgsluice.steps import audit, relay, staging
 
@@ -111,12 +112,16 @@ def relay_slice(
     started = time.monotonic()
     writer = relay.Writer(worker.writer, worker.writer.text(copy_in(plan, table)), on_bytes, plan.max_memory)
     statement = worker.reader.text(copy_out(plan))
+    is_restricted = plan.reads_tables_alone and worker.reader.can_restrict_relations
     psql = relay.find_psql(plan.psql) if plan.lane is Lane.PSQL else None
     if psql and len(statement.encode()) <= relay.PSQL_STATEMENT_BYTES:
         settings = {"search_path": plan.search_path, "TimeZone": plan.time_zone}
+        settings |= TABLES_ALONE if is_restricted else {}
         relayed, lane = relay.by_psql(psql, worker.reader, snapshot, statement, settings, writer), Lane.PSQL
     else:
         with snapshot.joined(worker.reader, plan.search_path, plan.time_zone):
+            if is_restricted:
+                worker.reader.restrict_relations()
             relayed, lane = relay.by_libpq(worker.reader, statement, writer), Lane.LIBPQ
     return StagedData(
         staging=table,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from pgsluice import locks, sqltext
 from pgsluice.commit import Merge, carry, provable, remember
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
 from pgsluice.facts import Column, Facts, Progress, TableInfo
@@ -20,7 +21,7 @@ from pgsluice.prepare import LOCKABLE
 from pgsluice.retry import translated
 from pgsluice.run import new_run_id
 from pgsluice.servers import Servers
-from pgsluice.session import Endpoint, Session
+from pgsluice.session import Session
 from pgsluice.slices import SliceTask, copy_slice
 from pgsluice.snapshot import snapshot
 from pgsluice.steps import audit, catalog, merge, relay, staging, state, watermark

@@ -19,8 +19,8 @@ import pytest
 from servers import Outcome, Pair, run_cli, unmeasured
 
 from pgsluice.cli.demo import _compare
+from pgsluice.endpoint import Endpoint
 from pgsluice.job import TableRef
-from pgsluice.session import Endpoint
 
 PATIENCE_SECONDS = 120
 ROWS = "8000"

@@ -191,6 +191,9 @@ def test_duplicate_and_null_keys_are_named(shop: Pair) -> None:
     )
     code, text = refuse(shop, "--table", "sales.log", "--key", "k")
     assert code == 6
+    assert "apart: keys that stand more than once: " in text
+    code, text = refuse(shop, "--table", "sales.log", "--key", "k", "--show-row-data")
+    assert code == 6
     assert text.count("stands") + text.count("is NULL") == 5
 
 

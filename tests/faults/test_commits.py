@@ -11,9 +11,10 @@ from psycopg import sql
 from servers import Pair
 
 from pgsluice import Options, StagingKind, sync
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import StepError
 from pgsluice.events import Retrying
-from pgsluice.session import Endpoint, Session
+from pgsluice.session import Session
 from pgsluice.sinks.recorder import Recorder
 
 FENCE_WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

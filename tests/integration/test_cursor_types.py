@@ -15,6 +15,7 @@ from pgsluice.embedded import Cluster
 from pgsluice.errors import CursorError, PgsluiceError, UsageError, UserSqlError
 
 #: A name that has to be quoted, and means something to whatever formats it carelessly.
+SHOWN = Options(show_row_data=True)
 CURSOR = 'Moved "at" %s {0} 언제'
 COLUMN = sql.Identifier(CURSOR).as_string(None)
 
@@ -35,13 +36,14 @@ def pair(databases: Pair) -> Pair:
 
 @pytest.fixture
 def engine(pair: Pair) -> Iterator[DataCopyEngine]:
-    with DataCopyEngine(DatabaseOperations(source=pair.source.dsn, target=pair.target.dsn)) as engine:
+    databases = DatabaseOperations(source=pair.source.dsn, target=pair.target.dsn)
+    with DataCopyEngine(databases, options=SHOWN) as engine:
         yield engine
 
 
 def ran(pair: Pair, *tables: str, **settings: Any) -> TableReport:
     """Sync in this process, whatever comes of it."""
-    settings = {"mode": "incremental", **settings}
+    settings = {"mode": "incremental", "options": SHOWN, **settings}
     if settings["mode"] == "incremental":
         settings = {"cursor": CURSOR, **settings}
     (report,) = sync(pair.source.dsn, pair.target.dsn, *(tables or ("s.t",)), **settings).tables

@@ -18,6 +18,7 @@ from pgsluice.embedded import Cluster
 from pgsluice.events import Event, StepStarted
 
 #: More rows than this were not read by a run that read on: each table begins with a thousand.
+SHOWN = Options(show_row_data=True)
 FEW = 150
 COLUMNS = "id int PRIMARY KEY, v text, at timestamptz DEFAULT now()"
 OLD = "i, 'old', '2024-01-01'::timestamptz + i * interval '1 minute'"
@@ -589,7 +590,7 @@ def test_w3_a_run_that_fails_leaves_the_position_where_it_was(pair: Pair, way: s
         + TRIGGERS[fault]
     )
     pair.source.execute(FRESH)
-    assert "refused" in refused(pair, way, code=1)
+    assert "refused" in refused(pair, way, code=1, options=SHOWN)
     assert pair.target.rows(STATE) == state
     pair.target.execute("DROP TRIGGER fault ON s.t")
     pair.source.execute(LATE)
@@ -844,11 +845,11 @@ def test_w10_a_value_that_is_no_day_is_refused_by_field_type_and_sample(pair: Pa
     days = f"to_char('2024-01-01'::date + i / 20, 'YYYYMMDD')::{type_}"
     filled(pair, f"id int PRIMARY KEY, v text, at {type_}", f"i, 'old', {days}")
     pair.source.execute(f"INSERT INTO s.t VALUES (2000, 'odd', '{odd}')")
-    assert f"column at is read as yyyymmdd and holds '{odd}'" in refused(pair, cursor_type="yyyymmdd")
+    assert f"column at is read as yyyymmdd and holds '{odd}'" in refused(pair, cursor_type="yyyymmdd", options=SHOWN)
     pair.source.execute("DELETE FROM s.t WHERE id = 2000")
     run(pair, cursor_type="yyyymmdd")
     pair.source.execute(f"INSERT INTO s.t VALUES (2000, 'odd', '{odd}'), (2001, 'v', '20240301')")
-    assert f"column at is read as yyyymmdd and holds '{odd}'" in refused(pair, cursor_type="yyyymmdd")
+    assert f"column at is read as yyyymmdd and holds '{odd}'" in refused(pair, cursor_type="yyyymmdd", options=SHOWN)
     pair.source.execute("DELETE FROM s.t WHERE id = 2000")
     read_on(pair, cursor_type="yyyymmdd")
 
@@ -856,9 +857,9 @@ def test_w10_a_value_that_is_no_day_is_refused_by_field_type_and_sample(pair: Pa
 def test_w10_a_column_that_can_be_no_cursor_is_refused_by_field_type_and_sample(pair: Pair) -> None:
     filled(pair, "id int PRIMARY KEY, v jsonb, at text", "i, '{\"a\": 1}', 'x'")
     assert "column v of s.t is jsonb, which can't be a cursor (one value is '{\"a\": 1}')" in refused(
-        pair, code=2, cursor="v"
+        pair, code=2, cursor="v", options=SHOWN
     )
-    said = refused(pair, code=2, cursor_type="timestamptz")
+    said = refused(pair, code=2, cursor_type="timestamptz", options=SHOWN)
     assert "column at of s.t is text, which is not read as timestamptz (one value is 'x')" in said
 
 

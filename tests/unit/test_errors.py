@@ -109,6 +109,11 @@ def test_a_refused_plan_keeps_its_refusals_apart() -> None:
         (r"host=db password=SE\ CRET user=ann", "host=db password=*** user=ann"),
         ("host=db password=SE&CRET user=ann", "host=db password=*** user=ann"),
         ("host=db password='SE CRET", "host=db password=***"),
+        ("extra argument (postgresql://ann:my SECRET@db/shop)", "extra argument (postgresql://ann:***@db/shop)"),
+        ("postgresql://ann:SE://CRET@db/shop", "postgresql://ann:***@db/shop"),
+        ("PGPASSWORD=SECRET psql", "PGPASSWORD=*** psql"),
+        ("{'user': 'ann', 'password': 'SE\\'CRET', 'port': 1}", "{'user': 'ann', 'password': ***, 'port': 1}"),
+        ('{"sslpassword": "SE CRET"}', '{"sslpassword": ***}'),
         (
             "from postgresql://a:SECRET@h/d to host=h password='SECRET' or postgres://b:SECRET@h",
             "from postgresql://a:***@h/d to host=h password=*** or postgres://b:***@h",

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from psycopg.pq import DiagnosticField
 
 from pgsluice.errors import (
     CommitAbortedError,
@@ -123,24 +122,6 @@ def test_a_broken_link_without_a_word_is_temporary_and_named() -> None:
     error = step_error(psycopg.OperationalError(), "relay", None)
     assert isinstance(error, TemporaryError)
     assert (error.message, error.sqlstate) == ("OperationalError", None)
-
-
-@pytest.mark.parametrize(
-    ("context", "place"),
-    [
-        ('COPY t, line 7, column n: "SECRET"', " (COPY t, line 7, column n)"),
-        ('COPY t, line 7: "SECRET\tROW"', " (COPY t, line 7)"),
-        ('SQL function s.f\nCOPY t, line 7, column n: "SECRET"', " (COPY t, line 7, column n)"),
-        ("PL/pgSQL function s.secret() line 3 at RAISE", ""),
-    ],
-)
-def test_the_line_of_a_bad_row_is_told_and_its_values_are_not(context: str, place: str) -> None:
-    told = dict.fromkeys(DiagnosticField) | {
-        DiagnosticField.MESSAGE_PRIMARY: b"extra data after last expected column",
-        DiagnosticField.CONTEXT: context.encode(),
-    }
-    error = step_error(psycopg.errors.BadCopyFileFormat("...", info=told), "relay", "s.t")  # type: ignore[arg-type]
-    assert error.message == f"extra data after last expected column{place}"
 
 
 def test_what_a_driver_raises_in_a_step_leaves_it_as_one_of_ours() -> None:

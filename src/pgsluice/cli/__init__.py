@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -55,6 +55,29 @@ def cli() -> None:
     """
 
 
+class _Scrubbed(io.TextIOBase):
+    """A stream to which no password of a connection string gets through: what others print goes there too."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(scrub(text))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
 class _Signals:
     """Turns the first signal to end into KeyboardInterrupt; later ones find the clean-up under way."""
 
@@ -81,6 +104,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    sys.stderr = _Scrubbed(sys.stderr)
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as asked:

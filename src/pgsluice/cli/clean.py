@@ -7,8 +7,8 @@ import json
 import click
 
 from pgsluice.cli.options import target_only
+from pgsluice.endpoint import Endpoint
 from pgsluice.retry import translated
-from pgsluice.session import Endpoint
 from pgsluice.steps import staging
 from pgsluice.steps.state import CONTROL_SCHEMA
 

@@ -21,11 +21,12 @@ from pgsluice import sqltext
 from pgsluice.cli.options import option
 from pgsluice.cli.render import run_summary, table_report
 from pgsluice.cli.sync import listening
+from pgsluice.endpoint import Endpoint
 from pgsluice.job import Selection, TableRef
 from pgsluice.model import Report
 from pgsluice.retry import translated
 from pgsluice.run import Run
-from pgsluice.session import Endpoint, Session
+from pgsluice.session import Session
 
 if TYPE_CHECKING:
     from pgsluice.embedded import Cluster

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any, TextIO, TypeVar
 
 import click
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from pgsluice.cursors import CURSOR_TYPES
-from pgsluice.errors import UsageError
+from pgsluice.endpoint import Endpoint, parameters_of
+from pgsluice.errors import SECRETS, UsageError
 from pgsluice.job import (
     CopyFormat,
     Lane,
@@ -26,7 +25,6 @@ from pgsluice.job import (
     requested,
 )
 from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
-from pgsluice.session import Endpoint
 from pgsluice.shape import shape_of
 from pgsluice.units import bytes_of, seconds_of
 
@@ -223,6 +221,11 @@ _SELECTION = (
         metavar="SIZE",
         help="Stop a copy for which this process and its psql would hold more memory: 1GB. Default: no limit.",
     ),
+    option(
+        "--show-row-data",
+        is_flag=True,
+        help="Let errors, reports and the run history say what they know of a row: values, keys, DETAIL.",
+    ),
     option("--psql", metavar="PATH", help="The psql to use. Default: the one on PATH."),
     option("--verify/--no-verify", default=True, show_default=True, help="Count both sides before the commit."),
     option(
@@ -391,6 +394,7 @@ def _options(values: dict[str, Any]) -> Options:
         allow_narrowing=values["allow_narrowing"],
         indexes=values["indexes"],
         sequences=values["sequences"],
+        show_row_data=values["show_row_data"],
         on_lost_state=OnLostState(values["on_lost_state"]),
         null_cursors=NullCursors(values["null_cursors"]),
         scan_limit=bytes_of(values["scan_limit"]),
@@ -404,11 +408,8 @@ def _size(text: str | None) -> int | None:
 def _warned(dsn: str, name: str) -> str:
     """Warn of a password that stands where every user of the machine can read it."""
     typed = any(dsn in argument for argument in sys.argv)
-    try:
-        has_password = "password" in conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:  # told in full when it is used
-        return dsn
-    if typed and has_password:
+    given = parameters_of(dsn) or {}  # one that can't be read is told of when it is used
+    if typed and not given.keys().isdisjoint(SECRETS):
         variable = f"PGSLUICE_{name.strip('-').upper()}"
         print(
             f"pgsluice: warning: the password in {name} stands in the process list and the shell's history;"

@@ -11,13 +11,13 @@ import click
 from pgsluice import sqltext
 from pgsluice.cli.options import selection
 from pgsluice.cli.sync import listening
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, PlanError
 from pgsluice.fidelity import Verdict
 from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.run import Run, statements
-from pgsluice.session import Endpoint
 from pgsluice.units import size
 
 

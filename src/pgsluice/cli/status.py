@@ -8,8 +8,8 @@ import json
 import click
 
 from pgsluice.cli.options import option, target_only
+from pgsluice.endpoint import Endpoint
 from pgsluice.retry import translated
-from pgsluice.session import Endpoint
 from pgsluice.steps import staging, state
 from pgsluice.steps.state import CONTROL_SCHEMA
 

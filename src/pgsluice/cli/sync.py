@@ -12,10 +12,10 @@ from rich.console import Console
 
 from pgsluice.cli.options import option, patience, selection
 from pgsluice.cli.render import run_summary, table_report
+from pgsluice.endpoint import Endpoint
 from pgsluice.events import Sink
 from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.run import Run
-from pgsluice.session import Endpoint
 from pgsluice.sinks.jsonlog import JsonLog
 from pgsluice.sinks.progress import LiveProgress, PlainProgress
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgsluice import sqltext
+from pgsluice import sqltext, transport
 from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import (
     Attachment,
@@ -60,6 +60,7 @@ def server(session: Session) -> ServerInfo:
         started=started,
         search_path=session.search_path,
         time_zone=session.time_zone,
+        transport=transport.doubt(session.side, session.live) or "",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -226,15 +227,17 @@ def tell_apart(session: Session, plan: SyncPlan, staging: StagingTable) -> None:
     """See that the key tells staged rows apart. One scan and a sort or hash of the key.
 
     Raises:
-        GateError: it does not; names up to five.
+        GateError: it does not; names up to five keys, where row data may be shown.
     """
     faults = session.rows(changes.fault_sql(plan, staging))
     if faults:
-        names = ", ".join(plan.key.columns)
-        listed = "; ".join(_fault(values, is_null, times) for values, is_null, times in faults)
+        names = sqltext.names(plan.key.columns).as_string(None)
+        shows = plan.options.show_row_data
+        listed = "; ".join(_fault(*fault) for fault in faults) if shows else _counted(faults)
+        hidden = "" if shows else f" GROUP BY {names} HAVING count(*) > 1 finds them; --show-row-data names some."
         raise GateError(
-            f"the key ({names}) does not tell the source's rows apart: {listed}",
-            hint="Choose another --key, or mend these rows on the source. Nothing was merged.",
+            f"the key ({', '.join(plan.key.columns)}) does not tell the source's rows apart: {listed}",
+            hint=f"Choose another --key, or mend these rows on the source.{hidden} Nothing was merged.",
             step="gate",
         )
 
@@ -242,6 +245,15 @@ def tell_apart(session: Session, plan: SyncPlan, staging: StagingTable) -> None:
 def _fault(values: list[str | None], is_null: bool, times: int) -> str:  # noqa: FBT001
     key = ", ".join("NULL" if value is None else value for value in values)
     return f"({key}) is NULL" if is_null else f"({key}) stands {times} times"
+
+
+def _counted(faults: list[tuple[Any, ...]]) -> str:
+    """Say how many keys are at fault: a key is row data."""
+    null = sum(is_null for _, is_null, _ in faults)
+    twice = len(faults) - null
+    found = [f"keys that stand more than once: {twice}"] if twice else []
+    found += [f"keys that are NULL: {null}"] if null else []
+    return "; ".join(found) + (", and maybe more" if len(faults) == changes.NAMED_KEYS else "")
 
 
 def _same_table(session: Session, plan: SyncPlan) -> None:

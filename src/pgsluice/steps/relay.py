@@ -26,7 +26,7 @@ from typing import Protocol, Self
 import psycopg
 from psycopg import pq, sql
 
-from pgsluice import memory, sqltext
+from pgsluice import memory, rowdata, sqltext
 from pgsluice.errors import StagingLostError, StalledError, StepError, TemporaryError, UserSqlError
 from pgsluice.facts import Column
 from pgsluice.job import CopyFormat
@@ -44,6 +44,7 @@ _PSQL_LOST_CONNECTION = 2  # psql(1), exit status
 _POLL_MS = 1000
 #: A row above this is sent in pieces.
 _WIDE_ROW_BYTES = 1 << 20
+_WORDS_BYTES = 4096
 _GRACE_SECONDS = 5.0
 _SAMPLE_SECONDS = 0.5
 _PAUSE_SECONDS = 0.2
@@ -366,19 +367,34 @@ class _PsqlReader:
         if status == 0:
             return
         self._errors.seek(0)
-        words = self._errors.read(4096).decode("utf-8", "replace")
+        words = self._errors.read(_WORDS_BYTES).decode("utf-8", "replace")
         if self._severed:
             raise StalledError(f"the source went silent: {self._severed}", step="relay")
         if told := _TOLD_BY_PSQL.search(words):
-            _refuse_writes(told["sqlstate"], told["message"])
-            raise server_error(f"{told['message']} (read by psql)", told["sqlstate"], "relay")
+            sqlstate = told["sqlstate"]
+            message = (
+                " ".join(words[told.start("message") :].split())
+                if self._source.shows_row_data
+                else rowdata.cut_words(told["message"], sqlstate, self._raised_in())
+            )
+            _refuse_writes(sqlstate, message)
+            raise server_error(f"{message} (read by psql)", sqlstate, "relay")
         lost = status == _PSQL_LOST_CONNECTION or status < 0  # negative: ended by a signal
         kind = TemporaryError if lost else StepError
         raise kind(f"psql ended with {status} while it read the source: {' '.join(words.split())}", step="relay")
 
+    def _raised_in(self) -> str | None:
+        """Return the source file that the server names as the place of its error."""
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _WORDS_BYTES))
+        found = _RAISED_IN.findall(self._errors.read())
+        return found[-1].decode() if found else None
+
 
 #: A server's error as psql prints it under VERBOSITY=verbose, whatever the language of its first word.
 _TOLD_BY_PSQL = re.compile(r"^(?:psql: )?[^:\n]+:  (?P<sqlstate>[0-9A-Z]{5}): (?P<message>.*)$", re.MULTILINE)
+
+#: Psql prints it behind all that a row can have to say.
+_RAISED_IN = re.compile(rb"^[^:\n]+:  \w+, ([\w./-]+\.c):\d+$", re.MULTILINE)
 
 
 def _refuse_writes(sqlstate: str | None, message: str | None) -> None:

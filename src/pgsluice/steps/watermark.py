@@ -34,11 +34,13 @@ def cursor_of(
 
     Raises:
         UsageError: no such column or kind.
-        CursorError: the two do not fit; shows a value.
+        CursorError: the two do not fit; shows a value where it may.
     """
     try:
         return fit(table, field, named)
     except CursorError as error:
+        if not session.shows_row_data:
+            raise
         sample = _sample(session, sqltext.relation(query or table.ref, table.relkind), field)
         shown = f" (one value is {sample!r})" if sample is not None else ""
         raise CursorError(f"{error.message}{shown}", hint=error.hint) from None
@@ -95,22 +97,23 @@ def highest(session: Session, table: TableRef, relkind: str, cursor: Cursor) -> 
     """Return the highest value as text, or None where there is none. One index look, or one scan.
 
     Raises:
-        CursorError: a value is not of the cursor's kind; shows it. One scan more.
+        CursorError: a value is not of the cursor's kind; shows it where it may. One scan more.
     """
     relation = sqltext.relation(table, relkind)
     if cursor.misfit is not None:
         name = sql.Identifier(cursor.name)
         query = sql.SQL("SELECT {}::text FROM {} WHERE {} LIMIT 1").format(name, relation, cursor.misfit)
         for (value,) in session.rows(query):
-            raise CursorError(_not_of_kind(cursor, value), hint="Mend these values, or name another type.")
+            raise CursorError(_not_of_kind(session, cursor, value), hint="Mend these values, or name another type.")
     # qualified: ORDER BY would take the bare name for the text of the output
     top = sql.SQL("SELECT t.{field}::text FROM {table} AS t WHERE t.{field} IS NOT NULL ORDER BY {order} DESC LIMIT 1")
     found = session.rows(top.format(field=sql.Identifier(cursor.name), table=relation, order=cursor.column_of("t")))
     return None if not found else str(found[0][0])
 
 
-def _not_of_kind(cursor: Cursor, value: str) -> str:
-    return f"column {cursor.name} is read as {cursor.kind.name} and holds {value!r}"
+def _not_of_kind(session: Session, cursor: Cursor, value: str) -> str:
+    shown = repr(value) if session.shows_row_data else "a value that is none (--show-row-data shows it)"
+    return f"column {cursor.name} is read as {cursor.kind.name} and holds {shown}"
 
 
 # --- the next watermark ----------------------------------------------------------------------------------------------
@@ -198,7 +201,7 @@ def settle(session: Session, plan: SyncPlan, staging: StagingTable) -> Reached:
         )
         for (value,) in session.rows(query):
             raise GateError(
-                f"{_not_of_kind(cursor, value)}; nothing was merged",
+                f"{_not_of_kind(session, cursor, value)}; nothing was merged",
                 hint="Mend these values, or name another type with --cursor-type.",
                 step="gate",
             )

@@ -1,0 +1,297 @@
+"""How a session is opened: where a server is, by whom, with what patience. The only caller of `psycopg.connect`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import pq, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
+from pgsluice.job import Options
+from pgsluice.session import Query, Session
+
+Dsn = str | Callable[[], str]
+
+#: What both ends must agree on for a value's text to mean one thing. A role's DateStyle=SQL,DMY turned 4 March into
+#: 3 April without an error. https://www.postgresql.org/docs/current/runtime-config-client.html
+PRELUDE: Mapping[str, str] = {
+    "search_path": "",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "array_nulls": "on",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "standard_conforming_strings": "on",
+    "synchronize_seqscans": "off",
+    "row_security": "off",
+    "client_min_messages": "error",  # so that all a server says during COPY IN is an error
+    "idle_in_transaction_session_timeout": "0",
+}
+_SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
+
+#: A peer that vanishes is noticed within a minute, in either direction.
+_TRANSPORT = {
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+_STILL_TEMPORARY = re.compile(
+    r"too many|remaining connection slots|starting up|shutting down|recovery|timeout"
+    r"|closed the connection|SSL SYSCALL|could not (?:receive|send)|connection refused|reset by peer",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server as the user gave it, and how sessions on it are opened.
+
+    Attributes:
+        dsn: URI, conninfo string, ``service=`` name, or a callable that returns one, asked at every connect.
+        read_only: every transaction is, unless it says otherwise.
+        connect_timeout: seconds.
+        lock_timeout: seconds that any statement waits for a lock: the catalog's functions take them too.
+        stall_timeout: seconds in which nothing moves and no work is seen on the server, before a wait is ended.
+        statement_timeout: seconds that a statement may take; 0 for as long as it takes.
+        show_row_data: errors may hold what a server says of a row.
+        application_name: shown in pg_stat_activity.
+        pinned: parameters that lead to one server, laid over those of `dsn`.
+    """
+
+    dsn: Dsn
+    read_only: bool
+    connect_timeout: float = 10.0
+    lock_timeout: float = 30.0
+    stall_timeout: float = 300.0
+    statement_timeout: float = 0.0
+    show_row_data: bool = False
+    application_name: str = "pgsluice"
+    pinned: Mapping[str, str] | None = None
+
+    def named(self, run_id: str, options: Options) -> Endpoint:
+        """Return the endpoint as one run uses it."""
+        return dataclasses.replace(
+            self,
+            application_name=f"pgsluice {run_id}",
+            connect_timeout=options.connect_timeout,
+            lock_timeout=options.lock_timeout,
+            stall_timeout=options.stall_timeout,
+            statement_timeout=options.statement_timeout,
+            show_row_data=options.show_row_data,
+        )
+
+    def as_worker(self, number: int) -> Endpoint:
+        """Return the endpoint as a worker on another machine uses it: its sessions can be told from the others."""
+        return dataclasses.replace(self, application_name=f"{self.application_name} worker {number}")
+
+    @property
+    def side(self) -> str:
+        """Return "source" or "target"."""
+        return "source" if self.read_only else "target"
+
+    def open(self) -> Session:
+        """Connect, run the prelude, and read it back.
+
+        Raises:
+            UsageError: the connection string can't be read.
+            LoginError: the server answered and refused.
+            ConnectError: nobody answered, or not yet.
+        """
+        parameters = self._parameters()
+        refused = None
+        try:
+            connection = self.dial(parameters)
+        except psycopg.OperationalError as error:
+            refused = _connect_error(error, self.side, parameters)
+        if refused:  # out here, it has no chain: the driver's text can hold the whole string
+            raise refused
+        session = Session(connection, self)
+        try:
+            self._begin(session)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def dial(self, parameters: Mapping[str, Any]) -> psycopg.Connection[Any]:
+        """Connect, and no more.
+
+        Raises:
+            psycopg.OperationalError: its text can hold the whole connection string.
+        """
+        return psycopg.connect(make_conninfo("", **parameters), autocommit=True, prepare_threshold=None)
+
+    def renewed(self) -> Mapping[str, str]:
+        """Return the secrets of a callable, asked again: a token may live for minutes, and a session for hours."""
+        if not callable(self.dsn):
+            return {}
+        given = self._parameters()
+        return {name: str(given[name]) for name in SECRETS if given.get(name)}
+
+    def _parameters(self) -> dict[str, Any]:
+        given = parameters_of(self.dsn() if callable(self.dsn) else self.dsn)
+        if given is None:
+            raise UsageError(f"the connection string of the {self.side} can't be read", hint=_FORMS)
+        ours = {"connect_timeout": str(max(2, round(self.connect_timeout))), **_TRANSPORT}
+        if not self.read_only and "," in f"{given.get('host', '')}{given.get('hostaddr', '')}":
+            ours["target_session_attrs"] = "read-write"  # of several hosts the one that takes writes
+        fixed = {"application_name": self.application_name, "client_encoding": "UTF8"}
+        return {**ours, **given, **fixed, **(self.pinned or {})}
+
+    def _begin(self, session: Session) -> None:
+        """Run the prelude, keep what the role had before it, and see that it holds. Two round trips."""
+        wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if session.version >= since}
+        wanted["default_transaction_read_only"] = "on" if self.read_only else "off"
+        patience = {
+            "lock_timeout": str(max(1, round(self.lock_timeout * 1000))),
+            "statement_timeout": str(round(self.statement_timeout * 1000)),
+        }
+        # The select list runs left to right: the role's own settings are read before they are replaced.
+        calls: list[Query] = [
+            sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in ("search_path", "TimeZone")
+        ]
+        calls += [
+            sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+            for name, value in {**wanted, **patience}.items()
+        ]
+        calls.append(
+            sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
+                "pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')"
+                " WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
+            )
+        )
+        search_path, time_zone, *_ = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
+        *now, pid, started, port = session.row(
+            sql.SQL(
+                "SELECT {}, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
+                " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()),"
+                " pg_catalog.current_setting('port')"
+            ).format(sql.SQL(", ").join(readers))
+        )
+        if pid != session.pid:  # a pooler makes up the one it hands out, so that a pool of one server is told too
+            raise RefusedError(
+                f"a pooler (PgBouncer or the like) answers for the {self.side}: another process of the server than the"
+                " one connected to",
+                hint=f"Connect to the server itself, which listens on port {port} of its host. No mode of a pooler will"
+                " do: locks, staging and snapshots of a run are its sessions' own, and it ends lost ones by their pid.",
+                step="connect",
+            )
+        lost = [name for name, value in zip(wanted, now, strict=True) if not _same_setting(wanted[name], str(value))]
+        if lost:
+            raise RefusedError(
+                f"what a session of the {self.side} sets does not hold: {', '.join(lost)}",
+                hint="A pooler stands in between, or something that changes settings; connect to the server itself.",
+                step="connect",
+            )
+        session.settings = {**wanted, **patience}
+        session.search_path, session.time_zone, session.started = str(search_path), str(time_zone), str(started)
+
+    @property
+    def place(self) -> str:
+        """Return host, port and database, without secrets; a callable is not asked for it."""
+        if callable(self.dsn):
+            return "(callable)"
+        parameters = parameters_of(self.dsn)
+        if parameters is None:
+            return "(unreadable)"
+        database = parameters.get("dbname")
+        return f"{_place(parameters)}/{database}" if database else _place(parameters)
+
+    def __repr__(self) -> str:
+        """Return the place without secrets."""
+        return f"Endpoint({self.side} {self.place})"
+
+
+def parameters_of(dsn: str) -> dict[str, Any] | None:
+    """Return the parameters of a connection string, or None where it can't be read, or means something else.
+
+    libpq takes the first @ or / of a URI for the end of the password, so that the rest of one that holds such signs
+    unencoded becomes host, port or database, and would be told as these.
+
+    Args:
+        dsn: URI, conninfo string or ``service=`` name. It is not repeated by whatever comes of it.
+    """
+    if (found := _URI.match(dsn)) and ("@" in found["path"] or not _PLACES.fullmatch(found["places"])):
+        return None
+    try:
+        return conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        pass  # its text, and its chain, can hold the password
+    return None
+
+
+#: As libpq cuts it: a login, where an @ comes before any slash.
+_URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?(?P<places>[^/?]*)(?P<path>[^?]*)")
+_PLACE = r"(?:\[[^]]*\]|[^@:,\[\]]*)(?::\d*)?"
+_PLACES = re.compile(rf"{_PLACE}(?:,{_PLACE})*")
+_FORMS = (
+    "Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name; in a URI, signs of a password"
+    " are encoded: %40 for @, %2F for /, %25 for %."
+)
+
+
+def _same_setting(wanted: str, shown: str) -> bool:
+    return shown.strip('"') == wanted or shown.startswith(f"{wanted},")  # DateStyle shows as "ISO, MDY"
+
+
+def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mapping[str, Any]) -> ConnectError:
+    reason = str(error)
+    for secret in filter(None, map(parameters.get, SECRETS)):
+        reason = reason.replace(str(secret), "***")
+    reason = " ".join(reason.split())
+    place = f"{side} {_place(parameters)}"
+    answer = _ping(parameters)
+    if answer == pq.Ping.NO_ATTEMPT:
+        return LoginError(
+            f"the {place} can't be connected to as it is written: {reason}",
+            hint="Check the service's name and the parameters of the connection.",
+            step="connect",
+        )
+    if answer == pq.Ping.OK and not _STILL_TEMPORARY.search(reason):
+        return LoginError(
+            f"the {place} refused the connection: {reason}",
+            hint="Check user, password, database and pg_hba.conf; try the same with psql.",
+            step="connect",
+        )
+    if answer == pq.Ping.NO_RESPONSE and not _STILL_TEMPORARY.search(reason) and _listens(parameters):
+        return LoginError(
+            f"the {place} can't be trusted as it is asked for: {reason}",
+            hint="Check sslmode, sslrootcert, and that host is a name of its certificate; through a tunnel, host is the"
+            " server's name and hostaddr the tunnel's end.",
+            step="connect",
+        )
+    return ConnectError(
+        f"the {place} can't be reached: {reason}",
+        hint="Check that the server runs and that host and port are right; trying again later can help.",
+        step="connect",
+    )
+
+
+def _place(parameters: Mapping[str, Any]) -> str:
+    host = parameters.get("host") or parameters.get("service") or "(local socket)"
+    return f"{host}:{parameters['port']}" if parameters.get("port") else str(host)
+
+
+def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
+    """Ask whether a server listens there: its refusals carry no SQLSTATE, and their text follows its language."""
+    known = {name: value for name, value in parameters.items() if name not in SECRETS}
+    return pq.Ping(pq.PGconn.ping(make_conninfo("", **known).encode()))
+
+
+def _listens(parameters: Mapping[str, Any]) -> bool:
+    """Ask the same without TLS, and as nobody: nothing of ours goes to a server that was not proven."""
+    known = {name: parameters[name] for name in ("host", "hostaddr", "port", "connect_timeout") if name in parameters}
+    plain = make_conninfo("", **known, user="nobody", dbname="nobody", sslmode="disable", gssencmode="disable")
+    return pq.Ping(pq.PGconn.ping(plain.encode())) == pq.Ping.OK

@@ -1,0 +1,96 @@
+"""What a server says, without what it says of a row.
+
+PostgreSQL quotes values in its primary messages (``invalid input syntax for type integer: "..."``), whole rows and keys
+in DETAIL, lines in CONTEXT, and whatever a function's author likes in a RAISE. What is not known to speak of the schema
+alone is taken to speak of a row. https://www.postgresql.org/docs/current/protocol-error-fields.html
+"""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+from psycopg.pq import DiagnosticField
+
+#: Stands in the place of what is left out.
+MARK = "***"
+_OF_A_FUNCTION = f'a function or trigger raised "{MARK}"'
+
+#: Classes of SQLSTATEs whose messages name objects, limits and states, and no values.
+_NAMES_ONLY = frozenset(
+    {"00", "01", "02", "03", "08", "0A", "0B", "0L", "0P", "0Z", "20", "21", "23", "24", "25", "26", "27", "28", "2B"}
+    | {"2D", "34", "3B", "3D", "40", "44", "53", "54", "55", "57", "58", "72", "F0"}
+)
+#: The same of codes in other classes, for example a missing privilege and a table that exists.
+_NAMES_ONLY_CODES = frozenset(
+    {"42501", "42P07", "42701", "42710", "42809", "42P10", "42P16", "428C9", "P0002", "P0003"}
+)
+#: Where the author of a function chooses the words, and the SQLSTATE too.
+_RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
+_RAISED = frozenset({"P0", "38", "39"})
+#: From the first quote to the last, for a value can hold quotes of its own; other languages quote otherwise.
+_QUOTED = re.compile(r'["«„“「『].*["»“”」』]', re.DOTALL)
+_OPEN = re.compile(r'["«„“「『].*', re.DOTALL)
+_BARE = re.compile(r"\b(?:value -?\d[\d.]*|0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*)", re.IGNORECASE)
+_LINE_AND_COLUMN = re.compile(r"COPY [^,]*, line \d+(?:, column [^:\n]+)?")
+_KEPT = (
+    DiagnosticField.SEVERITY,
+    DiagnosticField.SEVERITY_NONLOCALIZED,
+    DiagnosticField.SQLSTATE,
+    DiagnosticField.STATEMENT_POSITION,
+    DiagnosticField.SCHEMA_NAME,
+    DiagnosticField.TABLE_NAME,
+    DiagnosticField.COLUMN_NAME,
+    DiagnosticField.DATATYPE_NAME,
+    DiagnosticField.CONSTRAINT_NAME,
+    DiagnosticField.SOURCE_FILE,
+    DiagnosticField.SOURCE_LINE,
+    DiagnosticField.SOURCE_FUNCTION,
+)
+
+
+def words(message: str, sqlstate: str | None, source_file: str | None = None, *, placed: bool = False) -> str:
+    """Return a server's primary message without values.
+
+    Args:
+        message: in whatever language; one that was cut at a line break may end inside a value.
+        sqlstate: five characters.
+        source_file: of the server, where the error was raised; None where it is not known.
+        placed: it points into the statement that was sent, so what it quotes stands there, and in no row.
+    """
+    code = sqlstate or ""
+    if code in _NAMES_ONLY_CODES:
+        return message
+    if code[:2] in _RAISED or source_file in _RAISED_IN:
+        return _OF_A_FUNCTION
+    if placed or not code or code[:2] in _NAMES_ONLY:
+        return message
+    quoted = f'"{MARK}"'
+    hidden = _QUOTED.sub(quoted, message)
+    return _BARE.sub(MARK, hidden if hidden != message else _OPEN.sub(quoted, message))
+
+
+def cut_words(message: str, sqlstate: str | None, source_file: str | None) -> str:
+    """Return the first line of a primary message without values: the quote that closes one may stand behind it."""
+    if source_file is None:  # then nobody knows whose words they are
+        return _OF_A_FUNCTION
+    told = words(message, sqlstate, source_file)
+    return told if told == message else words(_OPEN.sub('"', message), sqlstate, source_file)
+
+
+def place(context: str | None) -> str:
+    """Return line and column of a COPY out of a CONTEXT, whose rest repeats values; empty where there is none."""
+    found = _LINE_AND_COLUMN.search(context or "")
+    return found.group(0) if found else ""
+
+
+def leave_out(error: psycopg.Error) -> None:
+    """Take row data out of an error in place, so that no traceback and no chain of errors holds it either."""
+    diag = error.diag
+    if diag.message_primary is None:  # of the driver or of the connection: it has seen no row
+        return
+    message = words(diag.message_primary, error.sqlstate, diag.source_file, placed=diag.statement_position is not None)
+    kept = {field: getattr(diag, field.name.lower()) for field in _KEPT}
+    kept |= {DiagnosticField.MESSAGE_PRIMARY: message, DiagnosticField.CONTEXT: place(diag.context) or None}
+    info: dict[int, bytes | None] = {field: text.encode() if text else None for field, text in kept.items()}
+    psycopg.Error.__init__(error, message, info=info)
