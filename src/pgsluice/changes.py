@@ -118,7 +118,7 @@ def _in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
 
 def _scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
     """Return the condition for rows of the target that are this job's: under its condition, and with its constants."""
-    own = sqltext.own_rows(plan.scope, alias(plan))
+    own = sqltext.own_rows(plan.scope, plan.columns, alias(plan))
     where = [sqltext.condition(plan.job.where)] if plan.job.where or not own else []
     return sql.SQL(" AND ").join([*where, *own])
 
