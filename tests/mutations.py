@@ -343,7 +343,7 @@ MUTATIONS = (
     Mutation(
         "tables tied by foreign keys commit together",
         "prepare.py",
-        "        groups = (tuple(ordered),) if options.atomic else _tied(ordered, looked.parents)\n",
+        "        groups = (tuple(ordered),) if options.atomic else _tied(ordered, looked.keys)\n",
         "        groups = (tuple(ordered),) if options.atomic else tuple((job,) for job in ordered)\n",
         "A reader sees children of the new state beside parents of the old one.",
         ("tests/integration/test_groups.py::test_a_reader_sees_the_old_state_of_all_or_the_new_one",),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from psycopg import sql
 
 from pgsluice import sqltext
+from pgsluice.facts import ForeignKey
 from pgsluice.job import Mode, QuerySource, TableRef
 from pgsluice.model import StagingTable
 from pgsluice.plan import SyncPlan
@@ -118,7 +120,7 @@ def _in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
 
 def _scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
     """Return the condition for rows of the target that are this job's: under its condition, and with its constants."""
-    own = sqltext.own_rows(plan.scope, alias(plan))
+    own = sqltext.own_rows(plan.scope, plan.columns, alias(plan))
     where = [sqltext.condition(plan.job.where)] if plan.job.where or not own else []
     return sql.SQL(" AND ").join([*where, *own])
 
@@ -143,13 +145,15 @@ def _gone(plan: SyncPlan, present: StagingTable) -> sql.Composed:
     )
 
 
-def delete_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
+def delete_sql(plan: SyncPlan, present: StagingTable, spared_by: Iterable[ForeignKey] = ()) -> sql.Composed:
     """Return what deletes, or marks as deleted, the rows in scope that are no longer on the source.
 
     Args:
         plan: of the job.
         present: staged, with the key of every row that the source has in scope; not asked where `gone_sql` has run.
+        spared_by: foreign keys: a row that one of them still refers to stays.
     """
+    spared = sql.SQL("").join(_spared(plan, key) for key in spared_by)
     if plan.compares_first:
         found = sql.SQL("{} AS {} WHERE {}.ctid = {}.place").format(
             sqltext.table(gone(present)),
@@ -161,9 +165,26 @@ def delete_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
     else:
         deleting = marking = sql.SQL("WHERE {}").format(_gone(plan, present))
     if plan.mark is None:
-        return sql.SQL("DELETE FROM {} {}").format(target_relation(plan), deleting)
+        return sql.SQL("DELETE FROM {} {}{}").format(target_relation(plan), deleting, spared)
     now = sql.SQL("TRUE") if _mark_is_boolean(plan, plan.mark) else sql.SQL("pg_catalog.now()")
     return sql.SQL("UPDATE {} SET {} = {} {}").format(target_relation(plan), sql.Identifier(plan.mark), now, marking)
+
+
+def _spared(plan: SyncPlan, key: ForeignKey) -> sql.Composed:
+    """Return the condition, with its AND, that no row refers to one of the target's by a foreign key."""
+    child = "pgsluice_child"
+    refers = sql.SQL(" AND ").join(
+        sql.SQL("{} OPERATOR({}.{}) {}").format(
+            sql.Identifier(alias(plan), theirs),
+            sql.Identifier(schema),
+            sqltext.verbatim(operator),
+            sql.Identifier(child, own),
+        )
+        for theirs, schema, operator, own in key.pairs
+    )
+    return sql.SQL("\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        sqltext.relation(key.child, key.relkind), sql.Identifier(child), refers
+    )
 
 
 def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:

@@ -115,7 +115,8 @@ def _new(facts: Facts, target: TableInfo) -> Iterator[str]:
     new = [
         column
         for column in _of_the_source_only(facts)
-        if (column.name not in before if before else column.not_null and not (column.default or column.identity))
+        if not (column.origin and column.origin.column is None)  # a constant, of which the refusals tell
+        and (column.name not in before if before else column.not_null and not (column.default or column.identity))
     ]
     if new:
         names = ", ".join(f"{bare(column.name)} {column.type}" for column in new)

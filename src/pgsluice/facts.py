@@ -91,11 +91,16 @@ class ForeignKey:
         child: that refers.
         parent: that is referred to; the same for a table that refers to itself.
         cascades: a row that is deleted takes others along, or changes them.
+        relkind: of the child.
+        pairs: (column of the parent, the operator's schema, operator, column of the child); empty where values can't
+            be compared so.
     """
 
     child: TableRef
     parent: TableRef
     cascades: bool = False
+    relkind: str = "r"
+    pairs: tuple[tuple[str, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,22 @@ def choose(
         for key in table.keys if table else ():
             if key.not_null and names.issuperset(key.columns):
                 what = "primary key" if key.primary else f"unique index {key.name}"
-                return _with_equality_of(target, key), f"{what} of the {side}"
+                own = _within_scope(key, job, columns)
+                lacking = [name for name in own.columns if name not in key.columns]
+                also = f", and {', '.join(lacking)}" if lacking else ""
+                return _with_equality_of(target, own), f"{what} of the {side}{also}"
     return None, ""
+
+
+def _within_scope(key: Key, job: SyncJob, columns: tuple[Column, ...]) -> Key:
+    """Return `key` with what tells this job's rows from others', which a key of the target alone may lack."""
+    known = {column.name: column for column in columns}
+    names = [constant.column for constant in job.shape.scope]
+    lacking = [name for name in names if name in known and name not in key.columns]
+    if not lacking:
+        return key
+    operators = (*key.operators, *(known[name].equality for name in lacking))
+    return Key("", (*key.columns, *lacking), operators, primary=False, not_null=True)
 
 
 def _with_equality_of(target: TableInfo | None, key: Key) -> Key:

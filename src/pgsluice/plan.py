@@ -85,7 +85,7 @@ class CopyPlan:
         format: of the COPY stream.
         format_reason: one sentence.
         search_path: that names in the user's SQL are looked up under; empty where there is none of it.
-        time_zone: that the user's SQL means; UTC where there is none of it.
+        time_zone: that the user's SQL means, and what is cast or hashed; UTC where there is none of it.
         rows_expected: the planner's estimate; -1 where unknown.
         psql: path of the psql asked for, or None to look for one.
         max_staging_bytes: as in `Options`.
@@ -329,6 +329,8 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
     lane, lane_reason = _lane(facts, options, window)
     format_, format_reason = _format(facts, columns, options)
     has_user_sql = where is not None or isinstance(source, QuerySource)
+    origins = _origins(facts.source_table, columns)
+    has_user_types = any(origin.how in {"cast", "hash"} for origin in origins if origin)  # their text shows the zone
     return CopyPlan(
         source=source,
         relkind=facts.source_table.relkind,
@@ -340,12 +342,12 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         format=format_,
         format_reason=format_reason,
         search_path=facts.source.search_path if has_user_sql else "",
-        time_zone=facts.source.time_zone if has_user_sql else "UTC",
+        time_zone=facts.source.time_zone if has_user_sql or has_user_types else "UTC",
         rows_expected=-1 if window and window.is_part else facts.source_table.rows,
         psql=options.psql,
         max_staging_bytes=options.max_staging_bytes,
         max_memory=options.max_memory,
-        origins=_origins(facts.source_table, columns),
+        origins=origins,
         encodings=encodings.of_copy(facts, options),
     )
 

@@ -32,13 +32,13 @@ from pgsluice.facts import (
 from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
 from pgsluice.late import shows_transaction_ids
 from pgsluice.plan import SyncPlan, job_id, make_plan, same_job
-from pgsluice.policies import DeletePolicy, LatePolicy
+from pgsluice.policies import LatePolicy
 from pgsluice.reading import lag
 from pgsluice.retry import step_error
 from pgsluice.servers import Servers
 from pgsluice.session import Session
 from pgsluice.snapshot import Snapshot, snapshot
-from pgsluice.steps import catalog, relay, state, watermark
+from pgsluice.steps import catalog, fitting, relay, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 LOCKABLE = frozenset({"r", "p", "v"})
@@ -93,15 +93,16 @@ def prepared(
     tables = tuple(job.source for job in jobs if isinstance(job.source, TableRef))
     early = catalog.require(source, tables, _tables(source, tables), "source")
     asked: dict[SyncJob, SyncJob] = {}
-    types: dict[SyncJob, dict[str, Column]] = {}
+    fits: dict[SyncJob, _Fit] = {}
     for job in (job for job in jobs if job not in refused):
         with _refusing(refused, job):
             if hold:
                 locks.hold(control, job.target)
             info = described[job] if job in described else early[_table_of(job)]
             _check_condition(source, job, info)
-            asked[job] = dataclasses.replace(_checked(source, job, info), key=shaping.key_of(job))
-            types[asked[job]] = _shape_types(source, asked[job], info)
+            fit = _fit(source, dataclasses.replace(_checked(source, job, info), key=shaping.key_of(job)), info)
+            asked[job] = fit.job
+            fits[fit.job] = fit
     described = {asked[job]: info for job, info in described.items() if job in asked}
     jobs = [asked.get(job, job) for job in jobs]
     place = (catalog.server(source), catalog.server(control))
@@ -109,7 +110,7 @@ def prepared(
     with snapshot(source, _lockable(early)) as shared:
         now = catalog.require(source, tables, _tables(source, tables), "source")
         whole = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
-        infos = {job: _shaped(info, job, types[job], shared.moment.clock) for job, info in whole.items()}
+        infos = {job: _shaped(info, job, fits[job].types, shared.moment.clock) for job, info in whole.items()}
         looked = _look(control, infos, control_schema, place[0])
         stamps = _stamps(source, infos)
         new = [info for job, info in infos.items() if job.target not in looked.tables and info.relkind in TABLES]
@@ -136,7 +137,7 @@ def prepared(
                         together=_beside(job, groups),
                         referring=tuple(key for key in looked.keys if key.parent == job.target),
                     )
-                    outcomes.append((job, _plan(control, job, facts, options)))
+                    outcomes.append((job, _plan(control, job, facts, options, fits[job].obstacle)))
             if job in refused:
                 outcomes.append((job, refused[job]))
         yield Prepared(shared, tuple(outcomes), groups)
@@ -206,34 +207,77 @@ def _table_of(job: SyncJob) -> TableRef:
     return job.source
 
 
-def _shape_types(source: Session, job: SyncJob, info: TableInfo) -> dict[str, Column]:
-    """See that the shape of a job fits its source, and return the types that it names.
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """What the shape of a job comes to on its source.
+
+    Attributes:
+        job: with its constants as the server writes them.
+        types: a column of each type that the shape names.
+        obstacle: why the target can't be asked the job's condition, or None.
+    """
+
+    job: SyncJob
+    types: Mapping[str, Column]
+    obstacle: str | None = None
+
+
+def _fit(source: Session, job: SyncJob, info: TableInfo) -> _Fit:
+    """See that the shape of a job fits its source.
 
     Raises:
         PlanError: everything that does not fit.
-        UserSqlError: a type is none, or a condition that the target is asked leans on what it does not get.
     """
     if not job.shape:
-        return {}
-    if wrong := tuple(shaping.refusals(info, job)):
-        raise PlanError(str(job.target), wrong)
-    types = {type_: catalog.value_column(source, type_) for type_ in shaping.types_of(job.shape)}
-    for constant in job.shape.scope:
-        catalog.value_column(source, constant.type, constant.value)
-    if job.where and job.deletion.policy is not DeletePolicy.KEEP:
-        changed = {column.name for column in _shaped(info, job, types, "now").columns if column.origin}
-        kept = [column.name for column in info.columns if column.name not in changed]
-        name = "query" if isinstance(job.source, QuerySource) else job.source.name
-        relation = sqltext.part_of(sqltext.relation(job.source, info.relkind), kept, name)
-        try:
-            catalog.check_condition(source, relation, job.where)
-        except UserSqlError as error:
-            reason = (
-                "The condition limits what may be deleted and leans on a column that the target gets otherwise, or not"
-                f" at all: {error.message}. Use --mode upsert or --deletes keep."
-            )
-            raise PlanError(str(job.target), (reason,)) from None
-    return types
+        return _Fit(job, {})
+    wrong = list(shaping.refusals(info, job))
+    types: dict[str, Column] = {}
+    for type_ in shaping.types_of(job.shape):
+        with _noting(wrong):
+            types[type_] = catalog.type_column(source, type_)
+    known = shaping.with_types(job.shape, types)
+    relation = sqltext.relation(job.source, info.relkind)
+    written = {}
+    for column in shaping.shaped(info, known, types, fitting.A_MOMENT).columns:
+        with _noting(wrong):
+            written[column.name] = fitting.check(source, relation, column)
+    if wrong:
+        raise PlanError(str(job.target), tuple(wrong))
+    job = dataclasses.replace(job, shape=shaping.with_values(job.shape, written))
+    return _Fit(job, types, _scope_obstacle(source, job, info, types))
+
+
+@contextlib.contextmanager
+def _noting(wrong: list[str]) -> Iterator[None]:
+    """Let an error be one of many."""
+    try:
+        yield
+    except UserSqlError as error:
+        wrong.append(f"{error.message[:1].upper()}{error.message[1:]}.")
+
+
+def _scope_obstacle(source: Session, job: SyncJob, info: TableInfo, types: Mapping[str, Column]) -> str | None:
+    """Return why the job's condition means something else on the target, or None: it sees columns as they are only."""
+    if not job.where:
+        return None
+    kept = [column.name for column in _shaped(info, job, types, fitting.A_MOMENT).columns if column.origin is None]
+    name = "query" if isinstance(job.source, QuerySource) else job.source.name
+    relation = sqltext.part_of(sqltext.relation(job.source, info.relkind), kept, name)
+    try:
+        catalog.check_condition(source, relation, job.where)
+    except UserSqlError as error:
+        return (
+            "The condition limits what may be deleted and leans on a column that the target gets otherwise, or not"
+            f" at all: {error.message}. {_without_scope(job)}."
+        )
+    return None
+
+
+def _without_scope(job: SyncJob) -> str:
+    if job.mode is Mode.APPEND:
+        return "Leave out --full-refresh, or use a condition on columns that are copied as they are"
+    keep = "--mode upsert" if job.mode is Mode.FULL else "--deletes keep"
+    return f"Use {keep}, or a condition on columns that are copied as they are"
 
 
 def _fitting(job: SyncJob, attachments: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
@@ -355,10 +399,12 @@ def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job
     if not job.mode.reads_on or target is None or not _is_readable(target):
         return here
     has_own_rows = all(target.column(constant.column) for constant in job.shape.scope)
-    own = sqltext.own_rows(job.shape.scope) if has_own_rows else []
+    own = sqltext.own_rows(job.shape.scope, target.columns) if has_own_rows else []
     scope = sql.SQL(" AND ").join(own) if own else sqltext.condition(None)
     here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target, scope))
     if not job.from_target or here.state is not None or target.column(str(job.cursor)) is None:
+        return here
+    if job.shape.scope:  # the highest value may be another source's
         return here
     stored = state.watermark(control, CONTROL_SCHEMA, job.target, str(job.cursor))
     cursor = watermark.cursor_of(control, target, str(job.cursor), job.cursor_type)
@@ -394,7 +440,7 @@ def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job
     )
 
 
-def _plan(control: Session, job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
+def _plan(control: Session, job: SyncJob, facts: Facts, options: Options, obstacle: str | None) -> SyncPlan:
     """Make the plan, and see that the target can answer the condition where it is asked of it.
 
     Raises:
@@ -406,6 +452,8 @@ def _plan(control: Session, job: SyncJob, facts: Facts, options: Options) -> Syn
             behind, hint="Wait until it has caught up, or read from the primary.", step="plan", table=str(job.target)
         )
     plan = make_plan(job, facts, options)
+    if plan.asks_target and obstacle:
+        raise PlanError(str(job.target), (obstacle,))
     if plan.asks_target and job.where and facts.target_table:
         try:
             catalog.check_condition(control, changes.target_relation(plan), job.where)

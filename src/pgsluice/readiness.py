@@ -67,12 +67,17 @@ class Readiness:
         outcome = self._planned.get(name)
         if outcome is None or (isinstance(outcome, SyncPlan) and not self._is_current()):
             self._warn("the source is read in a new snapshot from here on")
-            self._plan([each for each in self.jobs if str(each.target) in {*self._unread, name}])
+            wanted = self._unread | self._beside(job)
+            self._plan([each for each in self.jobs if str(each.target) in wanted])
             outcome = self._planned[name]
         if isinstance(outcome, SyncPlan) and self._now is not None:
             return outcome, self._now.snapshot
         del self._planned[name]  # asked for again, it is looked at again
         raise outcome if isinstance(outcome, PgsluiceError) else LookupError(name)
+
+    def _beside(self, job: SyncJob) -> set[str]:
+        """Return the targets that commit together with the job's, its own included: they are read at one moment."""
+        return {str(each.target) for group in self.groups if job in group for each in group} or {str(job.target)}
 
     def _is_current(self) -> bool:
         return self._now is not None and self._now.snapshot.lives() and self.is_held()

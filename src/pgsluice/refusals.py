@@ -8,7 +8,7 @@ from pgsluice import encodings, fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
 from pgsluice.fidelity import Verdict
 from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
-from pgsluice.policies import DeletePolicy
+from pgsluice.policies import DeletePolicy, Drift
 from pgsluice.sqltext import bare
 
 OLDEST_SOURCE = 14
@@ -35,6 +35,7 @@ def every_refusal(
     yield from _column_refusals(job, facts, options, columns)
     yield from _key_refusals(job, facts, columns, key)
     yield from _mark_refusals(job, facts)
+    yield from _constant_refusals(job, facts)
     yield from _travel_refusals(facts, options)
 
 
@@ -255,6 +256,20 @@ def _mark_refusals(job: SyncJob, facts: Facts) -> Iterator[str]:
 
 
 _MARKS = frozenset({"boolean", "timestamp with time zone", "timestamp without time zone"})
+
+
+def _constant_refusals(job: SyncJob, facts: Facts) -> Iterator[str]:
+    """Name constants that have no place on the target; without those of its scope a job can't know its own rows."""
+    target = facts.target_table
+    for constant in job.shape.constants if target else ():
+        theirs, column = facts.source_table.column(constant.column), target and target.column(constant.column)
+        if theirs and column is None and not (constant.is_moment and job.drift is Drift.IGNORE):
+            yield (
+                f"{job.target} has no column {constant.column} for the constant: ALTER TABLE {_sql(job.target)} ADD"
+                f" {bare(constant.column)} {theirs.type}; or let it follow with --drift add."
+            )
+        elif column and column.generated:
+            yield f"Column {constant.column} of {job.target} is generated, so it can't hold a constant: name another."
 
 
 def _travel_refusals(facts: Facts, options: Options) -> Iterator[str]:

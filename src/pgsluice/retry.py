@@ -269,7 +269,8 @@ _HINTS = {
     "53400": "The server's temp_file_limit is too low for this; raise it for this role.",
     "23505": "A unique constraint of the target refused a row: compare its unique indexes with the source's. To mode"
     " append an updated row is another row.",
-    "23503": "A foreign key of the target refused a row: copy the table it refers to in the same run, or first.",
+    "23503": "A foreign key of the target refused a row: copy the table it refers to in the same run, or first; where"
+    " tables refer to each other, make the key DEFERRABLE.",
     "23514": "A check constraint or a missing partition of the target refused a row.",
     "23502": "A column of the target does not take NULL.",
     "40001": "A standby cancels what its recovery needs: read from the primary, or set hot_standby_feedback = on (or"

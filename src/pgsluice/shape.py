@@ -27,7 +27,7 @@ class Mask:
     Attributes:
         column: of the source.
         by: what takes the place of its values.
-        value: for `Masking.CONSTANT`, as text.
+        value: for `Masking.CONSTANT`, as text; for `Masking.HASH` the salt before it, which is no secret.
     """
 
     column: str
@@ -36,16 +36,17 @@ class Mask:
 
     @classmethod
     def parse(cls, text: str) -> Mask:
-        """Read ``column=null``, ``column=hash`` or ``column=constant:VALUE``.
+        """Read ``column=null``, ``column=hash``, ``column=hash:SALT`` or ``column=constant:VALUE``.
 
         Raises:
             UsageError: none of these.
         """
         column, what = _pair(text, "--mask")
         by, _, value = what.partition(":")
-        if by not in set(Masking) or (value and by != Masking.CONSTANT):
+        if by not in set(Masking) or (value and by == Masking.NULL):
             raise UsageError(
-                f"--mask {text!r} does not say how", hint="Write column=null, column=hash, column=constant:VALUE."
+                f"--mask {text!r} does not say how",
+                hint="Write column=null, column=hash, column=hash:SALT, column=constant:VALUE.",
             )
         return cls(column, Masking(by), value)
 
@@ -66,14 +67,14 @@ class Constant:
 
     @classmethod
     def parse(cls, text: str) -> Constant:
-        """Read ``column=value`` (text), ``column::type=value`` or ``column=@snapshot``.
+        """Read ``column=value`` (text), ``column::type=value`` or ``column=@snapshot`` (timestamptz).
 
         Raises:
             UsageError: none of these.
         """
         name, value = _pair(text, "--constant")
         column, _, type_ = name.partition("::")
-        return cls(column, value, "timestamptz" if value == SNAPSHOT_TIME else type_ or "text")
+        return cls(column, value, type_ or ("timestamptz" if value == SNAPSHOT_TIME else "text"))
 
     @property
     def is_moment(self) -> bool:

@@ -10,12 +10,29 @@ from pgsluice.facts import Column, Key, Origin, TableInfo
 from pgsluice.job import SyncJob
 from pgsluice.shape import Constant, Mask, Masking, Shape
 
-_EQUALS = ("pg_catalog", "=")
+#: Names that PostgreSQL keeps for itself in every table.
+_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+_NAME_BYTES = 63
 
 
 def types_of(shape: Shape) -> tuple[str, ...]:
     """Return the types that the shape names, as its user wrote them."""
     return tuple(dict.fromkeys([type_ for _, type_ in shape.cast] + [constant.type for constant in shape.constants]))
+
+
+def with_types(shape: Shape, types: Mapping[str, Column]) -> Shape:
+    """Return the shape without what leans on other types than these."""
+    return dataclasses.replace(
+        shape,
+        cast=tuple(pair for pair in shape.cast if pair[1] in types),
+        constants=tuple(constant for constant in shape.constants if constant.type in types),
+    )
+
+
+def with_values(shape: Shape, written: Mapping[str, str | None]) -> Shape:
+    """Return the shape with its constants as the server writes them, where it has written them."""
+    constants = (dataclasses.replace(each, value=written.get(each.column) or each.value) for each in shape.constants)
+    return dataclasses.replace(shape, constants=tuple(constants))
 
 
 def shaped(info: TableInfo, shape: Shape, types: Mapping[str, Column], clock: str) -> TableInfo:
@@ -30,7 +47,8 @@ def shaped(info: TableInfo, shape: Shape, types: Mapping[str, Column], clock: st
     columns = [_shaped(column, shape, types) for column in info.columns if _is_copied(column, shape)]
     columns += [_constant(constant, types[constant.type], clock) for constant in shape.constants]
     names = dict(shape.rename)
-    keys = (_key(key, shape, names) for key in info.keys)
+    equalities = {column.name: column.equality for column in columns if column.origin}
+    keys = (_key(key, shape, names, equalities) for key in info.keys)
     return dataclasses.replace(info, columns=tuple(columns), keys=tuple(key for key in keys if key))
 
 
@@ -67,7 +85,7 @@ def _typed(type_: Column, column: Column) -> Column:
 def _masked(column: Column, source: str, mask: Mask) -> Column:
     if mask.by is Masking.HASH:
         text = _typed(Column("", "text", "text"), column)
-        return dataclasses.replace(text, origin=Origin(source, "hash", "text"))
+        return dataclasses.replace(text, origin=Origin(source, "hash", "text", mask.value or None))
     is_null = mask.by is Masking.NULL
     origin = Origin(source, mask.by.value, column.type, None if is_null else mask.value)
     return dataclasses.replace(column, origin=origin, default=None, not_null=column.not_null and not is_null)
@@ -79,18 +97,25 @@ def _constant(constant: Constant, type_: Column, clock: str) -> Column:
     return dataclasses.replace(type_, name=constant.column, not_null=not constant.is_moment, origin=origin)
 
 
-def _key(key: Key, shape: Shape, names: Mapping[str, str]) -> Key | None:
+def _key(key: Key, shape: Shape, names: Mapping[str, str], equalities: Mapping[str, tuple[str, str]]) -> Key | None:
     """Return the key over the shaped columns, those that tell this job's rows from others' included."""
     if not all(
         (name in shape.columns or not shape.columns) and name not in shape.exclude and not _is_blank(name, shape)
         for name in key.columns
     ):
         return None
-    hashed = {mask.column for mask in shape.mask} | {name for name, _ in shape.cast}
-    own = zip(key.columns, key.operators, strict=True)
-    operators = tuple(_EQUALS if name in hashed else operator for name, operator in own)
-    columns = (*(names.get(name, name) for name in key.columns), *(constant.column for constant in shape.scope))
-    return dataclasses.replace(key, columns=columns, operators=(*operators, *(_EQUALS,) * len(shape.scope)))
+    typed = {mask.column for mask in shape.mask} | {name for name, _ in shape.cast}
+    own = [
+        (names.get(name, name), name in typed, operator)
+        for name, operator in zip(key.columns, key.operators, strict=True)
+    ]
+    scope = [constant.column for constant in shape.scope]
+    operators = (equalities[name] if other else operator for name, other, operator in own)
+    return dataclasses.replace(
+        key,
+        columns=(*(name for name, _, _ in own), *scope),
+        operators=(*operators, *(equalities[name] for name in scope)),
+    )
 
 
 def _is_blank(name: str, shape: Shape) -> bool:
@@ -111,24 +136,55 @@ def refusals(info: TableInfo, job: SyncJob) -> Iterator[str]:
     named = {
         "--columns": shape.columns,
         "--exclude": shape.exclude,
-        "--rename": [name for name, _ in shape.rename],
-        "--cast": [name for name, _ in shape.cast],
-        "--mask": [mask.column for mask in shape.mask],
+        "--rename": tuple(name for name, _ in shape.rename),
+        "--cast": tuple(name for name, _ in shape.cast),
+        "--mask": tuple(mask.column for mask in shape.mask),
     }
     for option, names in named.items():
         for name in names:
             if name not in known:
                 yield f"{option} names {name}, which {info.ref} does not have{_nearest(name, known)}"
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{option} names {name} more than once: choose one."
     if shape.columns and shape.exclude:
         yield "--columns says what is copied and --exclude what is not: leave one of them out."
+    yield from _left_out(info, shape)
+    yield from _unfit_names(shape)
     yield from _collisions(info, shape)
+    for name in sorted(set(named["--cast"]) & set(named["--mask"])):
+        yield f"Column {name} is cast and masked: choose one."
+    yield from _cursor_and_key(info, job, named)
+
+
+def _cursor_and_key(info: TableInfo, job: SyncJob, named: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     touched = {"renamed": named["--rename"], "cast": named["--cast"], "masked": named["--mask"]}
-    left_out = [column.name for column in info.columns if not column.generated and not _is_copied(column, shape)]
+    left_out = tuple(each.name for each in info.columns if not each.generated and not _is_copied(each, job.shape))
     for what, names in {**touched, "left out": left_out}.items():
         if job.cursor in names:
             yield f"The cursor {job.cursor} is {what}: it is looked at on both sides, so leave it as it is."
-    for name in sorted(set(touched["cast"]) & set(touched["masked"])):
-        yield f"Column {name} is cast and masked: choose one."
+    for constant in job.shape.constants:
+        if constant.is_moment and constant.column in job.key:
+            yield f"The key names {constant.column}, which is another one in each run: leave it out of the key."
+
+
+def _left_out(info: TableInfo, shape: Shape) -> Iterator[str]:
+    """Name what is renamed or cast and not copied; what is masked and not copied is as well hidden as it can be."""
+    left_out = {column.name: column.generated for column in info.columns if not _is_copied(column, shape)}
+    for option, pairs in (("--rename", shape.rename), ("--cast", shape.cast)):
+        for name in (name for name, _ in pairs if name in left_out):
+            why = "a generated column is copied where --columns names it" if left_out[name] else "copy it too"
+            yield f"{option} names {name}, which is left out: {why}, or leave out the option."
+
+
+def _unfit_names(shape: Shape) -> Iterator[str]:
+    """Name what no table can call a column."""
+    for name in (*(new for _, new in shape.rename), *(constant.column for constant in shape.constants)):
+        if not name:
+            yield "A column of the target would have an empty name: name it."
+        elif len(name.encode()) > _NAME_BYTES:
+            yield f"The name {name} is longer than {_NAME_BYTES} bytes, and would be cut: choose a shorter one."
+        elif name in _SYSTEM_COLUMNS:
+            yield f"PostgreSQL keeps the name {name} for itself: choose another one."
 
 
 def _collisions(info: TableInfo, shape: Shape) -> Iterator[str]:

@@ -69,19 +69,30 @@ def selection(columns: Sequence[str], origins: Sequence[Origin | None]) -> sql.C
 
 def _origin(origin: Origin) -> sql.Composable:
     if origin.how == "hash":
-        text = sql.SQL("pg_catalog.convert_to({}::text, 'UTF8')").format(sql.Identifier(origin.column or ""))
-        return sql.SQL("pg_catalog.encode(pg_catalog.sha256({}), 'hex')").format(text)
+        text: sql.Composable = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(origin.column or ""))
+        if origin.value is not None:
+            text = sql.SQL("{}::pg_catalog.text OPERATOR(pg_catalog.||) {}").format(sql.Literal(origin.value), text)
+        return sql.SQL("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({}, 'UTF8')), 'hex')").format(text)
     if origin.how in {"null", "constant", "moment"}:
         return sql.SQL("{}::{}").format(sql.Literal(origin.value), verbatim(origin.type))
     column = sql.Identifier(origin.column or "")
     return sql.SQL("{}::{}").format(column, verbatim(origin.type)) if origin.type else column
 
 
-def own_rows(constants: Iterable[Constant], alias: str | None = None) -> list[sql.Composed]:
-    """Return the conditions for rows of a target that were written by the job with these constants."""
+def own_rows(constants: Iterable[Constant], columns: Iterable[Column], alias: str | None = None) -> list[sql.Composed]:
+    """Return the conditions for rows of a target that were written by the job with these constants.
+
+    Args:
+        constants: each of which is among the columns.
+        columns: of the target.
+        alias: of the target.
+    """
+    equality = {column.name: column.equality for column in columns}
     return [
-        sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(
+        sql.SQL("{} OPERATOR({}.{}) {}").format(
             sql.Identifier(alias, constant.column) if alias else sql.Identifier(constant.column),
+            sql.Identifier(equality[constant.column][0]),
+            verbatim(equality[constant.column][1]),
             sql.Literal(constant.value),
         )
         for constant in constants

@@ -151,8 +151,14 @@ def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignK
     """Return the foreign keys by which the tables refer to each other and to themselves. One round trip."""
     found = session.rows(sqltext.load("foreign_keys"), {"oids": [info.oid for info in infos]})
     return tuple(
-        ForeignKey(TableRef(schema, name), TableRef(parent_schema, parent), cascades)
-        for schema, name, parent_schema, parent, cascades in found
+        ForeignKey(
+            TableRef(schema, name),
+            TableRef(parent_schema, parent),
+            cascades,
+            relkind,
+            tuple((theirs, place, operator, own) for theirs, place, operator, own in pairs or ()),
+        )
+        for schema, name, relkind, parent_schema, parent, cascades, pairs in found
     )
 
 
@@ -429,22 +435,25 @@ def query_columns(
     )
 
 
-def value_column(session: Session, type_: str, value: str | None = None) -> Column:
+def type_column(session: Session, type_: str) -> Column:
     """Return a column of a type that a user has written, as the server writes it. Six round trips.
+
+    Like a condition, it must be valid inside brackets and outside of any.
 
     Args:
         session: on the source, idle.
         type_: as in CREATE TABLE.
-        value: that shall be one of the type, as text.
 
     Raises:
-        UserSqlError: it is no type, or the value is none of it; repeats the server's words.
+        UserSqlError: it is no type that a column can have; repeats the server's words.
     """
-    query = sql.SQL("SELECT {}::{} AS value").format(sql.Literal(value), sqltext.verbatim(type_))
-    what = f"type {type_}" if value is None else f"constant {value!r} of type {type_}"
+    probe = sql.SQL("SELECT CAST(NULL AS\n{type}\n) AS inside, NULL::\n{type}\n AS outside")
     hint = "Write a type as in CREATE TABLE, for example numeric(10,2)."
-    (found,) = query_columns(session, session.text(query), what, hint)
-    return found
+    query = session.text(probe.format(type=sqltext.verbatim(type_)))
+    found = query_columns(session, query, f"type {type_}", hint)
+    if len(found) != len(("inside", "outside")) or found[0].kind == "p":
+        raise UserSqlError(f"the type {type_} is not valid: no column can have it", hint=hint, step="plan")
+    return found[0]
 
 
 def check_condition(session: Session, relation: sql.SQL | sql.Composed, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from psycopg import sql
 
 from pgsluice import changes, creation, drift, sequences, sqltext
 from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
-from pgsluice.facts import Column, TableInfo
+from pgsluice.facts import Column, ForeignKey, TableInfo
 from pgsluice.job import Mode, TargetWriters
 from pgsluice.locks import lock_table
 from pgsluice.model import MergeResult, StagingTable
@@ -84,8 +85,8 @@ class Merging:
     def delete(self, *, is_last: bool = False) -> bool:
         """Delete, or mark, what is gone, unless that has to wait until all is written.
 
-        It comes first, so that a new row can have what was unique to one that is gone. It waits where rows still refer
-        to one that is gone, for these will refer to another, or where they would be deleted along with it.
+        It comes first, so that a new row can have what was unique to one that is gone. Rows wait that others still
+        refer to, for these will refer to another, or would be deleted along with them.
 
         Args:
             is_last: all is written.
@@ -95,23 +96,34 @@ class Merging:
 
         Raises:
             DeleteGuardError: an append that starts over would clear more rows than allowed.
+            StepError: rows of other tables, which are as on the source, refer to rows that it does not have.
         """
-        session, plan = self._session, self._plan
+        session, plan, present = self._session, self._plan, self._present.table
         if plan.creation is None and plan.job.mode is Mode.APPEND and plan.reading.starts_over:
             self._deleted = _clear(session, plan, self._staged.rows)
-        if not self._gone or self._deleted:
             return True
-        statement = changes.delete_sql(plan, self._present.table)
-        if is_last or plan.mark or not plan.facts.referring:
-            self._deleted = session.execute(statement)
+        if self._deleted >= self._gone:
             return True
-        if any(key.cascades for key in plan.facts.referring):
-            return False
-        session.execute(sql.SQL("SAVEPOINT pgsluice_delete"))
+        referring = plan.facts.referring
+        cascading = [key for key in referring if key.cascades and key.pairs and key.child != key.parent]
+        if plan.mark or not referring or (is_last and not cascading):
+            self._deleted += session.execute(changes.delete_sql(plan, present))
+        elif is_last:
+            self._deleted += session.execute(changes.delete_sql(plan, present, cascading))
+            _refuse_orphans(plan, cascading, self._gone - self._deleted)
+        elif any(key.cascades for key in referring) or not self._deletes_all():
+            if all(key.pairs for key in referring):
+                self._deleted += session.execute(changes.delete_sql(plan, present, referring))
+            return self._deleted >= self._gone
+        return True
+
+    def _deletes_all(self) -> bool:
+        """Delete all that is gone, or nothing where rows still refer to some of it."""
+        self._session.execute(sql.SQL("SAVEPOINT pgsluice_delete"))
         try:
-            self._deleted = session.execute(statement)
+            self._deleted += self._session.execute(changes.delete_sql(self._plan, self._present.table))
         except (psycopg.errors.ForeignKeyViolation, psycopg.errors.RestrictViolation):
-            session.execute(sql.SQL("ROLLBACK TO SAVEPOINT pgsluice_delete"))
+            self._session.execute(sql.SQL("ROLLBACK TO SAVEPOINT pgsluice_delete"))
             return False
         return True
 
@@ -331,6 +343,22 @@ def _guard(plan: SyncPlan, gone: int, total: int, present: int) -> None:
         hint=f"If that is right, run again with --max-delete {gone}.{keep}",
         step="guard",
     )
+
+
+def _refuse_orphans(plan: SyncPlan, keys: Sequence[ForeignKey], left: int) -> None:
+    """See that no row is left that is gone from the source and still referred to: deleting it would take others along.
+
+    Raises:
+        StepError: some are.
+    """
+    if left > 0:
+        children = ", ".join(sorted({str(key.child) for key in keys}))
+        raise StepError(
+            f"{left} rows of {plan.job.target} are gone from the source, where rows of {children} still refer to them",
+            hint="Mend these rows on the source; deleting here would delete rows that the source has.",
+            step="merge",
+            sqlstate=psycopg.errors.ForeignKeyViolation.sqlstate,
+        )
 
 
 def _keeping(plan: SyncPlan) -> str:

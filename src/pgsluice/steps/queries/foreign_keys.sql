@@ -1,10 +1,23 @@
--- Which of these tables refer to which of them, and does a row that is deleted take others along? %(oids)s: oid[].
-SELECT child.nspname, c.relname, parent.nspname, p.relname, k.confdeltype IN ('c', 'n', 'd')
+-- Which of these tables refer to which of them, by what equality, and does a row that is deleted take others along?
+-- Columns are told where values can be compared: not in a PERIOD, nor in a domain, whose equality is another type's.
+-- %(oids)s: oid[].
+SELECT child.nspname, c.relname, c.relkind::text, parent.nspname, p.relname, k.confdeltype IN ('c', 'n', 'd'),
+       CASE WHEN NOT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) AND NOT matched.has_domain
+            THEN matched.pairs END
   FROM pg_constraint k
   JOIN pg_class c ON c.oid = k.conrelid
   JOIN pg_namespace child ON child.oid = c.relnamespace
   JOIN pg_class p ON p.oid = k.confrelid
   JOIN pg_namespace parent ON parent.oid = p.relnamespace
+ CROSS JOIN LATERAL (
+       SELECT array_agg(DISTINCT ARRAY[theirs.attname::text, schema.nspname::text, o.oprname::text, own.attname::text]) AS pairs,
+              bool_or(t.typtype = 'd') AS has_domain
+         FROM unnest(k.confkey, k.conpfeqop, k.conkey) AS pair (parent, operator, child)
+         JOIN pg_attribute theirs ON theirs.attrelid = k.confrelid AND theirs.attnum = pair.parent
+         JOIN pg_attribute own ON own.attrelid = k.conrelid AND own.attnum = pair.child
+         JOIN pg_type t ON t.oid IN (theirs.atttypid, own.atttypid)
+         JOIN pg_operator o ON o.oid = pair.operator
+         JOIN pg_namespace schema ON schema.oid = o.oprnamespace) AS matched
  WHERE k.contype = 'f'
    AND k.conrelid = ANY (%(oids)s::oid[])
    AND k.confrelid = ANY (%(oids)s::oid[])
