@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, Self
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import generators, pq, sql
 
 from pgsluice import rowdata
 from pgsluice.errors import CommitUnknownError, StalledError, StepError
@@ -258,11 +258,25 @@ class Session:
         Raises:
             psycopg.Error: the server refuses it; more than one statement is a syntax error here.
         """
-        with self.waiting():
-            for result in (self.pgconn.prepare(b"", query.encode()), self.pgconn.describe_prepared(b"")):
-                if result.status != pq.ExecStatus.COMMAND_OK:
-                    raise psycopg.errors.error_from_result(result, encoding="utf-8")
+        pgconn = self.pgconn
+        with self.waiting():  # sent and awaited: the driver's own describe holds every thread of the process meanwhile
+            pgconn.send_prepare(b"", query.encode())
+            self._awaited()
+            pgconn.send_describe_prepared(b"")
+            result = self._awaited()
         return [((result.fname(i) or b"").decode(), result.ftype(i), result.fmod(i)) for i in range(result.nfields)]
+
+    def _awaited(self) -> pq.abc.PGresult:
+        """Return the server's answer to what was sent.
+
+        Raises:
+            psycopg.Error: the server refused it.
+        """
+        result: pq.abc.PGresult
+        (result,) = self._connection.wait(generators.execute(self.pgconn))
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result, encoding="utf-8")
+        return result
 
     def text(self, query: sql.Composable) -> str:
         """Return a query as the text this connection would send."""

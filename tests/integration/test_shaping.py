@@ -345,7 +345,11 @@ def test_the_highest_value_of_another_source_is_no_beginning(people: Pair) -> No
     )  # fmt: skip
     for source in ("one", "two"):
         own = dataclasses.replace(job, shape=shape("id,name", constants=[f"_source={source}"]))
-        report = Run(Endpoint(people.source.dsn), Endpoint(people.target.dsn)).sync([own]).tables[0]
+        report = (
+            Run(Endpoint(people.source.dsn, read_only=True), Endpoint(people.target.dsn, read_only=False))
+            .sync([own])
+            .tables[0]
+        )
         assert report.inserted == 201, report.error
 
 
