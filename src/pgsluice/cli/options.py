@@ -88,7 +88,7 @@ _SELECTION = (
         "--mask",
         multiple=True,
         metavar="COLUMN=HOW",
-        help="Keep values from leaving the source: null, hash or constant:VALUE; again for more.",
+        help="Keep values from leaving the source: null, hash, hash:SALT or constant:VALUE; again for more.",
     ),
     option(
         "--mode",
