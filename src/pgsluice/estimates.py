@@ -58,7 +58,7 @@ class Estimate:
         return {"staging": self.staging, "target": self.target, "wal": self.wal}
 
 
-def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool) -> Estimate | None:
+def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool, indexes: bool) -> Estimate | None:
     """Estimate what a job takes; None where the source shows no size.
 
     Args:
@@ -66,6 +66,7 @@ def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool) -> E
         facts: of both servers.
         key: what identifies a row, or None where nothing does.
         is_part: the run reads a part of the rows in scope, and the keys of all of them where it deletes.
+        indexes: a new table gets all of the source's.
     """
     source, target = facts.source_table, facts.target_table
     if source.relkind not in SIZED:
@@ -73,7 +74,7 @@ def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool) -> E
     table = round(source.bytes * _LOOSE)
     sweeps = is_part and job.deletion.policy is not DeletePolicy.KEEP
     return dataclasses.replace(
-        _created(job, source, key, table) if target is None else _merged(job, source, target, table),
+        _created(job, source, key, table, indexes=indexes) if target is None else _merged(job, source, target, table),
         staging=table + (_keys_staged(source, key, table) if sweeps else 0),
         is_part=is_part or job.where is not None,
     )
@@ -99,13 +100,14 @@ def _rows(source: TableInfo) -> int:
     return source.rows if source.rows >= 0 else source.heap_bytes // _ROW_BYTES
 
 
-def _created(job: SyncJob, source: TableInfo, key: Key | None, table: int) -> Estimate:
-    """Return what a new table takes: rows one by one, then its keys at once, as whole pages."""
+def _created(job: SyncJob, source: TableInfo, key: Key | None, table: int, *, indexes: bool) -> Estimate:
+    """Return what a new table takes: rows one by one, then its keys and indexes at once, as whole pages."""
     known = {frozenset(each.columns): each.bytes for each in source.keys}
     built = {frozenset(each.columns) for each in source.keys if each.primary}
     built |= {frozenset(key.columns)} if key else set()
-    indexes = 0 if job.mode is Mode.APPEND else sum(known.get(each, source.heap_bytes) for each in built)
-    return Estimate(0, table + indexes, table + _rows(source) * _INSERTED_BYTES + indexes, is_part=False)
+    pages = 0 if job.mode is Mode.APPEND else sum(known.get(each, source.heap_bytes) for each in built)
+    pages = max(pages, source.index_bytes) if indexes else pages
+    return Estimate(0, table + pages, table + _rows(source) * _INSERTED_BYTES + pages, is_part=False)
 
 
 def _merged(job: SyncJob, source: TableInfo, target: TableInfo, table: int) -> Estimate:

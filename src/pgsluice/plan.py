@@ -263,7 +263,8 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     columns = _columns(source, target, facts.missing)
     key, key_reason = keys.choose(job, source, target, columns)
     reading = decide(job, facts, options, columns)
-    estimate = estimates.estimate(job, facts, key, is_part=reading.window is not None and reading.window.is_part)
+    is_part = reading.window is not None and reading.window.is_part
+    estimate = estimates.estimate(job, facts, key, is_part=is_part, indexes=options.indexes)
     refusals = (
         *every_refusal(job, facts, options, columns, key),
         *drift.refusals(job, known, alterations),

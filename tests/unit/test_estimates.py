@@ -45,6 +45,13 @@ def test_a_new_table_takes_its_rows_and_its_keys_alone() -> None:
     assert found.wal == found.target + 32 * ROWS
 
 
+def test_a_new_table_with_all_indexes_takes_as_much_for_them_as_the_source_does() -> None:
+    found = plan_of(facts(SOURCE_TABLE, None), options=Options(indexes=True)).estimate
+    assert found is not None
+    assert found.target == found.staging + SOURCE_TABLE.index_bytes
+    assert found.wal == found.target + 32 * ROWS
+
+
 def test_a_key_that_the_source_has_no_index_for_takes_at_most_the_heap() -> None:
     found = estimated(SyncJob(ORDERS, ORDERS, key=("note",)), target=None)
     assert found.target == found.staging + KEY.bytes + SOURCE_TABLE.heap_bytes
