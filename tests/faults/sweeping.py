@@ -57,9 +57,11 @@ NO_FAULTS: Faults = {}
 #: The same for what is done to a link from outside, by how long it lasts.
 CODES_OF_LINKS: Mapping[str, frozenset[int]] = {"passing": frozenset({0}), "lasting": frozenset({5})}
 
-#: Operations without which a run is still a success, though it may have to warn.
+#: Operations without which a run is still a success, though it may have to warn. What a kept staging table says of its
+#: slices is written again with each of them, for a run that resumes.
 DISPENSABLE = re.compile(
     r"advisory_unlock|UPDATE \"pgsluice\".\"run\"|pg_stat_progress_copy|SET lock_timeout|DROP TABLE IF EXISTS|SELECT 1$"
+    r"|SELECT extract\(epoch FROM|COMMENT ON TABLE \"pgsluice\".\"stg_\w+\" IS '\{\"pgsluice\": 1"
 )
 
 

@@ -274,8 +274,8 @@ def _same_table(session: Session, plan: SyncPlan) -> None:
     found, *columns = session.row(sqltext.load("shape"), {"table": session.text(sqltext.table(plan.job.target))})
     if planned is None or found != planned.oid:
         what = "was replaced by another table"
-    elif [tuple(column) for column in columns[0]] != [_identity(column) for column in planned.columns]:
-        what = "got other columns"
+    elif other := {tuple(column) for column in columns[0]} ^ {_identity(column) for column in planned.columns}:
+        what = f"got other columns ({', '.join(sorted({name for _, name, *_ in other}))})"
     else:
         return
     raise StepError(f"the target {what} while the rows were on their way", hint="Run again.", step="merge")
