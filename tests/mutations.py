@@ -131,7 +131,7 @@ MUTATIONS = (
     Mutation(
         "target's columns looked at again",
         "steps/merge.py",
-        '        what = "got other columns"\n',
+        "        what = f\"got other columns ({', '.join(sorted({name for _, name, *_ in other}))})\"\n",
         "        return\n",
         "Rows staged for columns of another type, or another place, are merged all the same.",
         ("tests/integration/test_drift.py::test_a_target_that_gets_other_columns_on_the_way_is_not_written",),
