@@ -388,6 +388,22 @@ MUTATIONS = (
             ),
         ),
     ),
+    Mutation(
+        "outer hash of a row",
+        "hashing.py",
+        "'pg_catalog.hashtextextended(pg_catalog.hash_record_extended({}, 0)::pg_catalog.text COLLATE \"C\", 1)'\n",
+        "'pg_catalog.hash_record_extended({}, 0)'\n",
+        "Two rows that exchange a value are found equal.",
+        ("tests/integration/test_hashing.py::test_what_is_equal_and_not_the_same_is_found_in_one_bucket[exchange]",),
+    ),
+    Mutation(
+        "whole image of a bigint",
+        "hashing.py",
+        '    "bigint": "int8send",\n',
+        '    "bigint": "int8",\n',
+        "A bigint whose halves change places is found equal.",
+        ("tests/integration/test_hashing.py::test_what_is_equal_and_not_the_same_is_found_in_one_bucket[halves]",),
+    ),
 )
 
 

@@ -62,7 +62,7 @@ class Pair:
     def pgsluice(self, command: str, *arguments: str, timeout: float = 120, **environment: str) -> Outcome:
         """Run the command line in a process of its own, against this pair."""
         servers = ["--target", self.target.dsn]
-        if command in ("sync", "plan"):
+        if command in ("sync", "plan", "verify"):
             servers += ["--source", self.source.dsn]
         return run_cli(command, *servers, *arguments, timeout=timeout, **environment)
 

@@ -105,14 +105,14 @@ def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
         staged=sql.Identifier(_staged(plan)),
         key=sql.Identifier(plan.key.columns[0]),
         target=target_relation(plan),
-        where=_in_scope(plan),
+        where=in_scope(plan),
         alias=sql.Identifier(alias(plan)),
         present=sqltext.table(present.ref),
         match=_match(plan),
     )
 
 
-def _in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
+def in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
     """Return the condition for rows of the target that may be deleted: in scope, and not marked already."""
     scope = _scope(plan)
     return sql.SQL("{} AND NOT {}").format(scope, _marked(plan, plan.mark)) if plan.mark else scope
@@ -141,7 +141,7 @@ def _unmarked(plan: SyncPlan, mark: str) -> sql.SQL:
 
 def _gone(plan: SyncPlan, present: StagingTable) -> sql.Composed:
     return sql.SQL("{}\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-        _in_scope(plan), sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
+        in_scope(plan), sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
     )
 
 
@@ -233,13 +233,13 @@ def preview_sql(plan: SyncPlan, staging: StagingTable, present: StagingTable) ->
         tests=tests,
         revived=revived,
         gone=_gone(plan, present) if plan.deletes else sql.SQL("FALSE"),
-        scope=_in_scope(plan) if plan.deletes else sql.SQL("TRUE"),
+        scope=in_scope(plan) if plan.deletes else sql.SQL("TRUE"),
     )
 
 
 def scope_sql(plan: SyncPlan) -> sql.Composed:
     """Return the query that counts the target's rows in scope."""
-    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(target_relation(plan), _in_scope(plan))
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(target_relation(plan), in_scope(plan))
 
 
 def clear_sql(plan: SyncPlan) -> sql.Composed:

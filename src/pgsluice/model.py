@@ -10,6 +10,8 @@ from typing import Any
 from pgsluice.facts import Column
 from pgsluice.job import TableRef
 
+_PARTLY, _DIFFERENT = 3, 4
+
 
 @dataclass(frozen=True, slots=True)
 class StagingTable:
@@ -310,3 +312,93 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - walks any value of this module
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return round(value, 3) if isinstance(value, float) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row that is not the same on both sides.
+
+    Attributes:
+        sign: ``+`` missing on the target, ``-`` on the target alone, ``*`` another row.
+        key: values of its key, as text.
+        columns: that differ, of a row that both have.
+    """
+
+    sign: str
+    key: tuple[str | None, ...]
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableComparison:
+    """What a comparison of one job's source and target came to.
+
+    Attributes:
+        source: as the user named it.
+        target: ``schema.table``.
+        level: "count", "hash" or "rows".
+        status: "equal", "different", or "failed" where they could not be compared.
+        key: columns that name a row.
+        source_rows: in scope, in one snapshot; -1 where they were not counted.
+        target_rows: in scope; -1 where they were not counted.
+        buckets: that the rows were put into by their key; 0 where none were.
+        differing: of these, those that are not the same on both sides.
+        unsettled: of those that differ, those that others changed on the target while they were compared.
+        missing: rows that only the source has; -1 where rows were not looked at, as the two below.
+        extra: rows that only the target has.
+        changed: rows that both have, and that differ.
+        differences: the first of these, as many as asked for.
+        hashed_by: "record", or "md5" where the servers' own hashes of a row can't be compared.
+        bytes: of hashes that came over the network.
+        seconds: wall clock.
+        error: why it failed, or None.
+        hint: the way out, or "".
+        exit_code: what it stands for on the command line: 0 equal, 4 different, else the failure's.
+    """
+
+    source: str
+    target: str
+    level: str
+    status: str = "failed"
+    key: tuple[str, ...] = ()
+    source_rows: int = -1
+    target_rows: int = -1
+    buckets: int = 0
+    differing: int = 0
+    unsettled: int = 0
+    missing: int = -1
+    extra: int = -1
+    changed: int = -1
+    differences: tuple[Difference, ...] = ()
+    hashed_by: str = ""
+    bytes: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    hint: str = ""
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**dataclasses.asdict(self), "seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification came to.
+
+    Attributes:
+        tables: in order.
+        seconds: wall clock.
+    """
+
+    tables: tuple[TableComparison, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 where all are equal, 4 where some differ, 3 where some could not be compared."""
+        codes = {table.exit_code for table in self.tables}
+        failed = codes - {0, _DIFFERENT}
+        if failed:
+            return failed.pop() if len(codes) == 1 else _PARTLY
+        return _DIFFERENT if _DIFFERENT in codes else 0

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice import drift, encodings, estimates, fidelity, keys, sequences
+from pgsluice import drift, encodings, estimates, fidelity, hashing, keys, sequences
 from pgsluice.drift import Alteration
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
@@ -25,6 +25,7 @@ from pgsluice.facts import (
     TableInfo,
 )
 from pgsluice.fidelity import Fidelity, Verdict
+from pgsluice.hashing import Hashing
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
@@ -193,6 +194,11 @@ class SyncPlan:
         """Return the columns by which a row of the target is another row: not those that tell the moment of a run."""
         moments = {constant.column for constant in self.job.shape.constants if constant.is_moment}
         return tuple(name for name in self.updatable if name not in moments)
+
+    @property
+    def hashing(self) -> Hashing:
+        """Return how source and target are compared by content."""
+        return hashing.hashing(self.job, self.facts, self.columns, self.key.columns, self.options)
 
     @property
     def deletes(self) -> bool:

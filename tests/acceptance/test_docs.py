@@ -117,7 +117,7 @@ def test_every_command_is_one_that_the_command_line_understands(page: Path, monk
 def test_the_commands_of_the_readme_do_what_it_says(pair: Pair) -> None:
     pair.source.execute(SHOP)
     found = [arguments for arguments in commands(ROOT / "README.md") if arguments[0] != "demo"]
-    assert {arguments[0] for arguments in found} == {"plan", "sync", "status", "clean"}
+    assert {arguments[0] for arguments in found} == {"plan", "sync", "verify", "status", "clean"}
     for arguments in found:
         done = run_cli(*arguments, PGSLUICE_SOURCE=pair.source.dsn, PGSLUICE_TARGET=pair.target.dsn)
         assert done.code == 0, (arguments, done.out, done.err)

@@ -20,6 +20,7 @@ from pgsluice.version import __version__
 COMMANDS = {
     "sync": "Make tables of the target equal to those of the source.",
     "plan": "Print what `sync` would do with the same options, its SQL included.",
+    "verify": "Compare tables of the target with those of the source, row by row, and write nothing.",
     "status": "Show the last runs, from the control schema of the target.",
     "clean": "Drop the staging tables that dead runs have left, and only those.",
     "demo": "Copy a sample shop between two servers of its own, and compare every row.",

@@ -1,7 +1,11 @@
-"""Counts on both sides, compared before the commit."""
+"""Counts and hashes of both sides: compared before the commit, and by themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
 from psycopg import sql
 
 from pgsluice import sqltext
@@ -101,3 +105,86 @@ def _found(session: Session, plan: SyncPlan, staging: StagingTable, target: sql.
     match = sqltext.key_match(plan.key, plan.columns, "t", "s")
     query = sql.SQL("SELECT pg_catalog.count(*) FROM {} AS s JOIN {} AS t ON {}")
     return int(session.row(query.format(sqltext.table(staging.ref), target, match))[0])
+
+
+# --- hashes ----------------------------------------------------------------------------------------------------------
+
+_FETCHED_ROWS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """The buckets of one side.
+
+    Attributes:
+        found: by number: rows, and the sum of their hashes.
+        rows: of all.
+        bytes: that came over the network.
+    """
+
+    found: dict[int, tuple[int, str]]
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HashedRow:
+    """A row of one side.
+
+    Attributes:
+        place: bucket, and the key's text in bytes: the order that both sides have.
+        key: its values as text.
+        hash: of the row.
+        columns: a hash of each column.
+    """
+
+    place: tuple[int, bytes]
+    key: tuple[str | None, ...]
+    hash: int
+    columns: tuple[str, ...]
+
+
+def hashes(session: Session, query: sql.Composed) -> Hashes:
+    """Run a query for (bucket, rows, sum of their hashes as text). One scan."""
+    found = {number: (rows_, sum_) for number, rows_, sum_ in session.rows(query)}
+    # a row of the answer: its length, the number of its values, and of each its length and text
+    sent_ = sum(19 + len(str(number)) + len(str(rows_)) + len(sum_) for number, (rows_, sum_) in found.items())
+    return Hashes(found, sum(rows_ for rows_, _ in found.values()), sent_)
+
+
+def probe(session: Session) -> tuple[int, ...] | None:
+    """Return hashes of values that are known, or None where the server lacks a function. One round trip.
+
+    What two servers answer alike here, they hash alike: builds differ by the order of bytes in a word.
+    """
+    try:
+        return tuple(session.row(sqltext.load("hash_probe")))
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedObject):
+        return None
+
+
+def stream(session: Session, query: sql.Composed) -> Iterator[HashedRow]:
+    """Run a query for rows with their hashes, and hand them out in its order, some thousand at a time."""
+    cursor = sql.Identifier("pgsluice_rows")
+    session.execute(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(cursor, query))
+    fetch = sql.SQL("FETCH FORWARD {} FROM {}").format(sql.Literal(_FETCHED_ROWS), cursor)
+    while found := session.rows(fetch):
+        for bucket, place, key, hash_, columns in found:
+            yield HashedRow((bucket, bytes(place)), tuple(key), hash_, tuple(columns))
+
+
+def paired(
+    mine: Iterator[HashedRow], theirs: Iterator[HashedRow]
+) -> Iterator[tuple[HashedRow | None, HashedRow | None]]:
+    """Pair the rows of two sides by their place, in which both are ordered; what only one has stands alone."""
+    one, other = next(mine, None), next(theirs, None)
+    while one or other:
+        if other is None or (one and one.place < other.place):
+            yield one, None
+            one = next(mine, None)
+        elif one is None or other.place < one.place:
+            yield None, other
+            other = next(theirs, None)
+        else:
+            yield one, other
+            one, other = next(mine, None), next(theirs, None)

@@ -1,0 +1,83 @@
+"""``pgsluice verify``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+
+from pgsluice.cli.options import option, selection
+from pgsluice.endpoint import Endpoint
+from pgsluice.job import Options, Selection, SyncJob
+from pgsluice.model import Difference, TableComparison
+from pgsluice.units import size
+from pgsluice.verification import Level
+from pgsluice.verification import verify as compare
+
+
+@click.command()
+@selection
+@option(
+    "--level",
+    type=click.Choice([level.value for level in Level]),
+    default=Level.HASH.value,
+    show_default=True,
+    help="Count rows, compare hashes of all rows, or name the rows that differ.",
+)
+@option("--limit", type=click.IntRange(-1), default=20, show_default=True, help="Rows to name a table; -1: all.")
+def verify(
+    source: Endpoint,
+    target: Endpoint,
+    chosen: Selection | tuple[SyncJob, ...],
+    options: Options,
+    as_json: bool,
+    level: str,
+    limit: int,
+) -> int:
+    """Compare tables of the target with those of the source, row by row, and write nothing.
+
+    \b
+    pgsluice verify --source service=shop --target service=lake --table 'sales.*' --level rows
+    """
+    found = compare(source, target, chosen, options, level=Level(level), limit=limit)
+    for table in found.tables:
+        click.echo(json.dumps(table.to_dict(), ensure_ascii=False) if as_json else "\n".join(_lines(table)))
+    equal = sum(table.status == "equal" for table in found.tables)
+    if as_json:
+        summary = {"tables": len(found.tables), "equal": equal, "exit_code": found.exit_code}
+        click.echo(json.dumps({**summary, "seconds": round(found.seconds, 3)}))
+    else:
+        click.echo(f"{equal} of {len(found.tables)} equal, {found.seconds:.1f} s")
+    return found.exit_code
+
+
+def _lines(table: TableComparison) -> Iterator[str]:
+    yield f"{table.source} -> {table.target}: {table.status} in {table.seconds:.2f} s (by {table.level})"
+    if table.error:
+        yield f"  {table.error}"
+        if table.hint:
+            yield f"  {table.hint}"
+        return
+    yield f"  {table.source_rows:,} rows on the source, {table.target_rows:,} on the target"
+    if table.buckets:
+        yield (
+            f"  {table.differing:,} of {table.buckets:,} buckets differ, by hashes of {size(table.bytes)}"
+            f" ({table.hashed_by})"
+        )
+    if table.unsettled:
+        yield f"  {table.unsettled:,} of these were changed on the target while they were compared"
+    if table.missing >= 0:
+        yield f"  + {table.missing:,} missing on the target, - {table.extra:,} there alone, * {table.changed:,} differ"
+    yield from (f"  {_named(difference, table.key)}" for difference in table.differences)
+    left = table.missing + table.extra + table.changed - len(table.differences)
+    if left > 0:
+        yield f"  and {left:,} more: --limit"
+
+
+def _named(difference: Difference, key: tuple[str, ...]) -> str:
+    values = ", ".join(
+        f"{name}={'NULL' if value is None else value}" for name, value in zip(key, difference.key, strict=True)
+    )
+    columns = f": {', '.join(difference.columns)}" if difference.columns else ""
+    return f"{difference.sign} {values}{columns}"

@@ -1,0 +1,186 @@
+"""Source and target of a job compared by content: bucket by bucket, and row by row where buckets differ."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from psycopg import sql
+
+from pgsluice import changes, slices, sqltext
+from pgsluice.hashing import Hashing, RowHash, Side
+from pgsluice.model import Difference
+from pgsluice.plan import SyncPlan
+from pgsluice.servers import Servers
+from pgsluice.session import Session
+from pgsluice.snapshot import Exported
+from pgsluice.steps import audit
+
+_T = TypeVar("_T")
+_WORK_MEM_MB = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """What the hashes of both sides say.
+
+    Attributes:
+        hashing: how they were made.
+        source_rows: in scope.
+        target_rows: in scope.
+        differing: numbers of the buckets that are not the same on both sides.
+        affected: rows of the source in these.
+        theirs: of these, rows and sum of hashes on the target.
+        bytes: of hashes that came over the network.
+        seconds: wall clock.
+    """
+
+    hashing: Hashing
+    source_rows: int
+    target_rows: int
+    differing: tuple[int, ...]
+    affected: int
+    theirs: Mapping[int, tuple[int, str]]
+    bytes: int
+    seconds: float
+
+
+class Comparison:
+    """The two sides of a job, whose source is seen in one snapshot."""
+
+    def __init__(self, servers: Servers, plan: SyncPlan, snapshot: Exported) -> None:
+        """Keep what is needed; nothing is asked yet.
+
+        Args:
+            servers: of the run; the reader and the writer of its own thread are idle.
+            plan: of a job with a key, whose target is there.
+            snapshot: of the source.
+        """
+        self._servers = servers
+        self._plan = plan
+        self._snapshot = snapshot
+
+    def counts(self) -> tuple[int, int]:
+        """Return the rows of both sides. One scan of each, both at the same time."""
+        return self._both(lambda side, session: audit.rows(session, self._rows(side), sql.SQL("TRUE")))
+
+    def buckets(self) -> Buckets:
+        """Compare the hashes of all buckets. One scan of each side, both at the same time."""
+        started = time.monotonic()
+        hashing = self._known_to_both()
+        mine, theirs = self._both(
+            lambda side, session: audit.hashes(session, hashing.buckets_sql(side, self._rows(side)))
+        )
+        differing = tuple(sorted({number for number, _ in mine.found.items() ^ theirs.found.items()}))
+        return Buckets(
+            hashing=hashing,
+            source_rows=mine.rows,
+            target_rows=theirs.rows,
+            differing=differing,
+            affected=sum(mine.found[number][0] for number in differing if number in mine.found),
+            theirs={number: theirs.found[number] for number in differing if number in theirs.found},
+            bytes=mine.bytes + theirs.bytes,
+            seconds=time.monotonic() - started,
+        )
+
+    def unsettled(self, found: Buckets) -> frozenset[int]:
+        """Return those of the differing buckets that others change on the target meanwhile. One scan."""
+        if not found.differing:
+            return frozenset()
+        rows = self._rows(Side.TARGET, found.hashing.within(Side.TARGET, found.differing))
+        with self._asking(Side.TARGET) as session:
+            now = audit.hashes(session, found.hashing.buckets_sql(Side.TARGET, rows))
+        return frozenset(number for number, _ in now.found.items() ^ found.theirs.items())
+
+    def differences(self, found: Buckets) -> Iterator[Difference]:
+        """Name the rows that differ, bucket by bucket and in the order of their keys. One scan of each side, sorted.
+
+        Neither side is held in memory: both are streams in the same order.
+        """
+        if not found.differing:
+            return
+        names = [image.name for image in found.hashing.columns]
+        with contextlib.ExitStack() as asking:
+            mine, theirs = (
+                audit.stream(
+                    asking.enter_context(self._asking(side)),
+                    found.hashing.rows_sql(side, self._rows(side), found.differing),
+                )
+                for side in Side
+            )
+            for source, target in audit.paired(mine, theirs):
+                if source is None and target is not None:
+                    yield Difference("-", target.key)
+                elif target is None and source is not None:
+                    yield Difference("+", source.key)
+                elif source and target and source.hash != target.hash:
+                    pairs = zip(names, source.columns, target.columns, strict=True)
+                    yield Difference("*", source.key, tuple(name for name, one, other in pairs if one != other))
+
+    # --- how they are asked ------------------------------------------------------------------------------------------
+
+    def _known_to_both(self) -> Hashing:
+        """Return how both sides hash: by functions that give the same on both, which is tried on known values."""
+        hashing = self._plan.hashing
+        mine, theirs = (audit.probe(session) for session in (self._servers.reader, self._servers.writer))
+        return hashing if mine is not None and mine == theirs else dataclasses.replace(hashing, by=RowHash.MD5)
+
+    def _rows(self, side: Side, condition: sql.Composable | None = None) -> sql.Composed:
+        """Return the rows of one side in scope, shaped, as they stand behind FROM."""
+        plan = self._plan
+        if side is Side.SOURCE:
+            selection = sqltext.selection(plan.names, plan.copy.origins or (None,) * len(plan.names))
+            copy = dataclasses.replace(plan.copy, window=None)
+            relation, where = slices.relation(copy), slices.condition(copy)
+        else:
+            selection, relation, where = (
+                sqltext.names(plan.names),
+                changes.target_relation(plan),
+                changes.in_scope(plan),
+            )
+        whole = sql.SQL("(SELECT {} FROM {} WHERE {}) AS compared").format(selection, relation, where)
+        return sql.SQL("{} WHERE {}").format(whole, condition) if condition else whole
+
+    @contextlib.contextmanager
+    def _asking(self, side: Side) -> Iterator[Session]:
+        """Give the session of one side, in a transaction that sees one moment, where the user's SQL has its meaning."""
+        copy = self._plan.copy
+        if side is Side.SOURCE:
+            with self._snapshot.joined(self._servers.reader, copy.search_path, copy.time_zone):
+                yield _with_memory(self._servers.reader)
+            return
+        writer = self._servers.writer
+        writer.execute(Exported.BEGIN)
+        try:
+            # the text of an array of times shows the zone: the same one on both sides
+            writer.as_role(writer.search_path if copy.search_path else "", copy.time_zone)
+            yield _with_memory(writer)
+        finally:
+            writer.rollback()
+
+    def _both(self, ask: Callable[[Side, Session], _T]) -> tuple[_T, _T]:
+        """Ask both sides at the same time."""
+
+        def asked(side: Side) -> _T:
+            with self._asking(side) as session:
+                return ask(side, session)
+
+        self._servers.reader, self._servers.writer  # noqa: B018 - opened by this thread
+        with ThreadPoolExecutor(1, "pgsluice comparison") as pool:
+            mine = pool.submit(asked, Side.SOURCE)
+            try:
+                theirs = asked(Side.TARGET)
+            except BaseException:
+                self._servers.reader.sever("the other side failed")
+                raise
+            return mine.result(), theirs
+
+
+def _with_memory(session: Session) -> Session:
+    session.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{_WORK_MEM_MB}MB")))
+    return session

@@ -1,0 +1,263 @@
+"""Pure: rows and buckets as hashes that mean the same on every server, as SQL."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from pgsluice import encodings, sqltext
+from pgsluice.facts import Column, Facts
+from pgsluice.job import Options, SyncJob
+
+#: Types that the server hashes by their whole image, the same on all versions. `character` is padded to its length,
+#: so what its hash leaves out is no part of the image.
+_WHOLE = frozenset({
+    "boolean", "smallint", "integer", "bytea", "uuid", "date", "inet", "cidr", "macaddr", "macaddr8", '"char"',
+})  # fmt: skip
+#: Types whose hash leaves something out, with what shows all of it. bigint and times are folded to 32 bits, numeric
+#: loses sign and scale, floats the sign of zero, interval takes 30 days for a month.
+_SEND = {
+    "bigint": "int8send",
+    "numeric": "numeric_send",
+    "real": "float4send",
+    "double precision": "float8send",
+    "timestamp without time zone": "timestamp_send",
+    "timestamp with time zone": "timestamptz_send",
+    "time without time zone": "time_send",
+    "time with time zone": "timetz_send",
+    "interval": "interval_send",
+    "pg_lsn": "pg_lsn_send",
+    "xid8": "xid8send",
+}
+_TEXTS = frozenset({"text", "character varying"})
+#: Of rows in a bucket, about; and of buckets, at most: a row of 30 bytes of each goes over the network, from each side.
+_ROWS_A_BUCKET = 64
+_MOST_BUCKETS = 1 << 16
+
+
+class RowHash(enum.StrEnum):
+    """How a row becomes a number of 64 bits."""
+
+    RECORD = "record"
+    MD5 = "md5"
+
+
+class Side(enum.StrEnum):
+    """Which of the two servers is asked."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A column as two expressions that are the same where the values have the same image.
+
+    Attributes:
+        name: of the column.
+        source: there.
+        target: there.
+    """
+
+    name: str
+    source: sql.Composable
+    target: sql.Composable
+
+    def on(self, side: Side) -> sql.Composable:
+        """Return the expression for one side."""
+        return self.source if side is Side.SOURCE else self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Hashing:
+    """How the rows of a job are hashed on both sides.
+
+    Attributes:
+        columns: that make a row.
+        key: the columns that tell rows apart.
+        buckets: a power of two; a row is in one by its key.
+        by: the functions used.
+        vouched: what the bytes of a side in SQL_ASCII mean, as its user says: the source's and the target's.
+    """
+
+    columns: tuple[Image, ...]
+    key: tuple[Image, ...]
+    buckets: int
+    by: RowHash = RowHash.RECORD
+    vouched: tuple[str | None, str | None] = (None, None)
+
+    def row(self, side: Side) -> sql.Composed:
+        """Return the hash of a row: an int8."""
+        return _row_hash([image.on(side) for image in self.columns], self.by)
+
+    def bucket(self, side: Side) -> sql.Composed:
+        """Return the number of a row's bucket."""
+        return _bucket([image.on(side) for image in self.key], self.buckets, self.by)
+
+    def within(self, side: Side, numbers: Sequence[int]) -> sql.Composed:
+        """Return the condition that a row is in one of some buckets."""
+        listed = "{" + ",".join(map(str, numbers)) + "}"
+        return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.int8[])").format(
+            self.bucket(side), sql.Literal(listed)
+        )
+
+    def buckets_sql(self, side: Side, rows: sql.Composable) -> sql.Composed:
+        """Return the query for (bucket, rows, sum of their hashes as text). One scan, which may run in parallel.
+
+        Args:
+            side: that is asked.
+            rows: what stands behind FROM.
+        """
+        return sql.SQL(
+            "SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text\n"
+            "FROM (SELECT {} AS bucket, {} AS hash FROM {}) AS hashed GROUP BY bucket"
+        ).format(self.bucket(side), self.row(side), rows)
+
+    def rows_sql(self, side: Side, rows: sql.Composable, numbers: Sequence[int]) -> sql.Composed:
+        """Return the query for (bucket, key as bytes and as texts, hash, md5 of each column) of some buckets.
+
+        Args:
+            side: that is asked.
+            rows: what stands behind FROM.
+            numbers: of the buckets.
+        """
+        vouched = self.vouched[0 if side is Side.SOURCE else 1]
+        texts = [sql.SQL("{}::pg_catalog.text").format(sql.Identifier(each.name)) for each in self.key]
+        key = sql.SQL(", ").join(texts)
+        if vouched:
+            shown = (sql.SQL("pg_catalog.convert_from({}, 'UTF8')").format(_utf8(text, vouched)) for text in texts)
+            key = sql.SQL(", ").join(shown)
+        each = sql.SQL(", ").join(
+            sql.SQL("pg_catalog.md5(ROW({})::pg_catalog.text)").format(image.on(side)) for image in self.columns
+        )
+        return sql.SQL(
+            "SELECT bucket, place, key, hash, columns FROM (SELECT {bucket} AS bucket,"
+            " {place} AS place, ARRAY[{key}] AS key,"
+            " {hash} AS hash, ARRAY[{each}] AS columns\nFROM {rows} WHERE {within}) AS hashed ORDER BY bucket, place"
+        ).format(
+            bucket=self.bucket(side),
+            place=_utf8(sql.SQL("ARRAY[{}]::pg_catalog.text").format(sql.SQL(", ").join(texts)), vouched),
+            key=key,
+            hash=self.row(side),
+            each=each,
+            rows=rows,
+            within=self.within(side, numbers),
+        )
+
+
+def hashing(job: SyncJob, facts: Facts, columns: Sequence[Column], key: Sequence[str], options: Options) -> Hashing:
+    """Decide how a job's rows are hashed.
+
+    Args:
+        job: what the user asks for.
+        facts: of both sides, whose table is there on the target.
+        columns: that are copied, with the target's types.
+        key: names of those that tell rows apart.
+        options: how the job is carried out.
+    """
+    vouched = (
+        options.source_encoding if facts.source.encoding == encodings.UNKNOWN else None,
+        options.target_encoding if facts.target.encoding == encodings.UNKNOWN else None,
+    )
+    in_utf8 = facts.source.encoding != facts.target.encoding  # a server hashes the bytes that it stores
+    moments = {constant.column for constant in job.shape.constants if constant.is_moment}
+    images = [
+        _both(facts.source_table.column(column.name) or column, column, vouched if in_utf8 else None)
+        for column in columns
+        if column.name not in moments
+    ]
+    named = {image.name: image for image in images}
+    rows = max(facts.source_table.rows, facts.target_table.rows if facts.target_table else 0)
+    return Hashing(tuple(images), tuple(named[name] for name in key), buckets_for(rows), vouched=vouched)
+
+
+def _both(source: Column, target: Column, in_utf8: tuple[str | None, str | None] | None) -> Image:
+    """Return how a column is compared: by what the source's value becomes in the target's type.
+
+    Args:
+        source: the column there.
+        target: the column there.
+        in_utf8: None where both sides store texts alike; else what a side in SQL_ASCII holds.
+    """
+    mine, theirs = in_utf8 or (None, None)
+    name = arriving = sql.Identifier(source.name)
+    by_text = source.type != target.type and "." in target.type  # a type that the source may not have
+    value: sql.Composable = arriving
+    if source.type != target.type and not by_text:
+        value = sql.SQL("{}::pg_catalog.text::{}").format(arriving, sqltext.verbatim(target.type))
+    return Image(
+        source.name,
+        _image(target, value, in_utf8=bool(in_utf8), vouched=mine, by_text=by_text),
+        _image(target, name, in_utf8=bool(in_utf8), vouched=theirs, by_text=by_text),
+    )
+
+
+def _image(
+    column: Column, value: sql.Composable, *, in_utf8: bool, vouched: str | None, by_text: bool
+) -> sql.Composable:
+    """Return what stands for a value in a hash: itself, its bytes, or its text."""
+    known = "" if by_text or column.kind != "b" or column.is_array else column.leaf
+    is_padded = known == "character" and column.type.startswith("character(")
+    if known == "character" and not is_padded:  # its text would lose trailing spaces
+        return sql.SQL("pg_catalog.bpcharsend({})").format(value)
+    if known in _SEND:
+        return sql.SQL("pg_catalog.{}({})").format(sql.SQL(_SEND[known]), value)
+    if known in _WHOLE:
+        return value
+    text = value if known in _TEXTS or is_padded else sql.SQL("{}::pg_catalog.text").format(value)
+    if in_utf8:
+        return _utf8(sql.SQL("{}::pg_catalog.text").format(text), vouched)
+    return sql.SQL('{} COLLATE "C"').format(text)
+
+
+def _utf8(text: sql.Composable, vouched: str | None) -> sql.Composed:
+    """Return a text's characters as bytes of UTF8, whatever the database stores."""
+    if vouched is None:
+        return sql.SQL("pg_catalog.convert_to({}, 'UTF8')").format(text)
+    return sql.SQL("pg_catalog.convert(pg_catalog.convert_to({}, 'SQL_ASCII'), {}, 'UTF8')").format(
+        text, sql.Literal(vouched)
+    )
+
+
+def _row_hash(images: Sequence[sql.Composable], by: RowHash) -> sql.Composed:
+    """Return the hash of a row.
+
+    The record's own hash is linear in its columns, and would not notice two rows that exchange a value; hashed once
+    more as text it is not.
+
+    Args:
+        images: of the columns, from one side.
+        by: how.
+    """
+    row = sql.SQL("ROW({})").format(sql.SQL(", ").join(images))
+    if by is RowHash.MD5:
+        return sql.SQL(
+            "('x' OPERATOR(pg_catalog.||) pg_catalog.left(pg_catalog.md5({}::pg_catalog.text), 16))"
+            "::pg_catalog.bit(64)::pg_catalog.int8"
+        ).format(row)
+    return sql.SQL(
+        'pg_catalog.hashtextextended(pg_catalog.hash_record_extended({}, 0)::pg_catalog.text COLLATE "C", 1)'
+    ).format(row)
+
+
+def _bucket(key: Sequence[sql.Composable], buckets: int, by: RowHash) -> sql.Composed:
+    """Return the number of the bucket that a row is in, by its key alone.
+
+    Args:
+        key: images of its columns, from one side.
+        buckets: how many there are, a power of two.
+        by: how.
+    """
+    if by is RowHash.MD5:
+        hashed: sql.Composable = _row_hash(key, by)
+    else:
+        hashed = sql.SQL("pg_catalog.hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(key))
+    return sql.SQL("({} OPERATOR(pg_catalog.&) {}::pg_catalog.int8)").format(hashed, sql.Literal(buckets - 1))
+
+
+def buckets_for(rows: int) -> int:
+    """Return how many buckets suit a table: few rows are copied for one that differs, and few hashes compared."""
+    return min(_MOST_BUCKETS, 1 << max(0, (max(rows, 0) // _ROWS_A_BUCKET).bit_length()))

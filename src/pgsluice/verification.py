@@ -1,0 +1,133 @@
+"""Compares tables of both servers by content, from one snapshot of the source, and writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import psycopg
+
+from pgsluice.comparison import Comparison
+from pgsluice.endpoint import Endpoint
+from pgsluice.errors import PgsluiceError, UnknownTableError
+from pgsluice.job import Mode, Options, Selection, SyncJob
+from pgsluice.model import Difference, TableComparison, Verified
+from pgsluice.plan import SyncPlan
+from pgsluice.policies import DeletePolicy, LateRows
+from pgsluice.prepare import jobs_of, prepared
+from pgsluice.retry import step_error, translated
+from pgsluice.servers import Servers
+from pgsluice.snapshot import Snapshot
+from pgsluice.steps.state import CONTROL_SCHEMA
+
+_DIFFERENT = 4
+
+
+class Level(enum.StrEnum):
+    """How closely two tables are looked at: rows counted, rows hashed, or those that differ named."""
+
+    COUNT = "count"
+    HASH = "hash"
+    ROWS = "rows"
+
+
+def verify(  # noqa: PLR0913 - what a comparison needs
+    source: Endpoint,
+    target: Endpoint,
+    request: Selection | Sequence[SyncJob],
+    options: Options | None = None,
+    *,
+    level: Level = Level.HASH,
+    limit: int = 20,
+) -> Verified:
+    """Compare every job's source with its target, within the job's condition and columns.
+
+    Args:
+        source: only ever read.
+        target: only read.
+        request: the tables, as for a sync; what a mode reads on from makes no difference.
+        options: how.
+        level: how closely.
+        limit: differing rows to name a table, for `Level.ROWS`; -1 for all.
+
+    Raises:
+        PgsluiceError: nothing can be compared: no connection, an unknown table.
+    """
+    started = time.monotonic()
+    options = options or Options()
+    run_id = "verify"
+    found = []
+    with translated("prepare"), Servers(source.named(run_id, options), target.named(run_id, options)) as servers:
+        jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
+        whole = [_whole(job) for job in jobs]
+        with prepared(servers, whole, options, CONTROL_SCHEMA, hold=False) as ready:
+            for job, outcome in ready.outcomes:
+                found.append(_compared(servers, job, outcome, ready.snapshot, level, limit))
+    return Verified(tuple(found), time.monotonic() - started)
+
+
+def _whole(job: SyncJob) -> SyncJob:
+    """Return the job as if it read everything: a watermark says nothing about what is there."""
+    soft = job.deletes if job.deletes and job.deletes.policy is DeletePolicy.SOFT else None
+    return dataclasses.replace(
+        job, mode=Mode.FULL, cursor=None, cursor_type=None, late_rows=LateRows(), late_within=None, since=None,
+        from_target=False, deletes=soft,
+    )  # fmt: skip
+
+
+def _compared(  # noqa: PLR0913, PLR0917 - all that one comparison needs
+    servers: Servers, job: SyncJob, outcome: SyncPlan | PgsluiceError, snapshot: Snapshot, level: Level, limit: int
+) -> TableComparison:
+    started = time.monotonic()
+    blank = TableComparison(str(job.source), str(job.target), level.value)
+    try:
+        if isinstance(outcome, PgsluiceError):
+            raise outcome
+        if outcome.facts.target_table is None:
+            raise UnknownTableError(f"there is no table {job.target} on the target", hint="sync creates it.")
+        found = _looked(Comparison(servers, outcome, snapshot.exported), blank, outcome, level, limit)
+    except (PgsluiceError, psycopg.Error) as error:
+        known = error if isinstance(error, PgsluiceError) else step_error(error, "verify", str(job.target))
+        servers.settle()
+        found = dataclasses.replace(blank, error=known.message, hint=known.hint, exit_code=known.exit_code)
+    return dataclasses.replace(found, seconds=time.monotonic() - started)
+
+
+def _looked(
+    comparison: Comparison, blank: TableComparison, plan: SyncPlan, level: Level, limit: int
+) -> TableComparison:
+    if level is Level.COUNT:
+        mine, theirs = comparison.counts()
+        return _judged(dataclasses.replace(blank, source_rows=mine, target_rows=theirs), is_equal=mine == theirs)
+    hashed = comparison.buckets()
+    found = dataclasses.replace(
+        blank,
+        key=plan.key.columns,
+        source_rows=hashed.source_rows,
+        target_rows=hashed.target_rows,
+        buckets=hashed.hashing.buckets,
+        differing=len(hashed.differing),
+        unsettled=len(comparison.unsettled(hashed)),
+        hashed_by=hashed.hashing.by.value,
+        bytes=hashed.bytes,
+    )
+    if level is Level.ROWS:
+        signs: Counter[str] = Counter()
+        named: list[Difference] = []
+        for difference in comparison.differences(hashed):
+            signs[difference.sign] += 1
+            if limit < 0 or len(named) < limit:
+                named.append(difference)
+        found = dataclasses.replace(
+            found, missing=signs["+"], extra=signs["-"], changed=signs["*"], differences=tuple(named)
+        )
+    return _judged(found, is_equal=not hashed.differing)
+
+
+def _judged(found: TableComparison, *, is_equal: bool) -> TableComparison:
+    return dataclasses.replace(
+        found, status="equal" if is_equal else "different", exit_code=0 if is_equal else _DIFFERENT
+    )
