@@ -389,6 +389,22 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "deletes within the buckets that differ",
+        "changes.py",
+        "    part = [plan.part.condition(Side.TARGET)] if plan.part else []\n",
+        "    part = []\n",
+        "A sync of what differs deletes all rows that were not staged.",
+        ("tests/integration/test_diff.py::test_a_bucket_is_looked_for_gone_rows_and_no_other",),
+    ),
+    Mutation(
+        "share of the table in the delete guard",
+        "steps/merge.py",
+        "        _guard(plan, gone, plan.part.target_rows, present.rows + plan.part.alike)\n",
+        "        _guard(plan, gone, total, present.rows)\n",
+        "A few rows that are gone from a few buckets are refused as half of the table.",
+        ("tests/integration/test_diff.py::test_the_delete_guard_asks_for_its_share_of_the_table",),
+    ),
+    Mutation(
         "outer hash of a row",
         "hashing.py",
         "'pg_catalog.hashtextextended(pg_catalog.hash_record_extended({}, 0)::pg_catalog.text COLLATE \"C\", 1)'\n",

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.facts import ForeignKey
+from pgsluice.hashing import Side
 from pgsluice.job import Mode, QuerySource, TableRef
 from pgsluice.model import StagingTable
 from pgsluice.plan import SyncPlan
@@ -122,7 +123,8 @@ def _scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
     """Return the condition for rows of the target that are this job's: under its condition, and with its constants."""
     own = sqltext.own_rows(plan.scope, plan.columns, alias(plan))
     where = [sqltext.condition(plan.job.where)] if plan.job.where or not own else []
-    return sql.SQL(" AND ").join([*where, *own])
+    part = [plan.part.condition(Side.TARGET)] if plan.part else []
+    return sql.SQL(" AND ").join([*where, *own, *part])
 
 
 def _marked(plan: SyncPlan, mark: str) -> sql.Composed:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from psycopg import sql
 
 from pgsluice import changes, slices, sqltext
-from pgsluice.hashing import Hashing, RowHash, Side
+from pgsluice.hashing import Hashing, Part, RowHash, Side
 from pgsluice.model import Difference
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
@@ -67,14 +67,14 @@ class Comparison:
 
     def counts(self) -> tuple[int, int]:
         """Return the rows of both sides. One scan of each, both at the same time."""
-        return self._both(lambda side, session: audit.rows(session, self._rows(side), sql.SQL("TRUE")))
+        return self._both(lambda side, session: audit.rows(session, rows(self._plan, side), sql.SQL("TRUE")))
 
     def buckets(self) -> Buckets:
         """Compare the hashes of all buckets. One scan of each side, both at the same time."""
         started = time.monotonic()
         hashing = self._known_to_both()
         mine, theirs = self._both(
-            lambda side, session: audit.hashes(session, hashing.buckets_sql(side, self._rows(side)))
+            lambda side, session: audit.hashes(session, hashing.buckets_sql(side, rows(self._plan, side)))
         )
         differing = tuple(sorted({number for number, _ in mine.found.items() ^ theirs.found.items()}))
         return Buckets(
@@ -88,13 +88,19 @@ class Comparison:
             seconds=time.monotonic() - started,
         )
 
+    def part(self) -> tuple[Part, int]:
+        """Return the buckets that differ, as a part that can be copied alone, and the bytes of hashes it took."""
+        found = self.buckets()
+        alike = found.source_rows - found.affected
+        return Part(found.hashing, found.differing, found.affected, alike, found.target_rows), found.bytes
+
     def unsettled(self, found: Buckets) -> frozenset[int]:
         """Return those of the differing buckets that others change on the target meanwhile. One scan."""
         if not found.differing:
             return frozenset()
-        rows = self._rows(Side.TARGET, found.hashing.within(Side.TARGET, found.differing))
+        scope = rows(self._plan, Side.TARGET, found.hashing.within(Side.TARGET, found.differing))
         with self._asking(Side.TARGET) as session:
-            now = audit.hashes(session, found.hashing.buckets_sql(Side.TARGET, rows))
+            now = audit.hashes(session, found.hashing.buckets_sql(Side.TARGET, scope))
         return frozenset(number for number, _ in now.found.items() ^ found.theirs.items())
 
     def differences(self, found: Buckets) -> Iterator[Difference]:
@@ -109,7 +115,7 @@ class Comparison:
             mine, theirs = (
                 audit.stream(
                     asking.enter_context(self._asking(side)),
-                    found.hashing.rows_sql(side, self._rows(side), found.differing),
+                    found.hashing.rows_sql(side, rows(self._plan, side), found.differing),
                 )
                 for side in Side
             )
@@ -129,22 +135,6 @@ class Comparison:
         hashing = self._plan.hashing
         mine, theirs = (audit.probe(session) for session in (self._servers.reader, self._servers.writer))
         return hashing if mine is not None and mine == theirs else dataclasses.replace(hashing, by=RowHash.MD5)
-
-    def _rows(self, side: Side, condition: sql.Composable | None = None) -> sql.Composed:
-        """Return the rows of one side in scope, shaped, as they stand behind FROM."""
-        plan = self._plan
-        if side is Side.SOURCE:
-            selection = sqltext.selection(plan.names, plan.copy.origins or (None,) * len(plan.names))
-            copy = dataclasses.replace(plan.copy, window=None)
-            relation, where = slices.relation(copy), slices.condition(copy)
-        else:
-            selection, relation, where = (
-                sqltext.names(plan.names),
-                changes.target_relation(plan),
-                changes.in_scope(plan),
-            )
-        whole = sql.SQL("(SELECT {} FROM {} WHERE {}) AS compared").format(selection, relation, where)
-        return sql.SQL("{} WHERE {}").format(whole, condition) if condition else whole
 
     @contextlib.contextmanager
     def _asking(self, side: Side) -> Iterator[Session]:
@@ -175,10 +165,30 @@ class Comparison:
             mine = pool.submit(asked, Side.SOURCE)
             try:
                 theirs = asked(Side.TARGET)
+                return mine.result(), theirs
             except BaseException:
-                self._servers.reader.sever("the other side failed")
+                if not mine.done():
+                    self._servers.reader.sever("the other side failed")
                 raise
-            return mine.result(), theirs
+
+
+def rows(plan: SyncPlan, side: Side, condition: sql.Composable | None = None) -> sql.Composed:
+    """Return the rows of one side that a job has in scope, as they stand behind FROM.
+
+    Args:
+        plan: of the job.
+        side: of it.
+        condition: of these rows, those to see; None for all.
+    """
+    if side is Side.SOURCE:
+        selection = sqltext.selection(plan.names, plan.copy.origins or (None,) * len(plan.names))
+        copy = dataclasses.replace(plan.copy, window=None, buckets=None)
+        relation, where = slices.relation(copy), slices.condition(copy)
+    else:
+        selection = sqltext.names(plan.names)
+        relation, where = changes.target_relation(plan), changes.in_scope(plan)
+    whole = sql.SQL("(SELECT {} FROM {} WHERE {}) AS compared").format(selection, relation, where)
+    return sql.SQL("{} WHERE {}").format(whole, condition) if condition else whole
 
 
 def _with_memory(session: Session) -> Session:

@@ -125,6 +125,14 @@ class Lane(enum.StrEnum):
     LIBPQ = "libpq"
 
 
+class Strategy(enum.StrEnum):
+    """What of a table is copied: what hashes tell to differ, everything, or whichever of them is cheaper."""
+
+    AUTO = "auto"
+    DIFF = "diff"
+    COPY = "copy"
+
+
 class TargetWriters(enum.StrEnum):
     """Who else may write a target while it is compared: `WAIT` lets them wait, `NONE` is the user's word for nobody."""
 
@@ -158,6 +166,7 @@ class Options:
         executor: where slices are copied: None for this process, or a Dask cluster, ``dask://host:port``.
         staging: where rows land first.
         lane: who reads the source.
+        strategy: whether both sides are compared by hashes first, and only buckets that differ are copied.
         format: of the COPY stream; binary is refused where it is not proven safe.
         target_writers: whether a large target is compared under its lock, or before it.
         max_delete: the delete guard.
@@ -198,6 +207,7 @@ class Options:
     lane: Lane = Lane.AUTO
     format: CopyFormat = CopyFormat.AUTO
     target_writers: TargetWriters = TargetWriters.WAIT
+    strategy: Strategy = Strategy.AUTO
     max_delete: MaxDelete = field(default_factory=MaxDelete)
     verify: bool = True
     lock_timeout: float = 30.0

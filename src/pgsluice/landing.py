@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import psycopg
@@ -18,7 +17,6 @@ from pgsluice.model import StagedData, StagingTable
 from pgsluice.plan import CopyPlan, SyncPlan
 from pgsluice.relaying import Relaying
 from pgsluice.resumption import Resumption
-from pgsluice.retry import Answer, answer, server_error, translated
 from pgsluice.session import Session
 from pgsluice.shared import Shared
 from pgsluice.slices import count_source, relay_slice
@@ -76,7 +74,7 @@ class Landing:
     def _at_once(self, step: str, copy: CopyPlan, table: StagingTable) -> merge.Staged:
         worker, snapshot = self._servers.main, self._read_in.exported
         self._account.begin(step, copy.rows_expected)
-        with self._account.inside(step), self._unless_lost(step):
+        with self._account.inside(step), self._run.ready.reading(self._read_in, step, str(self._job.target)):
             who, passed = watch.by(worker.writer.pid), self._run.workers.throttle.meter()
 
             def on_bytes(bytes_: int) -> float:
@@ -219,7 +217,7 @@ class Landing:
     def _gathered(self, step: str, relay: Relaying) -> merge.Staged:
         self._keep_account()
         with self._account.inside(step):
-            with self._unless_lost(step):
+            with self._run.ready.reading(self._read_in, step, str(self._job.target)):
                 staged = relay.gathered()
             self._watch.check(0)
         self._account.end(step, staged.seconds)
@@ -257,18 +255,6 @@ class Landing:
         if self._snapshot is None:
             raise LookupError("nothing was read yet")
         return self._snapshot
-
-    @contextlib.contextmanager
-    def _unless_lost(self, step: str) -> Iterator[None]:
-        """Let a failure in the block be that of the snapshot, where it was lost: its readers say something else."""
-        try:
-            with translated(step, str(self._job.target)):
-                yield
-        except PgsluiceError as error:
-            if answer(error) is Answer.NEVER and self._run.ready.is_lost(self._read_in):
-                reason = f"the source's snapshot was lost while it was read: {error.message}"
-                raise server_error(reason, self._run.ready.ended, error.step or step, error.table) from error
-            raise
 
     def _told(self, step: str, copy: CopyPlan, staged: StagedData) -> merge.Staged:
         if step == "sweep":

@@ -10,8 +10,9 @@ import psycopg
 from pgsluice import locks, memory
 from pgsluice.account import Account
 from pgsluice.commit import Merge, remember
+from pgsluice.comparison import Comparison
 from pgsluice.errors import PgsluiceError
-from pgsluice.job import Mode, StagingKind, SyncJob
+from pgsluice.job import Mode, StagingKind, Strategy, SyncJob
 from pgsluice.landing import Landing
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
@@ -71,7 +72,12 @@ class Member:
     def open(self, attempt: int) -> tuple[SyncPlan, Snapshot]:
         """Plan the job, take its lock, and begin to copy where that can outlive a transaction."""
         self.ready = plan, snapshot = self._run.ready.of(self.job)
+        if plan.strategy is Strategy.DIFF:
+            plan = self._narrowed(plan, snapshot)
+            self.ready = plan, snapshot
         self.account.tell(
+            strategy=plan.strategy.value,
+            strategy_reason=plan.strategy_reason,
             columns={each.name: each.verdict.value for each in plan.fidelity},
             lane=plan.copy.lane.value,
             lane_reason=plan.copy.lane_reason,
@@ -90,6 +96,13 @@ class Member:
         if plan.staging is not StagingKind.TEMPORARY:
             self.landing.begin(plan, snapshot, attempt)
         return plan, snapshot
+
+    def _narrowed(self, plan: SyncPlan, snapshot: Snapshot) -> SyncPlan:
+        """Compare both sides, and return how what differs is copied. One scan of each."""
+        with self.account.step("hash"), self._run.ready.reading(snapshot, "hash", str(self.job.target)):
+            part, bytes_ = Comparison(self._servers, plan, snapshot.exported).part()
+        self.account.tell(hash_bytes=bytes_)
+        return plan.narrowed(part)
 
     def filled(self) -> list[merge.Staged] | None:
         """Return what is staged when all of it is, the rows first; None where that is done in the transaction."""

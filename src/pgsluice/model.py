@@ -173,6 +173,9 @@ class TableReport:
         updated: rows that differed, by image.
         unchanged: rows that were the same already, not written.
         deleted: rows the source no longer had.
+        strategy: "diff" where both sides were compared by hashes first, else "copy"; why in `strategy_reason`.
+        strategy_reason: one sentence.
+        hash_bytes: of hashes that came over the network, from both sides.
         reading: which rows of the source were read, and why.
         watermark: value of the cursor that the next run reads on from, or None.
         late_rows: how rows that committed late were found, or None.
@@ -220,6 +223,9 @@ class TableReport:
     updated: int = 0
     unchanged: int = 0
     deleted: int = 0
+    strategy: str = ""
+    strategy_reason: str = ""
+    hash_bytes: int = 0
     reading: str = ""
     watermark: str | None = None
     late_rows: str | None = None

@@ -25,8 +25,8 @@ from pgsluice.facts import (
     TableInfo,
 )
 from pgsluice.fidelity import Fidelity, Verdict
-from pgsluice.hashing import Hashing
-from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
+from pgsluice.hashing import Hashing, Part
+from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, Strategy, SyncJob, TableRef
 from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
 from pgsluice.reading import Reading, decide
@@ -45,6 +45,10 @@ SLICES_AT_MOST = 1000  # each is a table, and the merge locks all of them
 
 #: Below this, starting psql costs more than its cheaper reading saves (see benchmarks/lanes.py).
 PSQL_FROM_BYTES = 32 << 20
+#: From this size of both sides on they are compared by hashes before anything is copied ..
+DIFF_FROM_BYTES = 64 << 20
+#: .. and up to this share of rows in buckets that differ these are copied alone, at the cost of a scan more a side.
+MOST_AFFECTED = 0.3
 AS_ASKED = "as asked"
 
 
@@ -94,6 +98,7 @@ class CopyPlan:
         origins: what the source is asked for in the place of each column; empty for the columns as they are.
         encodings: ENCODING of the COPY that reads and of the one that writes; None where the session's own serves.
         part: of the source, what this copy reads; None for all.
+        buckets: of these rows, those that the target does not have alike; None for all.
     """
 
     source: TableRef | QuerySource
@@ -114,6 +119,7 @@ class CopyPlan:
     origins: tuple[Origin | None, ...] = ()
     encodings: tuple[str | None, str | None] = (None, None)
     part: Slice | None = None
+    buckets: Part | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,6 +149,8 @@ class SyncPlan:
         alterations: how the target follows its source first.
         fidelity: what becomes of each column's values.
         copy: how its rows travel into staging.
+        strategy: `DIFF` where buckets that differ are sought first, else `COPY`.
+        strategy_reason: one sentence.
         slices: the parts that they are copied in, each by one worker; empty for all at once.
         sweep: how the source's keys travel, so that rows without one are found; None where staging has them all.
         key: what identifies a row, and by which equality; no columns in mode append.
@@ -165,6 +173,8 @@ class SyncPlan:
     alterations: tuple[Alteration, ...]
     fidelity: tuple[Fidelity, ...]
     copy: CopyPlan
+    strategy: Strategy
+    strategy_reason: str
     slices: tuple[Slice, ...]
     sweep: CopyPlan | None
     key: Key
@@ -199,6 +209,30 @@ class SyncPlan:
     def hashing(self) -> Hashing:
         """Return how source and target are compared by content."""
         return hashing.hashing(self.job, self.facts, self.columns, self.key.columns, self.options)
+
+    @property
+    def part(self) -> Part | None:
+        """Return what of the table is copied, where that is not all of it."""
+        return self.copy.buckets
+
+    def narrowed(self, part: Part) -> SyncPlan:
+        """Return how the buckets that differ are copied alone, or everything, where too many of them do."""
+        share = part.rows / max(1, part.rows + part.alike)
+        if share > MOST_AFFECTED and self.options.strategy is not Strategy.DIFF:
+            reason = f"{100 * share:.0f} % of the rows lie in buckets that differ, so everything is copied"
+            return dataclasses.replace(self, strategy=Strategy.COPY, strategy_reason=reason)
+        bytes_ = round(self.facts.source_table.bytes * share)
+        is_small = bytes_ < PSQL_FROM_BYTES and self.copy.lane_reason != AS_ASKED
+        copy = dataclasses.replace(
+            self.copy,
+            buckets=part,
+            rows_expected=part.rows,
+            lane=Lane.LIBPQ if is_small else self.copy.lane,
+            lane_reason="few rows differ, not worth the start of psql" if is_small else self.copy.lane_reason,
+        )
+        reason = f"{len(part.numbers):,} of {part.hashing.buckets:,} buckets differ, with {part.rows:,} rows"
+        slices = self.slices if bytes_ >= 2 * PARALLEL_SLICE_BYTES[0] else ()
+        return dataclasses.replace(self, copy=copy, slices=slices, strategy_reason=reason)
 
     @property
     def deletes(self) -> bool:
@@ -280,6 +314,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
+    strategy, strategy_reason = _strategy(job, facts, options, reading, alterations)
     creation = None if target else _creation(job, facts, columns, key, options)
     judged = _fidelity(facts, columns, creation)
     staging, staging_reason = _staging(facts, options, creation)
@@ -292,6 +327,8 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         alterations=alterations,
         fidelity=judged,
         copy=make_copy(job.source, job.where, facts, columns, options, reading.window),
+        strategy=strategy,
+        strategy_reason=strategy_reason,
         slices=slices,
         sweep=_sweep(job, facts, columns, key, options, reading),
         key=key,
@@ -487,6 +524,41 @@ def _resumption_notes(source: TableInfo, options: Options, staging: StagingKind)
 
 
 # --- how it travels --------------------------------------------------------------------------------------------------
+
+
+def _strategy(
+    job: SyncJob, facts: Facts, options: Options, reading: Reading, alterations: tuple[Alteration, ...]
+) -> tuple[Strategy, str]:
+    """Decide whether both sides are compared by hashes first."""
+    obstacle = _diff_obstacle(job, facts, options, reading, alterations)
+    if options.strategy is Strategy.COPY:
+        return Strategy.COPY, AS_ASKED
+    if obstacle:
+        return Strategy.COPY, obstacle
+    if options.strategy is Strategy.DIFF:
+        return Strategy.DIFF, AS_ASKED
+    target = facts.target_table
+    limit = f"{DIFF_FROM_BYTES >> 20} MiB"
+    if target is None or min(facts.source_table.bytes, target.bytes) < DIFF_FROM_BYTES:
+        return Strategy.COPY, f"one side has less than {limit}, which is copied as soon as it is hashed"
+    return Strategy.DIFF, f"both sides have {limit} or more"
+
+
+def _diff_obstacle(
+    job: SyncJob, facts: Facts, options: Options, reading: Reading, alterations: tuple[Alteration, ...]
+) -> str | None:
+    """Return why buckets can't be copied alone, or None."""
+    reasons = {
+        "the target is missing": facts.target_table is None,
+        f"mode {job.mode} knows what is new": job.mode not in {Mode.FULL, Mode.UPSERT} or not reading.is_complete,
+        "a view, a query or a foreign table can give other rows when it is read twice": (
+            facts.source_table.relkind not in SIZED
+        ),
+        "columns are shaped on the source": bool(job.shape),
+        "the target is altered first": bool(alterations),
+        "the run can be resumed": options.keeps_staging,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _staging(facts: Facts, options: Options, creation: Creation | None) -> tuple[StagingKind, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pgsluice.errors import PgsluiceError
 from pgsluice.job import Options, SyncJob
 from pgsluice.plan import SyncPlan
 from pgsluice.prepare import Prepared, prepared
+from pgsluice.retry import Answer, answer, server_error, translated
 from pgsluice.servers import Servers
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -90,10 +91,18 @@ class Readiness:
         """Tell whether a snapshot was let go, or the server has ended its session; an error in it is another matter."""
         return self._now is None or self._now.snapshot is not snapshot or not snapshot.session.answers()
 
-    @property
-    def ended(self) -> str | None:
-        """Return the SQLSTATE that the server ended the lost snapshot's session with."""
-        return self._now.snapshot.session.ended if self._now else None
+    @contextlib.contextmanager
+    def reading(self, snapshot: Snapshot, step: str, table: str) -> Iterator[None]:
+        """Let a failure in the block be that of the snapshot, where it was lost: its readers say something else."""
+        try:
+            with translated(step, table):
+                yield
+        except PgsluiceError as error:
+            if answer(error) is Answer.NEVER and self.is_lost(snapshot):
+                ended = self._now.snapshot.session.ended if self._now else None
+                reason = f"the source's snapshot was lost while it was read: {error.message}"
+                raise server_error(reason, ended, error.step or step, error.table) from error
+            raise
 
     def read(self, job: SyncJob) -> None:
         """Note that the source is not needed for this job any more; the last one lets the snapshot go.

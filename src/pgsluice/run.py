@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, creation, drift, sequences, transport
+from pgsluice import changes, comparison, creation, drift, sequences, transport
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import executor
-from pgsluice.job import Mode, Options, Selection, StagingKind, SyncJob, TargetWriters
+from pgsluice.hashing import Side
+from pgsluice.job import Mode, Options, Selection, StagingKind, Strategy, SyncJob, TargetWriters
 from pgsluice.model import Report, StagingTable, TableReport
 from pgsluice.plan import Creation, SyncPlan, job_id
 from pgsluice.prepare import jobs_of, prepared
@@ -250,7 +251,9 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     table = staging.named(schema, "<run>", 1, plan.job.target, plan.columns)
     promoted = plan.promoted
     created = creation.staging_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
+    compared = Side if plan.strategy is Strategy.DIFF else ()
     listed: list[tuple[str, Query]] = [
+        *((f"hash ({side})", plan.hashing.buckets_sql(side, comparison.rows(plan, side))) for side in compared),
         ("staging (target)", created),
         ("relay (source)", copy_out(plan.copy)),
         ("relay (target)", copy_in(plan.copy, table)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from pgsluice import sqltext
+from pgsluice.hashing import Side
 from pgsluice.job import Lane
 from pgsluice.model import CommittedSlice, StagedData, StagingTable
 from pgsluice.plan import CopyPlan
@@ -33,6 +34,7 @@ def condition(plan: CopyPlan) -> sql.SQL | sql.Composed:
     """Return which rows are read: the user's condition, of these the run's window, of these the slice."""
     conditions = [sqltext.condition(plan.where)] if plan.where else []
     conditions += [plan.window.condition] if plan.window else []
+    conditions += [plan.buckets.condition(Side.SOURCE)] if plan.buckets else []
     if plan.part and plan.part.first:
         conditions.append(sql.SQL("ctid >= {}::pg_catalog.tid").format(sql.Literal(f"({plan.part.first},0)")))
     if plan.part and plan.part.end is not None:

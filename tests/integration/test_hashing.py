@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_every_corruption_of_one_value_changes_the_hash_of_its_row(
     looked_at, missed = 0, []
     for table in TABLES:
         hashing = hashings[table.name]
-        hashing = Hashing(hashing.columns, hashing.key, hashing.buckets, by)
+        hashing = dataclasses.replace(hashing, by=by)
         for column in table.columns:
             changed, unnoticed, alarms = corrupted(copied.target, table, hashing, column)
             looked_at += changed

@@ -87,6 +87,8 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableRepo
         "key_reason": outcome.key_reason,
         "staging": outcome.staging.value,
         "staging_reason": outcome.staging_reason,
+        "strategy": outcome.strategy.value,
+        "strategy_reason": outcome.strategy_reason,
         "lane": outcome.copy.lane.value,
         "lane_reason": outcome.copy.lane_reason,
         "format": outcome.copy.format.value,
@@ -124,6 +126,8 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
         yield f"  late     {outcome.reading.late}: {outcome.reading.late_reason}"
     yield f"  key      {', '.join(outcome.key.columns) or 'none'} ({outcome.key_reason})"
     yield from _columns(outcome)
+    if outcome.creation is None:
+        yield f"  strategy {outcome.strategy}: {outcome.strategy_reason}"
     yield f"  staging  {outcome.staging}: {outcome.staging_reason}"
     yield f"  disk     {outcome.estimate or 'not known: the source shows no size'}"
     yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"

@@ -41,6 +41,7 @@ def _table_lines(report: TableReport) -> Iterator[str]:
         if report.columns:
             verdicts = Counter(report.columns.values())
             yield "  columns " + ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+        yield from _strategy(report)
         yield f"  lane {report.lane}: {report.lane_reason}"
         yield f"  format {report.format}: {report.format_reason}"
         memory = f"; psql {size(report.psql_peak_bytes)}" if report.psql_peak_bytes else ""
@@ -81,6 +82,12 @@ def run_summary(report: Report) -> str:
     failed = f", {len(report.failed)} failed" if report.failed else ""
     total = f"{done} of {len(report.tables)} done{failed}"
     return f"run {report.run_id}: {total}, {rows:,} rows relayed, {report.seconds:.1f} s"
+
+
+def _strategy(report: TableReport) -> Iterator[str]:
+    hashes = f", by {size(report.hash_bytes)} of hashes" if report.hash_bytes else ""
+    if report.strategy and not report.created:
+        yield f"  strategy {report.strategy}: {report.strategy_reason}{hashes}"
 
 
 def _indented(text: str) -> str:

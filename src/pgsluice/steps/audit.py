@@ -81,6 +81,7 @@ def arrived(session: Session, plan: SyncPlan, staging: StagingTable, merged: Mer
         and plan.reading.is_complete
         and not plan.job.where
         and not plan.scope
+        and not plan.part
     ):
         total = found = rows(session, target, everything)
     else:

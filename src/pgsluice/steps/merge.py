@@ -150,7 +150,7 @@ class Merging:
             staged=staged.rows,
             inserted=self._inserted,
             updated=self._updated,
-            unchanged=max(0, staged.rows - self._inserted - self._updated),
+            unchanged=max(0, staged.rows - self._inserted - self._updated) + _alike(self._plan),
             deleted=self._deleted,
             target_count=-1,
             seconds=time.monotonic() - self._started,
@@ -202,12 +202,17 @@ def preview(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | Non
         staged=staged.rows,
         inserted=inserted,
         updated=updated,
-        unchanged=max(0, staged.rows - inserted - updated),
+        unchanged=max(0, staged.rows - inserted - updated) + _alike(plan),
         deleted=deleted,
         target_count=total,
         seconds=time.monotonic() - started,
         created=plan.creation is not None,
     )
+
+
+def _alike(plan: SyncPlan) -> int:
+    """Return the rows that were not staged, for both sides have them alike."""
+    return plan.part.alike if plan.part else 0
 
 
 def _prepare(session: Session, staged: Staged, keys: Staged | None) -> None:
@@ -320,7 +325,10 @@ def _look_for_gone(session: Session, plan: SyncPlan, present: Staged) -> int:
         (total,) = session.row(changes.scope_sql(plan)) if gone else (0,)
     else:
         total, gone = session.row(changes.guard_sql(plan, present.table))
-    _guard(plan, gone, total, present.rows)
+    if plan.part:  # the limit is a share of the table, not of the buckets that differ
+        _guard(plan, gone, plan.part.target_rows, present.rows + plan.part.alike)
+    else:
+        _guard(plan, gone, total, present.rows)
     return int(gone)
 
 

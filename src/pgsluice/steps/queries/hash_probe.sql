@@ -11,4 +11,6 @@ SELECT hash_record_extended(ROW(true), 0),
        hash_record_extended(ROW('10.1.2.3/8'::inet, '10.0.0.0/8'::cidr, '08:00:2b:01:02:03'::macaddr), 0),
        hash_record_extended(ROW('08:00:2b:01:02:03:04:05'::macaddr8, 'c'::"char"), 0),
        hash_record_extended(ROW(NULL::text COLLATE "C", 1), 0),
+       hashint2extended(-7::smallint, hashint4extended(-7, hashint8extended(-1234567890123456789, 0))),
+       uuid_hash_extended('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid, 1),
        hashtextextended('-1234567890123456789'::text COLLATE "C", 1)
