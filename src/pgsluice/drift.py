@@ -90,7 +90,9 @@ def _clause(change: Alteration) -> sql.Composed:
     if change.is_new:
         return sql.SQL("ADD COLUMN {}").format(sqltext.column_definition(change.column))
     name = sql.Identifier(change.column.name)
-    return sql.SQL("ALTER COLUMN {} TYPE {}").format(name, verbatim(change.column.type))
+    collation = change.column.collation  # which TYPE alone would set back to the type's own
+    collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
+    return sql.SQL("ALTER COLUMN {} TYPE {}{}").format(name, verbatim(change.column.type), collate)
 
 
 def refusals(job: SyncJob, facts: Facts, changes: tuple[Alteration, ...]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsluice.facts import Facts
-from pgsluice.job import Options
+from pgsluice.job import Options, SyncJob
 
 UNKNOWN = "SQL_ASCII"
 #: In text COPY a byte below 128 stands for itself, which shuts out SJIS, BIG5, GBK, GB18030 and JOHAB: a character of
@@ -52,6 +52,26 @@ def refusals(facts: Facts, options: Options) -> Iterator[str]:
     both = facts.source.encoding == facts.target.encoding == UNKNOWN
     if both and options.source_encoding != options.target_encoding:
         yield "Both databases are SQL_ASCII, so nobody can convert between two encodings: give both sides the same."
+
+
+def literal_refusals(job: SyncJob, facts: Facts) -> Iterator[str]:
+    """Name what would go to a side in SQL_ASCII in a statement: there it is UTF8, and nobody converts it."""
+    unknown = [
+        side for side, server in (("source", facts.source), ("target", facts.target)) if server.encoding == UNKNOWN
+    ]
+    if not unknown:
+        return
+    where = f"while the {' and the '.join(unknown)} is SQL_ASCII"
+    values = [(f"The constant {each.column}", each.value) for each in job.shape.constants]
+    values += [(f"The mask of column {each.column}", each.value) for each in job.shape.mask]
+    for what, value in values:
+        if not value.isascii():
+            yield f"{what} has to be ASCII {where}."
+    for column in facts.source_table.columns if facts.target_table is None else ():
+        texts = [column.default or "", column.comment or ""]
+        texts += [label for each in column.dependencies for label in each.labels]
+        if not all(text.isascii() for text in texts):
+            yield f"What column {column.name} is made of has to be ASCII {where}: create the table first."
 
 
 def obstacle(facts: Facts) -> str | None:

@@ -91,6 +91,7 @@ class ForeignKey:
         child: that refers.
         parent: that is referred to; the same for a table that refers to itself.
         cascades: a row that is deleted takes others along, or changes them.
+        deferrable: it can be looked at when all is written.
         relkind: of the child.
         pairs: (column of the parent, the operator's schema, operator, column of the child); empty where values can't
             be compared so.
@@ -99,6 +100,7 @@ class ForeignKey:
     child: TableRef
     parent: TableRef
     cascades: bool = False
+    deferrable: bool = False
     relkind: str = "r"
     pairs: tuple[tuple[str, str, str, str], ...] = ()
 
@@ -463,6 +465,7 @@ class Progress:
         stamps: of the cursor column, where there is one.
         repeats_at: 64-bit id of the transaction from which on ids of rows that are there now come again, for mode
             append; None where none can.
+        altered: columns of the target that this run adds or widens.
     """
 
     moment: Moment = Moment()
@@ -473,6 +476,7 @@ class Progress:
     horizon: Horizon | None = None
     stamps: Stamps = Stamps()
     repeats_at: int | None = None
+    altered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

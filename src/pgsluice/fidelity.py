@@ -145,7 +145,7 @@ def _made_otherwise(source: Column, target: Column) -> str | None:
         lost = [label for label in mine.labels if label not in other.labels]
         if lost:
             return f"{source.name}: the target's {mine.sql} lacks {', '.join(map(repr, lost))}: add the label there"
-        if mine.kind != other.kind or (mine.kind == "c" and mine.parts != other.parts):
+        if mine.kind != other.kind or _is_made_otherwise(mine, other):
             return (
                 f"{source.name}: {mine.sql} is {_described(mine)} on the source and {_described(other)} on the target:"
                 " make them the same"
@@ -153,7 +153,27 @@ def _made_otherwise(source: Column, target: Column) -> str | None:
     return None
 
 
+def _is_made_otherwise(mine: Dependency, other: Dependency) -> bool:
+    """Tell whether a value of one may be cut, rounded or put elsewhere in the other of the same name and kind."""
+    if mine.kind == "c":
+        return mine.parts != other.parts
+    if mine.kind == "r":
+        return mine.base != other.base or _bounds(mine) != _bounds(other)
+    if mine.kind != "d":
+        return False
+    base, theirs = (type_.base.partition(" COLLATE ")[0] for type_ in (mine, other))
+    one, another = _parts(base), _parts(theirs)
+    return base != theirs and not (one[2] == another[2] and _widens(*one[:2], *another[:2]))
+
+
+def _bounds(range_: Dependency) -> dict[str, str]:
+    """Return what decides which of two bounds is the lower."""
+    return {name: value for name, value in range_.parts if name in {"SUBTYPE_OPCLASS", "COLLATION"}}
+
+
 def _described(type_: Dependency) -> str:
+    if type_.kind in {"d", "r"}:
+        return f"{_KINDS[type_.kind]} over {type_.base}"
     if type_.kind != "c":
         return _KINDS.get(type_.kind, "a base type")
     return "(" + ", ".join(f"{name} {field}" for name, field in type_.parts) + ")"

@@ -267,7 +267,8 @@ def _image(
         return sql.SQL("pg_catalog.{}({})").format(sql.SQL(_SEND[known]), value)
     if known in _WHOLE:
         return value
-    text = value if known in _TEXTS or is_padded else sql.SQL("{}::pg_catalog.text").format(value)
+    # as COPY writes it, by the output function: a cast of xml, for one, shows what COPY leaves out
+    text = value if known in _TEXTS or is_padded else sql.SQL("ROW({})::pg_catalog.text").format(value)
     if in_utf8:
         return _utf8(sql.SQL("{}::pg_catalog.text").format(text), vouched)
     return sql.SQL('{} COLLATE "C"').format(text)

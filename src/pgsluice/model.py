@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgsluice.facts import Column
-from pgsluice.job import TableRef
+from pgsluice.job import SyncJob, TableRef
 
 _PARTLY, _DIFFERENT = 3, 4
 
@@ -394,17 +394,25 @@ class Verified:
 
     Attributes:
         tables: in order.
+        differing: the jobs of those that differ, as a sync of everything in scope.
         seconds: wall clock.
     """
 
     tables: tuple[TableComparison, ...]
+    differing: tuple[SyncJob, ...]
     seconds: float
 
     @property
     def exit_code(self) -> int:
         """Return 0 where all are equal, 4 where some differ, 3 where some could not be compared."""
         codes = {table.exit_code for table in self.tables}
+        return self.failed_code or (_DIFFERENT if _DIFFERENT in codes else 0)
+
+    @property
+    def failed_code(self) -> int:
+        """Return 0 where all could be compared, 3 where some could not, or what none could be compared for."""
+        codes = {table.exit_code for table in self.tables}
         failed = codes - {0, _DIFFERENT}
-        if failed:
-            return failed.pop() if len(codes) == 1 else _PARTLY
-        return _DIFFERENT if _DIFFERENT in codes else 0
+        if not failed:
+            return 0
+        return failed.pop() if len(codes) == 1 else _PARTLY

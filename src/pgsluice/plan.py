@@ -298,7 +298,9 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     known = facts
     alterations = drift.alterations(job, facts)
     if facts.target_table and alterations:
-        facts = dataclasses.replace(facts, target_table=drift.altered(facts.target_table, alterations))
+        progress = dataclasses.replace(facts.progress, altered=tuple(each.column.name for each in alterations))
+        altered = drift.altered(facts.target_table, alterations)
+        facts = dataclasses.replace(facts, target_table=altered, progress=progress)
     source, target = facts.source_table, facts.target_table
     columns = _columns(source, target, facts.missing)
     key, key_reason = keys.choose(job, source, target, columns)

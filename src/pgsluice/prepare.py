@@ -144,7 +144,11 @@ def prepared(
 
 
 def _parents_first(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> list[SyncJob]:
-    """Order jobs so that a table comes after those it refers to; otherwise, and in a circle, as they were."""
+    """Order jobs so that a table comes after those it refers to; otherwise, and in a circle, as they were.
+
+    A circle is opened at the foreign keys that can be deferred: its tables commit together.
+    """
+    keys = [key for key in keys if not (key.deferrable and _refers(key.parent, key.child, keys))]
     by_target = {job.target: job for job in jobs}
     ordered: dict[TableRef, SyncJob] = {}
 
@@ -157,6 +161,16 @@ def _parents_first(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> list[
     for job in jobs:
         visit(job.target, frozenset({job.target}))
     return list(ordered.values())
+
+
+def _refers(table: TableRef, other: TableRef, keys: Sequence[ForeignKey]) -> bool:
+    """Tell whether a table refers to another, directly or by tables between."""
+    reached: set[TableRef] = set()
+    found = {key.parent for key in keys if key.child == table}
+    while found - reached:
+        reached |= found
+        found = {key.parent for key in keys if key.child in reached}
+    return other in reached
 
 
 def _tied(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> tuple[tuple[SyncJob, ...], ...]:

@@ -265,6 +265,8 @@ def _altered(facts: Facts, state: JobState, columns: tuple[Column, ...]) -> _Ove
     changed = [column.name for column in columns if state.columns.get(column.name) != now.get(column.name)]
     if changed:
         return _Over(f"column {', '.join(changed)} is new or has changed")
+    if altered := facts.progress.altered:
+        return _Over(f"column {', '.join(altered)} of the target is added or widened")
     if facts.source_table.leaves and not _present(facts, state):
         return _Over("the source table was rewritten or replaced")
     return None

@@ -36,6 +36,7 @@ def every_refusal(
     yield from _key_refusals(job, facts, columns, key)
     yield from _mark_refusals(job, facts)
     yield from _constant_refusals(job, facts)
+    yield from encodings.literal_refusals(job, facts)
     yield from _travel_refusals(facts, options)
 
 
@@ -161,7 +162,8 @@ def _value_refusals(source: Column, target: Column, options: Options) -> Iterato
     if judged.verdict is Verdict.INCOMPATIBLE:
         yield f"Column {judged.reason}."
     elif judged.verdict is Verdict.NARROWING and not options.allow_narrowing:
-        follow = ", let it follow with --drift widen" if fidelity.loss(target, source) is None else ""
+        can_follow = source.type != target.type and fidelity.loss(target, source) is None
+        follow = ", let it follow with --drift widen" if can_follow else ""
         yield f"Column {judged.reason}{follow}, or allow it with --allow-narrowing."
 
 

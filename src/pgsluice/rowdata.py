@@ -25,6 +25,11 @@ _NAMES_ONLY = frozenset(
 _NAMES_ONLY_CODES = frozenset(
     {"42501", "42P07", "42701", "42710", "42809", "42P10", "42P16", "428C9", "P0002", "P0003"}
 )
+#: Of characters: what stands in quotes are encodings, and the bytes are those of a row.
+_ENCODINGS_ONLY = frozenset({"22021", "22P05"})
+#: Objects that a statement names; one that a function has put together may be named by a row.
+_NAMED = frozenset({"42501", "42P07", "42701", "42710"})
+_IN_A_FUNCTION = re.compile(r"\bPL/\w+")
 #: Where the author of a function chooses the words, and the SQLSTATE too.
 _RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
 _RAISED = frozenset({"P0", "38", "39"})
@@ -49,7 +54,9 @@ _KEPT = (
 )
 
 
-def words(message: str, sqlstate: str | None, source_file: str | None = None, *, placed: bool = False) -> str:
+def words(
+    message: str, sqlstate: str | None, source_file: str | None = None, *, placed: bool = False, within: bool = False
+) -> str:
     """Return a server's primary message without values.
 
     Args:
@@ -57,8 +64,13 @@ def words(message: str, sqlstate: str | None, source_file: str | None = None, *,
         sqlstate: five characters.
         source_file: of the server, where the error was raised; None where it is not known.
         placed: it points into the statement that was sent, so what it quotes stands there, and in no row.
+        within: a function ran the statement that failed.
     """
     code = sqlstate or ""
+    if code in _ENCODINGS_ONLY and source_file not in _RAISED_IN:
+        return _BARE.sub(MARK, message)
+    if within and (code in _NAMED or code[:2] == "58"):
+        return _QUOTED.sub(f'"{MARK}"', message)
     if code in _NAMES_ONLY_CODES:
         return message
     if code[:2] in _RAISED or source_file in _RAISED_IN:
@@ -89,7 +101,13 @@ def leave_out(error: psycopg.Error) -> None:
     diag = error.diag
     if diag.message_primary is None:  # of the driver or of the connection: it has seen no row
         return
-    message = words(diag.message_primary, error.sqlstate, diag.source_file, placed=diag.statement_position is not None)
+    message = words(
+        diag.message_primary,
+        error.sqlstate,
+        diag.source_file,
+        placed=diag.statement_position is not None,
+        within=_IN_A_FUNCTION.search(diag.context or "") is not None,
+    )
     kept = {field: getattr(diag, field.name.lower()) for field in _KEPT}
     kept |= {DiagnosticField.MESSAGE_PRIMARY: message, DiagnosticField.CONTEXT: place(diag.context) or None}
     info: dict[int, bytes | None] = {field: text.encode() if text else None for field, text in kept.items()}

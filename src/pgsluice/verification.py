@@ -1,4 +1,4 @@
-"""Compares tables of both servers by content, from one snapshot of the source, and writes nothing."""
+"""Compares tables of both servers by content, from one snapshot of the source; and mends them where that is asked."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import psycopg
 from pgsluice.comparison import Comparison
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, UnknownTableError
-from pgsluice.job import Mode, Options, Selection, SyncJob
-from pgsluice.model import Difference, TableComparison, Verified
+from pgsluice.events import Sink
+from pgsluice.job import Mode, Options, Selection, Strategy, SyncJob
+from pgsluice.model import Difference, Report, TableComparison, Verified
 from pgsluice.plan import SyncPlan
 from pgsluice.policies import DeletePolicy, LateRows
 from pgsluice.prepare import jobs_of, prepared
 from pgsluice.retry import step_error, translated
+from pgsluice.run import Run
 from pgsluice.servers import Servers
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -59,14 +61,39 @@ def verify(  # noqa: PLR0913 - what a comparison needs
     started = time.monotonic()
     options = options or Options()
     run_id = "verify"
-    found = []
+    found: list[tuple[SyncJob, TableComparison]] = []
     with translated("prepare"), Servers(source.named(run_id, options), target.named(run_id, options)) as servers:
         jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
         whole = [_whole(job) for job in jobs]
         with prepared(servers, whole, options, CONTROL_SCHEMA, hold=False) as ready:
             for job, outcome in ready.outcomes:
-                found.append(_compared(servers, job, outcome, ready.snapshot, level, limit))
-    return Verified(tuple(found), time.monotonic() - started)
+                found.append((job, _compared(servers, job, outcome, ready.snapshot, level, limit)))
+    return Verified(
+        tuple(table for _, table in found),
+        tuple(job for job, table in found if table.status == "different"),
+        time.monotonic() - started,
+    )
+
+
+def repair(
+    source: Endpoint, target: Endpoint, found: Verified, options: Options | None = None, sinks: Sequence[Sink] = ()
+) -> Report:
+    """Make tables that were found to differ equal to their sources: what differs now is copied, deletes included.
+
+    The guard for deletes holds as in any sync. Where a job reads on, its position stays what it is.
+
+    Args:
+        source: only ever read.
+        target: written.
+        found: by `verify`; some table differs.
+        options: how.
+        sinks: called with every event.
+
+    Raises:
+        PgsluiceError: the run could not begin.
+    """
+    options = dataclasses.replace(options or Options(), strategy=Strategy.DIFF)
+    return Run(source, target, options, sinks).sync(found.differing)
 
 
 def _whole(job: SyncJob) -> SyncJob:

@@ -155,3 +155,42 @@ def test_buckets_that_others_change_meanwhile_are_told(same: Pair, monkeypatch: 
     endpoints = Endpoint(same.source.dsn, read_only=True), Endpoint(same.target.dsn, read_only=False)
     (table,) = verify(*endpoints, Selection(("s.t",))).tables
     assert (table.status, table.differing, table.unsettled) == ("different", 2, 1)
+
+
+def test_what_differs_is_mended_where_that_is_asked_for(other: Pair) -> None:
+    mended = other.pgsluice("verify", "--table", "s.t", "--repair", "--json")
+    assert mended.code == 0, mended.err
+    (report,) = [line for line in mended.lines if "run_id" in line]
+    assert [report[name] for name in ("inserted", "updated", "deleted", "strategy")] == [3, 2, 1, "diff"]
+    assert report["staging_count"] < 1000
+    assert other.target.image("s.t") == other.source.image("s.t")
+    assert verified_again(other) == 0
+
+
+def test_what_is_equal_is_not_mended(same: Pair) -> None:
+    assert same.pgsluice("verify", "--table", "s.t", "--repair").code == 0
+    assert same.target.value("SELECT to_regnamespace('pgsluice') IS NULL")
+
+
+def test_the_guard_holds_for_what_is_mended(same: Pair) -> None:
+    same.source.execute("DELETE FROM s.t WHERE id <= 5000")
+    refused = same.pgsluice("verify", "--table", "s.t", "--repair")
+    assert refused.code == 6
+    assert "5000 of 10000 rows" in refused.out
+    assert same.target.value("SELECT count(*) FROM s.t") == 10000
+
+
+def test_a_job_that_reads_on_keeps_its_position_when_it_is_mended(same: Pair) -> None:
+    job = ["--table", "s.t", "--mode", "incremental", "--cursor", "id"]
+    assert same.pgsluice("sync", *job).code == 0
+    same.target.execute("DELETE FROM s.t WHERE id = 9")
+    before = same.target.rows("SELECT job_id, seq, watermark FROM pgsluice.job_state")
+    assert same.pgsluice("verify", *job, "--repair").code == 0
+    assert (
+        same.target.rows("SELECT job_id, seq, watermark FROM pgsluice.job_state WHERE watermark IS NOT NULL") == before
+    )
+    assert same.target.image("s.t") == same.source.image("s.t")
+
+
+def verified_again(pair: Pair) -> int:
+    return pair.pgsluice("verify", "--table", "s.t").code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from servers import Pair
 
@@ -208,3 +210,82 @@ def test_a_target_that_gets_other_columns_on_the_way_is_not_written(begun: Pair)
     assert (report.status, report.updated) == ("failed", 0)
     assert "got other columns (a) while the rows were on their way" in str(report.error)
     assert begun.target.value("SELECT a FROM s.t WHERE id = 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "mine", "theirs", "value"),
+    [
+        ("DOMAIN", "AS numeric(12,4)", "AS numeric(12,2)", "1.2345"),
+        ("DOMAIN", "AS timestamp", "AS date", "2024-01-01 12:34:56"),
+        ("DOMAIN", "AS varchar(50)", "AS char(2)", "x"),
+        ("TYPE", "AS RANGE (subtype = timestamp)", "AS RANGE (subtype = date)", "[2024-01-01 12:34:56,)"),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False], ids=["table is there", "table is missing"])
+def test_a_type_of_the_same_name_that_holds_less_is_refused(
+    pair: Pair, kind: str, mine: str, theirs: str, value: str, there: bool
+) -> None:
+    pair.source.execute(
+        f"CREATE SCHEMA s; CREATE {kind} s.m {mine}; CREATE TABLE s.t (id int PRIMARY KEY, v s.m, a s.m[])"
+    )
+    pair.source.execute(f"INSERT INTO s.t VALUES (1, '{value}', ARRAY['{value}'::s.m])")
+    pair.target.execute(f"CREATE SCHEMA s; CREATE {kind} s.m {theirs}")
+    if there:
+        pair.target.execute("CREATE TABLE s.t (id int PRIMARY KEY, v s.m, a s.m[])")
+    report = sync(pair.source.dsn, pair.target.dsn, "s.t").tables[0]
+    assert report.exit_code == 6
+    assert "make them the same" in str(report.error)
+
+
+def test_a_domain_of_the_same_name_that_holds_more_is_no_obstacle(pair: Pair) -> None:
+    for side, base in ((pair.source, "numeric(8,2)"), (pair.target, "numeric(12,4)")):
+        side.execute(f"CREATE SCHEMA s; CREATE DOMAIN s.m AS {base}; CREATE TABLE s.t (id int PRIMARY KEY, v s.m)")
+    pair.source.execute("INSERT INTO s.t VALUES (1, 1.25)")
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t").exit_code == 0
+    assert pair.target.rows("SELECT v FROM s.t WHERE v = 1.25") != []
+
+
+@pytest.mark.parametrize(
+    "mode", [{"mode": "xmin"}, {"mode": "incremental", "cursor": "id"}], ids=["xmin", "incremental"]
+)
+def test_a_column_that_the_target_gets_back_is_filled_in_every_row(pair: Pair, mode: dict[str, Any]) -> None:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, a int, z int)")
+    pair.source.execute("INSERT INTO s.t SELECT g, g, g FROM generate_series(1, 5) g")
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t", **mode).exit_code == 0
+    pair.target.execute("ALTER TABLE s.t DROP z")
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t", drift="add", **mode).exit_code == 0
+    assert pair.target.image("s.t") == pair.source.image("s.t")
+
+
+def test_values_that_were_cut_are_read_again_when_their_column_is_widened(pair: Pair) -> None:
+    pair.source.execute(
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, a numeric(10,3)); INSERT INTO s.t VALUES (1, 1.234)"
+    )
+    pair.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, a numeric(8,1))")
+    narrow = Options(allow_narrowing=True)
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t", mode="xmin", options=narrow).exit_code == 0
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t", mode="xmin", drift="widen").exit_code == 0
+    assert pair.target.image("s.t") == pair.source.image("s.t")
+
+
+def test_a_column_that_is_widened_keeps_its_collation(pair: Pair) -> None:
+    pair.source.execute('CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, a varchar(10) COLLATE "C")')
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t").exit_code == 0
+    pair.source.execute(
+        "ALTER TABLE s.t ALTER a TYPE varchar(20) COLLATE \"C\"; INSERT INTO s.t VALUES (1, repeat('x', 20))"
+    )
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t", drift="widen").exit_code == 0
+    found = pair.target.value(
+        "SELECT attcollation::regcollation::text FROM pg_attribute WHERE attrelid = 's.t'::regclass AND attname = 'a'"
+    )
+    assert found == '"C"'
+
+
+def test_a_label_that_an_enum_lacks_does_not_follow_by_widening(pair: Pair) -> None:
+    for side, labels in ((pair.source, "'a', 'b'"), (pair.target, "'a'")):
+        side.execute(
+            f"CREATE SCHEMA s; CREATE TYPE s.e AS ENUM ({labels}); CREATE TABLE s.t (id int PRIMARY KEY, v s.e)"
+        )
+    error = str(sync(pair.source.dsn, pair.target.dsn, "s.t").tables[0].error)
+    assert "lacks 'b'" in error
+    assert "--drift widen" not in error

@@ -12,6 +12,7 @@ from pgsluice import Options, sync
 from pgsluice.embedded import Cluster
 from pgsluice.job import Lane
 from pgsluice.model import TableReport
+from pgsluice.shape import Constant, Mask, Masking, Shape
 
 HANGUL = "한글 가나다\\\t|"
 
@@ -86,3 +87,13 @@ def test_two_databases_in_sql_ascii_exchange_bytes(source_cluster: Cluster, targ
         assert "give both sides the same" in str(synced(pair, source_encoding="LATIN1", target_encoding="UTF8").error)
         assert synced(pair, source_encoding="LATIN1", target_encoding="LATIN1").status == "done"
         assert target.value("SELECT convert_to(a, 'SQL_ASCII') FROM s.t") == b"\xff\xfe bytes of nobody"
+
+
+@pytest.mark.parametrize(
+    "shape", [Shape(constants=(Constant("k", "é"),)), Shape(mask=(Mask("a", Masking.CONSTANT, "é"),))]
+)
+def test_what_nobody_would_convert_is_refused(blind: Pair, shape: Shape) -> None:
+    options = Options(source_encoding="EUC_KR")
+    report = sync(blind.source.dsn, blind.target.dsn, "s.t", shape=shape, options=options).tables[0]
+    assert report.exit_code == 6
+    assert "has to be ASCII while the source is SQL_ASCII" in str(report.error)

@@ -24,7 +24,7 @@ from pgsluice.rowdata import cut_words, leave_out, place, words
         ("22P02", "ungültige Eingabesyntax: „SECRET“", 'ungültige Eingabesyntax: "***"'),
         ("22003", 'value "9SECRET9" is out of range for type integer', 'value "***" is out of range for type integer'),
         ("22003", 'setval: value 77 is out of bounds for sequence "s" (1..9)', 'setval: *** is out of bounds for sequence "***" (1..9)'),
-        ("22021", 'invalid byte sequence for encoding "UTF8": 0xe9 0x20', 'invalid byte sequence for encoding "***": ***'),
+        ("22021", 'invalid byte sequence for encoding "UTF8": 0xe9 0x20', 'invalid byte sequence for encoding "UTF8": ***'),
         ("22001", "value too long for type character varying(3)", "value too long for type character varying(3)"),
         ("42P01", 'relation "SECRET" does not exist', 'relation "***" does not exist'),
         ("42601", 'syntax error in tsquery: "SECRET"', 'syntax error in tsquery: "***"'),

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import click
 
 from pgsluice.cli.options import option, selection
+from pgsluice.cli.render import run_summary, table_report
+from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
 from pgsluice.job import Options, Selection, SyncJob
-from pgsluice.model import Difference, TableComparison
+from pgsluice.model import Difference, TableComparison, Verified
 from pgsluice.units import size
 from pgsluice.verification import Level
+from pgsluice.verification import repair as mend
 from pgsluice.verification import verify as compare
 
 
@@ -25,6 +28,7 @@ from pgsluice.verification import verify as compare
     show_default=True,
     help="Count rows, compare hashes of all rows, or name the rows that differ.",
 )
+@option("--repair", is_flag=True, help="Sync the tables that differ: copy what differs, and delete what is gone.")
 @option("--limit", type=click.IntRange(-1), default=20, show_default=True, help="Rows to name a table; -1: all.")
 def verify(
     source: Endpoint,
@@ -34,8 +38,11 @@ def verify(
     as_json: bool,
     level: str,
     limit: int,
+    repair: bool,
 ) -> int:
     """Compare tables of the target with those of the source, row by row, and write nothing.
+
+    With --repair, tables that differ are synced: what differs is copied, and what is gone deleted, up to --max-delete.
 
     \b
     pgsluice verify --source service=shop --target service=lake --table 'sales.*' --level rows
@@ -49,7 +56,19 @@ def verify(
         click.echo(json.dumps({**summary, "seconds": round(found.seconds, 3)}))
     else:
         click.echo(f"{equal} of {len(found.tables)} equal, {found.seconds:.1f} s")
+    if repair and found.differing:
+        return max(_repaired(source, target, found, options, as_json=as_json), found.failed_code)
     return found.exit_code
+
+
+def _repaired(source: Endpoint, target: Endpoint, found: Verified, options: Options, *, as_json: bool) -> int:
+    with listening("text", quiet=False) as sinks:
+        report = mend(source, target, found, options, sinks)
+    for table in report.tables:
+        click.echo(json.dumps(table.to_dict(), ensure_ascii=False) if as_json else table_report(table))
+    if not as_json:
+        click.echo(run_summary(report))
+    return report.exit_code
 
 
 def _lines(table: TableComparison) -> Iterator[str]:

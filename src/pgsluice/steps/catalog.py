@@ -155,10 +155,11 @@ def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignK
             TableRef(schema, name),
             TableRef(parent_schema, parent),
             cascades,
+            deferrable,
             relkind,
             tuple((theirs, place, operator, own) for theirs, place, operator, own in pairs or ()),
         )
-        for schema, name, relkind, parent_schema, parent, cascades, pairs in found
+        for schema, name, relkind, parent_schema, parent, cascades, deferrable, pairs in found
     )
 
 

@@ -78,7 +78,8 @@ def _is_kept(value: str, written: str, category: str) -> bool:
         return written.rstrip(" ") == value.rstrip(" ")
     if category == _NUMBERS:
         with contextlib.suppress(InvalidOperation):
-            return Decimal(value) == Decimal(written)
+            one, other = Decimal(value), Decimal(written)
+            return one == other or (one.is_nan() and other.is_nan())
     return True
 
 

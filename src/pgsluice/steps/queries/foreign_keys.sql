@@ -2,6 +2,7 @@
 -- Columns are told where values can be compared: not in a PERIOD, nor in a domain, whose equality is another type's.
 -- %(oids)s: oid[].
 SELECT child.nspname, c.relname, c.relkind::text, parent.nspname, p.relname, k.confdeltype IN ('c', 'n', 'd'),
+       k.condeferrable,
        CASE WHEN NOT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) AND NOT matched.has_domain
             THEN matched.pairs END
   FROM pg_constraint k
