@@ -405,6 +405,14 @@ MUTATIONS = (
         ("tests/integration/test_diff.py::test_the_delete_guard_asks_for_its_share_of_the_table",),
     ),
     Mutation(
+        "hashes inside the merge transaction",
+        "commit.py",
+        "                if self._sent:\n",
+        "                if False:\n",
+        "Rows that a trigger has changed, or somebody else beside the buckets, are committed as verified.",
+        ("tests/integration/test_hashed_commit.py::test_a_row_that_others_write_meanwhile_is_noticed",),
+    ),
+    Mutation(
         "outer hash of a row",
         "hashing.py",
         "'pg_catalog.hashtextextended(pg_catalog.hash_record_extended({}, 0)::pg_catalog.text COLLATE \"C\", 1)'\n",

@@ -8,7 +8,7 @@ from pgsluice.version import __version__
 if TYPE_CHECKING:
     from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
     from pgsluice.errors import PgsluiceError
-    from pgsluice.job import CopyFormat, Lane, Mode, Options, StagingKind, TargetWriters
+    from pgsluice.job import CopyFormat, Lane, Mode, Options, StagingKind, Strategy, TargetWriters, Verify
     from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
     from pgsluice.policies import Deletes, LateRows, MaxDelete, NullCursors, OnLostState
 
@@ -30,8 +30,10 @@ __all__ = [
     "StagedData",
     "StagingKind",
     "StagingTable",
+    "Strategy",
     "TableReport",
     "TargetWriters",
+    "Verify",
     "__version__",
     "sync",
 ]

@@ -113,6 +113,34 @@ def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
     )
 
 
+def landed(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return where the rows that a run has copied are in the end, as it stands behind FROM.
+
+    That is all that is in scope, where nothing else can be there; else the rows of the staged keys. Rows without a key
+    (mode append) are found in staging alone.
+    """
+    if plan.creation:
+        return _rows(plan, target_relation(plan), sql.SQL("TRUE"))
+    if plan.job.mode is Mode.APPEND:
+        return _rows(plan, sqltext.table(staging.ref), sql.SQL("TRUE"))
+    if plan.reading.is_complete and plan.deletes:
+        return rows_in_scope(plan)
+    staged = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        sqltext.table(staging.ref), sql.Identifier(_staged(plan)), _match(plan)
+    )
+    return _rows(plan, target_relation(plan), staged)
+
+
+def rows_in_scope(plan: SyncPlan) -> sql.Composed:
+    """Return the target's rows in scope, of all buckets, as they stand behind FROM."""
+    whole = dataclasses.replace(plan, copy=dataclasses.replace(plan.copy, buckets=None))
+    return _rows(plan, target_relation(plan), in_scope(whole))
+
+
+def _rows(plan: SyncPlan, relation: sql.Composed, where: sql.Composable) -> sql.Composed:
+    return sql.SQL("(SELECT {} FROM {} WHERE {}) AS compared").format(sqltext.names(plan.names), relation, where)
+
+
 def in_scope(plan: SyncPlan) -> sql.SQL | sql.Composed:
     """Return the condition for rows of the target that may be deleted: in scope, and not marked already."""
     scope = _scope(plan)

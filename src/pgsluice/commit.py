@@ -14,6 +14,8 @@ from psycopg import sql
 
 from pgsluice import locks
 from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostError, PgsluiceError
+from pgsluice.hashing import Digest, Hashing
+from pgsluice.job import Verify
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
@@ -42,6 +44,7 @@ class Merge:
         keys: merge.Staged | None,
         step: Steps,
         holder: int | None = None,
+        sent: tuple[Hashing, Digest] | None = None,
     ) -> None:
         """Keep what is needed; nothing is done yet.
 
@@ -52,12 +55,14 @@ class Merge:
             keys: the source's keys in scope, where the plan sweeps.
             step: gives the context that each step runs in, by its name.
             holder: pid of the session that has kept other runs away since the rows were read, or None where none did.
+            sent: how the source's rows were hashed, and what they came to; None where they were not.
         """
         self._servers = servers
         self.plan = plan
         self._staged = staged
         self._step = step
         self._holder = holder
+        self._sent = sent
         self._merging = None if plan.promoted else merge.Merging(servers.writer, plan, staged, keys)
         self._merged: MergeResult | None = None
 
@@ -97,10 +102,12 @@ class Merge:
         if merged is None:
             raise LookupError("nothing was written yet")
         written = time.monotonic()
-        if plan.options.verify:
+        if plan.options.verify is not Verify.NONE:
             with self._step("verify"):
                 arrived = audit.arrived(writer, plan, self._staged.table, merged)
                 merged = dataclasses.replace(merged, target_count=arrived)
+                if self._sent:
+                    audit.same(writer, plan, self._staged.table, *self._sent)
         with self._step("watermark") if plan.reading.cursor else contextlib.nullcontext():
             reached = watermark.settle(writer, plan, self._staged.table)
         if merged.locked_seconds:

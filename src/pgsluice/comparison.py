@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from psycopg import sql
 
-from pgsluice import changes, slices, sqltext
-from pgsluice.hashing import Hashing, Part, RowHash, Side
+from pgsluice import changes, slices
+from pgsluice.hashing import Digest, Hashing, Part, RowHash, Side
 from pgsluice.model import Difference
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
@@ -31,23 +31,28 @@ class Buckets:
 
     Attributes:
         hashing: how they were made.
-        source_rows: in scope.
         target_rows: in scope.
         differing: numbers of the buckets that are not the same on both sides.
-        affected: rows of the source in these.
+        mine_differing: rows of the source in these.
+        mine_equal: rows of the source in all others.
         theirs: of these, rows and sum of hashes on the target.
         bytes: of hashes that came over the network.
         seconds: wall clock.
     """
 
     hashing: Hashing
-    source_rows: int
     target_rows: int
     differing: tuple[int, ...]
-    affected: int
+    mine_differing: Digest
+    mine_equal: Digest
     theirs: Mapping[int, tuple[int, str]]
     bytes: int
     seconds: float
+
+    @property
+    def source_rows(self) -> int:
+        """Return the number of the source's rows in scope."""
+        return self.mine_differing.rows + self.mine_equal.rows
 
 
 class Comparison:
@@ -76,13 +81,14 @@ class Comparison:
         mine, theirs = self._both(
             lambda side, session: audit.hashes(session, hashing.buckets_sql(side, rows(self._plan, side)))
         )
-        differing = tuple(sorted({number for number, _ in mine.found.items() ^ theirs.found.items()}))
+        numbers = {number for number, _ in mine.found.items() ^ theirs.found.items()}
+        differing = tuple(sorted(numbers))
         return Buckets(
             hashing=hashing,
-            source_rows=mine.rows,
             target_rows=theirs.rows,
             differing=differing,
-            affected=sum(mine.found[number][0] for number in differing if number in mine.found),
+            mine_differing=_sum(found for number, found in mine.found.items() if number in numbers),
+            mine_equal=_sum(found for number, found in mine.found.items() if number not in numbers),
             theirs={number: theirs.found[number] for number in differing if number in theirs.found},
             bytes=mine.bytes + theirs.bytes,
             seconds=time.monotonic() - started,
@@ -91,8 +97,20 @@ class Comparison:
     def part(self) -> tuple[Part, int]:
         """Return the buckets that differ, as a part that can be copied alone, and the bytes of hashes it took."""
         found = self.buckets()
-        alike = found.source_rows - found.affected
-        return Part(found.hashing, found.differing, found.affected, alike, found.target_rows), found.bytes
+        part = Part(found.hashing, found.differing, found.mine_differing, found.mine_equal, found.target_rows)
+        return part, found.bytes
+
+    def sent(self) -> tuple[Hashing, Digest]:
+        """Return what the rows come to that this run copies, and how they are hashed. One scan of the source.
+
+        None, where the buckets have told it.
+        """
+        plan = self._plan
+        if part := plan.part:
+            return part.hashing, part.differing + part.equal if plan.deletes else part.differing
+        hashing = self._known_to_both()
+        with self._asking(Side.SOURCE) as session:
+            return hashing, audit.digest(session, hashing.digest_sql(Side.SOURCE, slices.rows(plan.copy)))
 
     def unsettled(self, found: Buckets) -> frozenset[int]:
         """Return those of the differing buckets that others change on the target meanwhile. One scan."""
@@ -181,14 +199,14 @@ def rows(plan: SyncPlan, side: Side, condition: sql.Composable | None = None) ->
         condition: of these rows, those to see; None for all.
     """
     if side is Side.SOURCE:
-        selection = sqltext.selection(plan.names, plan.copy.origins or (None,) * len(plan.names))
-        copy = dataclasses.replace(plan.copy, window=None, buckets=None)
-        relation, where = slices.relation(copy), slices.condition(copy)
+        whole = slices.rows(dataclasses.replace(plan.copy, window=None, buckets=None))
     else:
-        selection = sqltext.names(plan.names)
-        relation, where = changes.target_relation(plan), changes.in_scope(plan)
-    whole = sql.SQL("(SELECT {} FROM {} WHERE {}) AS compared").format(selection, relation, where)
+        whole = changes.rows_in_scope(plan)
     return sql.SQL("{} WHERE {}").format(whole, condition) if condition else whole
+
+
+def _sum(buckets: Iterable[tuple[int, str]]) -> Digest:
+    return sum((Digest(rows_, int(hashes)) for rows_, hashes in buckets), Digest(0, 0))
 
 
 def _with_memory(session: Session) -> Session:

@@ -134,6 +134,18 @@ class Hashing:
             "FROM (SELECT {} AS bucket, {} AS hash FROM {}) AS hashed GROUP BY bucket"
         ).format(self.bucket(side), self.row(side), rows)
 
+    def digest_sql(self, side: Side, rows: sql.Composable) -> sql.Composed:
+        """Return the query for (rows, sum of their hashes as text) of all buckets together. One scan.
+
+        Args:
+            side: that is asked.
+            rows: what stands behind FROM.
+        """
+        return sql.SQL(
+            "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(hash), 0)::pg_catalog.text"
+            "\nFROM (SELECT {} AS hash FROM {}) AS hashed"
+        ).format(self.row(side), rows)
+
     def rows_sql(self, side: Side, rows: sql.Composable, numbers: Sequence[int]) -> sql.Composed:
         """Return the query for (bucket, key as bytes and as texts, hash, md5 of each column) of some buckets.
 
@@ -167,22 +179,49 @@ class Hashing:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """What some rows of a table come to, in any order.
+
+    Attributes:
+        rows: their number.
+        sum: of their hashes.
+    """
+
+    rows: int
+    sum: int
+
+    def __add__(self, other: Digest) -> Digest:
+        """Return what both come to together."""
+        return Digest(self.rows + other.rows, self.sum + other.sum)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """The buckets of a table that are copied, because both sides differ in them.
 
     Attributes:
         hashing: how the buckets were made.
         numbers: of them.
-        rows: of the source in these.
-        alike: rows of the source in all others, which the target has already.
+        differing: the source's rows in these.
+        equal: the source's rows in all others, which the target has already.
         target_rows: of the target, in all buckets.
     """
 
     hashing: Hashing
     numbers: tuple[int, ...]
-    rows: int
-    alike: int
+    differing: Digest
+    equal: Digest
     target_rows: int
+
+    @property
+    def rows(self) -> int:
+        """Return the number of the source's rows that are copied."""
+        return self.differing.rows
+
+    @property
+    def alike(self) -> int:
+        """Return the number of those that are not."""
+        return self.equal.rows
 
     def condition(self, side: Side) -> sql.SQL | sql.Composed:
         """Return the condition that a row is in one of them."""

@@ -133,6 +133,14 @@ class Strategy(enum.StrEnum):
     COPY = "copy"
 
 
+class Verify(enum.StrEnum):
+    """What is compared before a commit: nothing, the rows' number on both sides, or a hash of all of them besides."""
+
+    NONE = "none"
+    COUNT = "count"
+    HASH = "hash"
+
+
 class TargetWriters(enum.StrEnum):
     """Who else may write a target while it is compared: `WAIT` lets them wait, `NONE` is the user's word for nobody."""
 
@@ -170,7 +178,7 @@ class Options:
         format: of the COPY stream; binary is refused where it is not proven safe.
         target_writers: whether a large target is compared under its lock, or before it.
         max_delete: the delete guard.
-        verify: whether rows are counted on both sides before the commit.
+        verify: what of both sides is compared before the commit.
         lock_timeout: seconds to wait for a table lock, all tries together.
         connect_timeout: seconds to wait for a connection.
         stall_timeout: seconds in which nothing moves and the server does no work for us, before a wait is ended; 0 for
@@ -209,7 +217,7 @@ class Options:
     target_writers: TargetWriters = TargetWriters.WAIT
     strategy: Strategy = Strategy.AUTO
     max_delete: MaxDelete = field(default_factory=MaxDelete)
-    verify: bool = True
+    verify: Verify = Verify.COUNT
     lock_timeout: float = 30.0
     connect_timeout: float = 10.0
     stall_timeout: float = 300.0

@@ -12,7 +12,7 @@ import psycopg
 from pgsluice import creation, locks
 from pgsluice.account import Account
 from pgsluice.errors import LimitError, PgsluiceError
-from pgsluice.job import SyncJob
+from pgsluice.job import SyncJob, Verify
 from pgsluice.model import StagedData, StagingTable
 from pgsluice.plan import CopyPlan, SyncPlan
 from pgsluice.relaying import Relaying
@@ -83,7 +83,7 @@ class Landing:
 
             staged = relay_slice(worker, copy, table, snapshot, on_bytes)
             self._watch.check(staged.bytes)
-            if self._run.options.verify or step == "sweep":
+            if self._run.options.verify is not Verify.NONE or step == "sweep":
                 staged = dataclasses.replace(staged, source_count=count_source(worker, copy, snapshot, staged))
                 audit.sent(staged.source_count, staged.staging_count)
         self._account.end(step, staged.seconds)
@@ -125,7 +125,7 @@ class Landing:
             self._read_in.exported,
             self._resumption.missing if is_kept else plan.slices or None,
             apart=is_kept,
-            verify=plan.options.verify or copy is plan.sweep,
+            verify=plan.options.verify is not Verify.NONE or copy is plan.sweep,
             bytes_=plan.facts.source_table.bytes,
         )
 
@@ -263,7 +263,7 @@ class Landing:
         rows, counted = staged.staging_count, staged.source_count
         if self._resumption.table is not None:  # earlier tries and runs have left the others, counted then
             rows = self._resumption.rows
-            counted = rows if self._run.options.verify else -1
+            counted = rows if self._run.options.verify is not Verify.NONE else -1
             self._account.tell(slices=self._resumption.count, slices_reused=self._resumption.reused)
         elif self._plan:
             self._account.tell(slices=len(self._plan.slices))

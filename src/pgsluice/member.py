@@ -12,7 +12,8 @@ from pgsluice.account import Account
 from pgsluice.commit import Merge, remember
 from pgsluice.comparison import Comparison
 from pgsluice.errors import PgsluiceError
-from pgsluice.job import Mode, StagingKind, Strategy, SyncJob
+from pgsluice.hashing import Digest, Hashing
+from pgsluice.job import Mode, StagingKind, Strategy, SyncJob, Verify
 from pgsluice.landing import Landing
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
@@ -44,6 +45,7 @@ class Member:
         self.account = Account(TableReport(run.run_id, str(job.source), str(job.target), job.mode.value), run.emit)
         self.landing = Landing(run, job, number, self.account)
         self._locked_at = 0.0
+        self._sent: tuple[Hashing, Digest] | None = None
 
     @property
     def weight(self) -> int:
@@ -75,6 +77,7 @@ class Member:
         if plan.strategy is Strategy.DIFF:
             plan = self._narrowed(plan, snapshot)
             self.ready = plan, snapshot
+        self._sent = self._hashed(plan, snapshot) if plan.options.verify is Verify.HASH else None
         self.account.tell(
             strategy=plan.strategy.value,
             strategy_reason=plan.strategy_reason,
@@ -104,6 +107,11 @@ class Member:
         self.account.tell(hash_bytes=bytes_)
         return plan.narrowed(part)
 
+    def _hashed(self, plan: SyncPlan, snapshot: Snapshot) -> tuple[Hashing, Digest]:
+        """Return what the rows come to that are copied, for the commit to compare. One scan of the source."""
+        with self.account.step("hash"), self._run.ready.reading(snapshot, "hash", str(self.job.target)):
+            return Comparison(self._servers, plan, snapshot.exported).sent()
+
     def filled(self) -> list[merge.Staged] | None:
         """Return what is staged when all of it is, the rows first; None where that is done in the transaction."""
         plan, _ = self._opened
@@ -128,7 +136,7 @@ class Member:
 
     def part(self, staged: merge.Staged, keys: merge.Staged | None = None) -> Merge:
         """Return its part of the transaction that merges."""
-        return Merge(self._servers, self.plan, staged, keys, self.account.step, self.landing.holder)
+        return Merge(self._servers, self.plan, staged, keys, self.account.step, self.landing.holder, self._sent)
 
     def remember(self, merged: MergeResult, reached: Reached, attempts: int) -> None:
         """Write its state and outcome in the open transaction."""
@@ -159,7 +167,7 @@ class Member:
             deleted=merged.deleted,
             target_count=merged.target_count,
             created=merged.created,
-            verified=plan.options.verify,
+            verified="" if plan.options.verify is Verify.NONE else plan.options.verify.value,
             peak_bytes=memory.peak(),
         )
 
@@ -201,7 +209,7 @@ class Member:
             deleted=0,
             watermark=None,
             created=False,
-            verified=False,
+            verified="",
             error=error.message,
             hint=error.hint,
             step=error.step,

@@ -184,7 +184,7 @@ class TableReport:
         late: rows found below the watermark that the run began with.
         held_back: transactions open on the source that rows of mode append wait for.
         keys_swept: keys of the source that were streamed to find what is gone; -1 where none were.
-        verified: the counts were compared inside the merge transaction and agreed.
+        verified: what was compared inside the merge transaction, and agreed: "count", "hash", or "" for nothing.
         created: the target table was created.
         bytes: of the COPY stream.
         seconds: wall clock of the job.
@@ -234,7 +234,7 @@ class TableReport:
     late: int = 0
     held_back: int = 0
     keys_swept: int = -1
-    verified: bool = False
+    verified: str = ""
     created: bool = False
     bytes: int = 0
     seconds: float = 0.0

@@ -207,8 +207,10 @@ class SyncPlan:
 
     @property
     def hashing(self) -> Hashing:
-        """Return how source and target are compared by content."""
-        return hashing.hashing(self.job, self.facts, self.columns, self.key.columns, self.options)
+        """Return how source and target are compared by content: in the types that the rows have in the end."""
+        becomes = {column.name: column for column in (self.creation.columns if self.creation else self.columns)}
+        columns = [becomes[name] for name in self.names]
+        return hashing.hashing(self.job, self.facts, columns, self.key.columns, self.options)
 
     @property
     def part(self) -> Part | None:

@@ -19,7 +19,7 @@ from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import executor
 from pgsluice.hashing import Side
-from pgsluice.job import Mode, Options, Selection, StagingKind, Strategy, SyncJob, TargetWriters
+from pgsluice.job import Mode, Options, Selection, StagingKind, Strategy, SyncJob, TargetWriters, Verify
 from pgsluice.model import Report, StagingTable, TableReport
 from pgsluice.plan import Creation, SyncPlan, job_id
 from pgsluice.prepare import jobs_of, prepared
@@ -29,7 +29,7 @@ from pgsluice.schedule import Schedule
 from pgsluice.servers import Servers
 from pgsluice.session import Query
 from pgsluice.shared import Shared
-from pgsluice.slices import copy_in, copy_out
+from pgsluice.slices import copy_in, copy_out, rows
 from pgsluice.steps import catalog, promotion, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.throttle import Throttle
@@ -103,7 +103,9 @@ class Run:
             KeyboardInterrupt: what was begun has been cleaned up.
         """
         self._is_preview = True
-        self._options = dataclasses.replace(self._options, staging=StagingKind.UNLOGGED, resumable=False)
+        self._options = dataclasses.replace(
+            self._options, staging=StagingKind.UNLOGGED, resumable=False, verify=Verify.COUNT
+        )
         return self.sync(request)
 
     def _jobs(self, servers: Servers, request: Selection | Sequence[SyncJob]) -> tuple[SyncJob, ...]:
@@ -252,8 +254,11 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     promoted = plan.promoted
     created = creation.staging_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
     compared = Side if plan.strategy is Strategy.DIFF else ()
+    is_hashed = plan.options.verify is Verify.HASH
+    sent = [("hash (source)", plan.hashing.digest_sql(Side.SOURCE, rows(plan.copy)))] if is_hashed else []
     listed: list[tuple[str, Query]] = [
         *((f"hash ({side})", plan.hashing.buckets_sql(side, comparison.rows(plan, side))) for side in compared),
+        *(sent if not compared else []),  # the buckets tell it
         ("staging (target)", created),
         ("relay (source)", copy_out(plan.copy)),
         ("relay (target)", copy_in(plan.copy, table)),
@@ -277,6 +282,8 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     listed += [
         ("sequences (target)", sequences.catch_up_sql(plan.job.target, column, last)) for column, last in plan.sequences
     ]
+    if is_hashed:
+        listed.append(("verify (target)", plan.hashing.digest_sql(Side.TARGET, changes.landed(plan, table))))
     if plan.reading.cursor:
         listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
     return tuple((step, statement.as_string(None)) for step, statement in listed)

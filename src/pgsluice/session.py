@@ -305,6 +305,16 @@ class Session:
             (search_path, time_zone),
         )
 
+    @contextlib.contextmanager
+    def playing_role(self, search_path: str, time_zone: str) -> Iterator[None]:
+        """Do so while the block runs, and as before from then on."""
+        before = self.row(
+            sql.SQL("SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone')")
+        )
+        self.as_role(search_path, time_zone)
+        yield
+        self.as_role(*before)
+
     @property
     def can_restrict_relations(self) -> bool:
         """Tell whether the server knows restrict_nonsystem_relation_kind, which minor releases of August 2024 have."""

@@ -25,6 +25,12 @@ def copy_out(plan: CopyPlan) -> sql.Composed:
     return relay.copy_out(selection, relation(plan), condition(plan), plan.format, plan.encodings[0])
 
 
+def rows(plan: CopyPlan) -> sql.Composed:
+    """Return the rows that a copy reads, as they stand behind FROM."""
+    selection = sqltext.selection(plan.names, plan.origins or (None,) * len(plan.names))
+    return sql.SQL("(SELECT {} FROM {} WHERE {}) AS compared").format(selection, relation(plan), condition(plan))
+
+
 def copy_in(plan: CopyPlan, table: StagingTable) -> sql.Composed:
     """Return the COPY that writes the staging table."""
     return relay.copy_in(table, plan.columns, plan.format, plan.encodings[1])

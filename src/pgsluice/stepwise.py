@@ -14,7 +14,7 @@ from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
 from pgsluice.facts import Column, Facts, Progress, TableInfo
-from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef
+from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef, Verify
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan, job_id, make_copy, make_plan
 from pgsluice.prepare import LOCKABLE
@@ -189,7 +189,7 @@ class Stepwise:
             inserted=merged.inserted,
             updated=merged.updated,
             unchanged=merged.unchanged,
-            verified=True,
+            verified=Verify.COUNT.value,
             seconds=merged.seconds,
         )
 

@@ -20,7 +20,7 @@ DONE = TableReport(
     updated=200,
     unchanged=11145,
     deleted=7,
-    verified=True,
+    verified="count",
     bytes=5 << 20,
     seconds=1.234,
     steps={"staging": 0.01, "relay": 0.5},
@@ -62,7 +62,7 @@ def test_a_done_table_tells_what_changed_how_and_how_it_was_checked() -> None:
 
 
 def test_what_was_not_counted_is_not_told() -> None:
-    text = table_report(dataclasses.replace(DONE, verified=False, source_count=-1, target_count=-1))
+    text = table_report(dataclasses.replace(DONE, verified="", source_count=-1, target_count=-1))
     assert "counted" not in text
     assert "-1" not in text
 

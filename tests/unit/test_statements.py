@@ -30,7 +30,7 @@ from handmade import (
 )
 
 from pgsluice.facts import Column, Horizon, Key, Leaf, Progress, TableInfo
-from pgsluice.job import Mode, Options, QuerySource, SyncJob, TableRef
+from pgsluice.job import Mode, Options, QuerySource, Strategy, SyncJob, TableRef, Verify
 from pgsluice.plan import SyncPlan
 from pgsluice.policies import Deletes, LateRows
 from pgsluice.run import statements
@@ -55,6 +55,14 @@ def full_with_where() -> SyncPlan:
 
 def full_small() -> SyncPlan:
     return plan_of(facts(table(size=0)))
+
+
+def full_hashed() -> SyncPlan:
+    return plan_of(facts(), options=Options(verify=Verify.HASH, strategy=Strategy.COPY))
+
+
+def upsert_hashed() -> SyncPlan:
+    return plan_of(facts(), SyncJob(ORDERS, ORDERS, mode=Mode.UPSERT), options=Options(verify=Verify.HASH))
 
 
 def upsert() -> SyncPlan:
@@ -230,6 +238,8 @@ PLANS = {
     for plan in (
         full_with_where,
         full_small,
+        full_hashed,
+        upsert_hashed,
         upsert,
         upsert_key_only,
         query,

@@ -23,6 +23,7 @@ from pgsluice.job import (
     SyncJob,
     TargetWriters,
     Treatment,
+    Verify,
     requested,
 )
 from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
@@ -235,7 +236,13 @@ _SELECTION = (
         help="Let errors, reports and the run history say what they know of a row: values, keys, DETAIL.",
     ),
     option("--psql", metavar="PATH", help="The psql to use. Default: the one on PATH."),
-    option("--verify/--no-verify", default=True, show_default=True, help="Count both sides before the commit."),
+    option(
+        "--verify",
+        type=click.Choice([each.value for each in Verify]),
+        default=Verify.COUNT.value,
+        show_default=True,
+        help="What is compared before the commit, else rolled back: rows counted on both sides, or hashed as well.",
+    ),
     option(
         "--lock-timeout", type=click.FloatRange(0), default=30, show_default=True, help="Seconds to wait for locks."
     ),
@@ -386,7 +393,7 @@ def _options(values: dict[str, Any]) -> Options:
         target_writers=TargetWriters(values["target_writers"]),
         strategy=Strategy(values["strategy"]),
         max_delete=MaxDelete.parse(values["max_delete"]),
-        verify=values["verify"],
+        verify=Verify(values["verify"]),
         lock_timeout=values["lock_timeout"],
         connect_timeout=values["connect_timeout"],
         stall_timeout=values["stall_timeout"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from pgsluice.job import Mode
+from pgsluice.job import Mode, Verify
 from pgsluice.model import Report, TableReport
 from pgsluice.units import size
 
@@ -35,9 +35,7 @@ def _table_lines(report: TableReport) -> Iterator[str]:
             yield f"  read {report.reading}"
         yield f"  relayed {report.staging_count:,} rows, {size(report.bytes)}"
         yield from _reached(report)
-        if report.verified:
-            total = f"; the target has {report.target_count:,}" if report.target_count >= 0 else ""
-            yield f"  counted {report.source_count:,} on the source, {report.staging_count:,} staged{total}"
+        yield from _verified(report)
         if report.columns:
             verdicts = Counter(report.columns.values())
             yield "  columns " + ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
@@ -57,6 +55,14 @@ def _table_lines(report: TableReport) -> Iterator[str]:
     yield from _spent(report)
     for note in report.notes:
         yield f"  note: {note}"
+
+
+def _verified(report: TableReport) -> Iterator[str]:
+    if report.verified:
+        total = f"; the target has {report.target_count:,}" if report.target_count >= 0 else ""
+        yield f"  counted {report.source_count:,} on the source, {report.staging_count:,} staged{total}"
+    if report.verified == Verify.HASH:
+        yield "  hashed: every row is on the target what it is on the source"
 
 
 def _spent(report: TableReport) -> Iterator[str]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgsluice import sqltext
+from pgsluice import changes, sqltext
 from pgsluice.errors import VerifyError
+from pgsluice.hashing import Digest, Hashing, Side
 from pgsluice.job import Mode
 from pgsluice.model import MergeResult, StagingTable
 from pgsluice.plan import SyncPlan
@@ -108,6 +109,38 @@ def _found(session: Session, plan: SyncPlan, staging: StagingTable, target: sql.
     return int(session.row(query.format(sqltext.table(staging.ref), target, match))[0])
 
 
+def same(session: Session, plan: SyncPlan, staging: StagingTable, hashing: Hashing, expected: Digest) -> None:
+    """See, inside the merge transaction, that the target's rows are those of the source, value by value. One scan.
+
+    Args:
+        session: on the target.
+        plan: of the job.
+        staging: its rows, merged.
+        hashing: how the source's rows were hashed.
+        expected: what they came to.
+
+    Raises:
+        VerifyError: they are not.
+    """
+    query = hashing.digest_sql(Side.TARGET, changes.landed(plan, staging))
+    copy = plan.copy
+    # the text of an array of times shows the zone: the same one on both sides
+    with session.playing_role(session.search_path if copy.search_path else "", copy.time_zone):
+        found = digest(session, query)
+    if found != expected:
+        what = (
+            f"the source has {expected.rows} rows and the target {found.rows}"
+            if found.rows != expected.rows
+            else f"of the {found.rows} rows some are not on the target what they are on the source"
+        )
+        raise VerifyError(
+            f"after the merge, {what}, by their hashes",
+            hint="All was rolled back. A trigger of the target changes rows, or others wrote it meanwhile;"
+            " `pgsluice verify --level rows` names the rows that differ.",
+            step="verify",
+        )
+
+
 # --- hashes ----------------------------------------------------------------------------------------------------------
 
 _FETCHED_ROWS = 5000
@@ -151,6 +184,12 @@ def hashes(session: Session, query: sql.Composed) -> Hashes:
     # a row of the answer: its length, the number of its values, and of each its length and text
     sent_ = sum(19 + len(str(number)) + len(str(rows_)) + len(sum_) for number, (rows_, sum_) in found.items())
     return Hashes(found, sum(rows_ for rows_, _ in found.values()), sent_)
+
+
+def digest(session: Session, query: sql.Composed) -> Digest:
+    """Run a query for (rows, sum of their hashes as text). One scan."""
+    rows_, sum_ = session.row(query)
+    return Digest(rows_, int(sum_))
 
 
 def probe(session: Session) -> tuple[int, ...] | None:
