@@ -20,6 +20,7 @@ from pgsluice.servers import Servers
 from pgsluice.session import Session
 from pgsluice.snapshot import Exported
 from pgsluice.steps import audit
+from pgsluice.windows import Window
 
 _T = TypeVar("_T")
 _WORK_MEM_MB = 256
@@ -116,15 +117,20 @@ class Comparison:
         """Return those of the differing buckets that others change on the target meanwhile. One scan."""
         if not found.differing:
             return frozenset()
-        scope = rows(self._plan, Side.TARGET, found.hashing.within(Side.TARGET, found.differing))
+        within = found.hashing.within(Side.TARGET, found.differing)
+        scope = sql.SQL("{} WHERE {}").format(rows(self._plan, Side.TARGET), within)
         with self._asking(Side.TARGET) as session:
             now = audit.hashes(session, found.hashing.buckets_sql(Side.TARGET, scope))
         return frozenset(number for number, _ in now.found.items() ^ found.theirs.items())
 
-    def differences(self, found: Buckets) -> Iterator[Difference]:
+    def differences(self, found: Buckets, since: Window | None = None) -> Iterator[Difference]:
         """Name the rows that differ, bucket by bucket and in the order of their keys. One scan of each side, sorted.
 
         Neither side is held in memory: both are streams in the same order.
+
+        Args:
+            found: by `buckets`.
+            since: rows that the source may have got after the target had its own.
         """
         if not found.differing:
             return
@@ -133,18 +139,24 @@ class Comparison:
             mine, theirs = (
                 audit.stream(
                     asking.enter_context(self._asking(side)),
-                    found.hashing.rows_sql(side, rows(self._plan, side), found.differing),
+                    self._rows_sql(found, side, since if side is Side.SOURCE else None),
                 )
                 for side in Side
             )
             for source, target in audit.paired(mine, theirs):
                 if source is None and target is not None:
-                    yield Difference("-", target.key)
+                    yield Difference("-", target.key, is_since=since is not None)
                 elif target is None and source is not None:
-                    yield Difference("+", source.key)
+                    yield Difference("+", source.key, is_since=source.is_since)
                 elif source and target and source.hash != target.hash:
                     pairs = zip(names, source.columns, target.columns, strict=True)
-                    yield Difference("*", source.key, tuple(name for name, one, other in pairs if one != other))
+                    columns = tuple(name for name, one, other in pairs if one != other)
+                    yield Difference("*", source.key, columns, source.is_since)
+
+    def _rows_sql(self, found: Buckets, side: Side, since: Window | None) -> sql.Composed:
+        hashing = found.hashing
+        marks = [sql.SQL("{} AS {}").format(since.condition, sql.Identifier(hashing.mark))] if since else []
+        return hashing.rows_sql(side, rows(self._plan, side, *marks), found.differing, is_marked=bool(marks))
 
     # --- how they are asked ------------------------------------------------------------------------------------------
 
@@ -190,19 +202,17 @@ class Comparison:
                 raise
 
 
-def rows(plan: SyncPlan, side: Side, condition: sql.Composable | None = None) -> sql.Composed:
+def rows(plan: SyncPlan, side: Side, *more: sql.Composable) -> sql.Composed:
     """Return the rows of one side that a job has in scope, as they stand behind FROM.
 
     Args:
         plan: of the job.
         side: of it.
-        condition: of these rows, those to see; None for all.
+        more: columns of the source that are wanted too.
     """
     if side is Side.SOURCE:
-        whole = slices.rows(dataclasses.replace(plan.copy, window=None, buckets=None))
-    else:
-        whole = changes.rows_in_scope(plan)
-    return sql.SQL("{} WHERE {}").format(whole, condition) if condition else whole
+        return slices.rows(dataclasses.replace(plan.copy, window=None, buckets=None), *more)
+    return changes.rows_in_scope(plan)
 
 
 def _sum(buckets: Iterable[tuple[int, str]]) -> Digest:

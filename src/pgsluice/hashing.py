@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,13 +147,22 @@ class Hashing:
             "\nFROM (SELECT {} AS hash FROM {}) AS hashed"
         ).format(self.row(side), rows)
 
-    def rows_sql(self, side: Side, rows: sql.Composable, numbers: Sequence[int]) -> sql.Composed:
-        """Return the query for (bucket, key as bytes and as texts, hash, md5 of each column) of some buckets.
+    @property
+    def mark(self) -> str:
+        """Return a name that no column has, for what `rows_sql` is told of a row."""
+        names = {image.name for image in self.columns}
+        return next(name for name in map("is_since{}".format, itertools.count()) if name not in names)
+
+    def rows_sql(
+        self, side: Side, rows: sql.Composable, numbers: Sequence[int], *, is_marked: bool = False
+    ) -> sql.Composed:
+        """Return the query for (bucket, key as bytes and as texts, hash, md5 of each column, mark) of some buckets.
 
         Args:
             side: that is asked.
             rows: what stands behind FROM.
             numbers: of the buckets.
+            is_marked: the rows have a column `mark`, whose value is returned; else it is FALSE.
         """
         vouched = self.vouched[0 if side is Side.SOURCE else 1]
         texts = [sql.SQL("{}::pg_catalog.text").format(sql.Identifier(each.name)) for each in self.key]
@@ -164,15 +174,17 @@ class Hashing:
             sql.SQL("pg_catalog.md5(ROW({})::pg_catalog.text)").format(image.on(side)) for image in self.columns
         )
         return sql.SQL(
-            "SELECT bucket, place, key, hash, columns FROM (SELECT {bucket} AS bucket,"
+            "SELECT bucket, place, key, hash, columns, mark FROM (SELECT {bucket} AS bucket,"
             " {place} AS place, ARRAY[{key}] AS key,"
-            " {hash} AS hash, ARRAY[{each}] AS columns\nFROM {rows} WHERE {within}) AS hashed ORDER BY bucket, place"
+            " {hash} AS hash, ARRAY[{each}] AS columns, {mark} AS mark"
+            "\nFROM {rows} WHERE {within}) AS hashed ORDER BY bucket, place"
         ).format(
             bucket=self.bucket(side),
             place=_utf8(sql.SQL("ARRAY[{}]::pg_catalog.text").format(sql.SQL(", ").join(texts)), vouched),
             key=key,
             hash=self.row(side),
             each=each,
+            mark=sql.Identifier(self.mark) if is_marked else sql.SQL("FALSE"),
             rows=rows,
             within=self.within(side, numbers),
         )

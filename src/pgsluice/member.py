@@ -90,6 +90,7 @@ class Member:
             estimate=plan.estimate.to_dict() if plan.estimate else {},
             reading=plan.reading.reason,
             late_rows=str(plan.reading.late) if plan.reading.late else None,
+            snapshot_xmin=plan.facts.progress.moment.xmin,
             held_back=plan.facts.progress.moment.running if plan.job.mode is Mode.APPEND else 0,
             notes=plan.notes,
         )

@@ -184,6 +184,7 @@ class TableReport:
         late: rows found below the watermark that the run began with.
         held_back: transactions open on the source that rows of mode append wait for.
         keys_swept: keys of the source that were streamed to find what is gone; -1 where none were.
+        snapshot_xmin: 64-bit id of the oldest transaction that the source's snapshot could not be sure of.
         verified: what was compared inside the merge transaction, and agreed: "count", "hash", or "" for nothing.
         created: the target table was created.
         bytes: of the COPY stream.
@@ -234,6 +235,7 @@ class TableReport:
     late: int = 0
     held_back: int = 0
     keys_swept: int = -1
+    snapshot_xmin: int = 0
     verified: str = ""
     created: bool = False
     bytes: int = 0
@@ -328,11 +330,13 @@ class Difference:
         sign: ``+`` missing on the target, ``-`` on the target alone, ``*`` another row.
         key: values of its key, as text.
         columns: that differ, of a row that both have.
+        is_since: the source's row was written, or is gone, since the run that is asked about.
     """
 
     sign: str
     key: tuple[str | None, ...]
     columns: tuple[str, ...] = ()
+    is_since: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +348,7 @@ class TableComparison:
         target: ``schema.table``.
         level: "count", "hash" or "rows".
         status: "equal", "different", or "failed" where they could not be compared.
+        as_of_run: the run as of which they are compared, or None: as they are now.
         key: columns that name a row.
         source_rows: in scope, in one snapshot; -1 where they were not counted.
         target_rows: in scope; -1 where they were not counted.
@@ -353,6 +358,9 @@ class TableComparison:
         missing: rows that only the source has; -1 where rows were not looked at, as the two below.
         extra: rows that only the target has.
         changed: rows that both have, and that differ.
+        changed_since: rows that the source got or changed since the run, and that are no difference as of it; -1 where
+            no run was asked about, as the one below.
+        gone_since: rows that only the target has, for the source may have lost them since the run.
         differences: the first of these, as many as asked for.
         hashed_by: "record", or "md5" where the servers' own hashes of a row can't be compared.
         bytes: of hashes that came over the network.
@@ -366,6 +374,7 @@ class TableComparison:
     target: str
     level: str
     status: str = "failed"
+    as_of_run: str | None = None
     key: tuple[str, ...] = ()
     source_rows: int = -1
     target_rows: int = -1
@@ -375,6 +384,8 @@ class TableComparison:
     missing: int = -1
     extra: int = -1
     changed: int = -1
+    changed_since: int = -1
+    gone_since: int = -1
     differences: tuple[Difference, ...] = ()
     hashed_by: str = ""
     bytes: int = 0

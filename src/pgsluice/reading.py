@@ -219,6 +219,21 @@ def _kept(job: SyncJob) -> Iterator[str]:
         yield f"rows that are gone from the source{where} stay on the target (--deletes keep)"
 
 
+def since_run(facts: Facts, state: JobState, xmin: int) -> Window | str:
+    """Return the rows that the source may have got since a run, or why they can't be told.
+
+    Args:
+        facts: of both servers now.
+        state: of the job behind the run.
+        xmin: `Moment.xmin` of the run's snapshot.
+    """
+    over = _replaced_target(facts, state) or _lost(facts, facts.progress, state)
+    over = over or _too_far(facts, facts.progress, state)
+    if reason := late.no_transaction_ids(facts) or (over and over.reason):
+        return reason
+    return Window(since=xmin, whole=_strange(facts, state) if state.leaves else ())
+
+
 # --- where the stored position means nothing -------------------------------------------------------------------------
 
 

@@ -25,9 +25,10 @@ def copy_out(plan: CopyPlan) -> sql.Composed:
     return relay.copy_out(selection, relation(plan), condition(plan), plan.format, plan.encodings[0])
 
 
-def rows(plan: CopyPlan) -> sql.Composed:
-    """Return the rows that a copy reads, as they stand behind FROM."""
+def rows(plan: CopyPlan, *more: sql.Composable) -> sql.Composed:
+    """Return the rows that a copy reads, as they stand behind FROM, with more columns where these are given."""
     selection = sqltext.selection(plan.names, plan.origins or (None,) * len(plan.names))
+    selection = sql.SQL(", ").join([selection, *more])
     return sql.SQL("(SELECT {} FROM {} WHERE {}) AS compared").format(selection, relation(plan), condition(plan))
 
 

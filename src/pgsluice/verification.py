@@ -6,24 +6,28 @@ import dataclasses
 import enum
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import psycopg
 
 from pgsluice.comparison import Comparison
 from pgsluice.endpoint import Endpoint
-from pgsluice.errors import PgsluiceError, UnknownTableError
+from pgsluice.errors import PgsluiceError, StepError, UnknownTableError, UsageError
 from pgsluice.events import Sink
 from pgsluice.job import Mode, Options, Selection, Strategy, SyncJob
 from pgsluice.model import Difference, Report, TableComparison, Verified
-from pgsluice.plan import SyncPlan
+from pgsluice.plan import SyncPlan, job_id, same_job
 from pgsluice.policies import DeletePolicy, LateRows
 from pgsluice.prepare import jobs_of, prepared
+from pgsluice.reading import since_run
 from pgsluice.retry import step_error, translated
 from pgsluice.run import Run
 from pgsluice.servers import Servers
 from pgsluice.snapshot import Snapshot
+from pgsluice.steps import state
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.windows import Window
 
 _DIFFERENT = 4
 
@@ -36,6 +40,16 @@ class Level(enum.StrEnum):
     ROWS = "rows"
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked of every table; `since` are the rows that one may have got since its last run."""
+
+    level: Level
+    limit: int
+    as_of_run: bool
+    since: Window | None = None
+
+
 def verify(  # noqa: PLR0913 - what a comparison needs
     source: Endpoint,
     target: Endpoint,
@@ -44,6 +58,7 @@ def verify(  # noqa: PLR0913 - what a comparison needs
     *,
     level: Level = Level.HASH,
     limit: int = 20,
+    as_of_run: bool = False,
 ) -> Verified:
     """Compare every job's source with its target, within the job's condition and columns.
 
@@ -54,20 +69,26 @@ def verify(  # noqa: PLR0913 - what a comparison needs
         options: how.
         level: how closely.
         limit: differing rows to name a table, for `Level.ROWS`; -1 for all.
+        as_of_run: compare with what each job's last run has seen: rows that the source got, changed or lost since are
+            no difference.
 
     Raises:
+        UsageError: rows that are counted can't be told from later ones.
         PgsluiceError: nothing can be compared: no connection, an unknown table.
     """
     started = time.monotonic()
     options = options or Options()
+    asked = _Asked(level, limit, as_of_run)
+    if as_of_run and level is Level.COUNT:
+        raise UsageError("rows that are counted can't be told from later ones", hint="Use --level hash, or rows.")
     run_id = "verify"
     found: list[tuple[SyncJob, TableComparison]] = []
     with translated("prepare"), Servers(source.named(run_id, options), target.named(run_id, options)) as servers:
         jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
-        whole = [_whole(job) for job in jobs]
-        with prepared(servers, whole, options, CONTROL_SCHEMA, hold=False) as ready:
+        whole = {_whole(job): job for job in jobs}
+        with prepared(servers, list(whole), options, CONTROL_SCHEMA, hold=False) as ready:
             for job, outcome in ready.outcomes:
-                found.append((job, _compared(servers, job, outcome, ready.snapshot, level, limit)))
+                found.append((job, _compared(servers, whole[job], outcome, ready.snapshot, asked)))
     return Verified(
         tuple(table for _, table in found),
         tuple(job for job, table in found if table.status == "different"),
@@ -105,17 +126,20 @@ def _whole(job: SyncJob) -> SyncJob:
     )  # fmt: skip
 
 
-def _compared(  # noqa: PLR0913, PLR0917 - all that one comparison needs
-    servers: Servers, job: SyncJob, outcome: SyncPlan | PgsluiceError, snapshot: Snapshot, level: Level, limit: int
+def _compared(
+    servers: Servers, job: SyncJob, outcome: SyncPlan | PgsluiceError, snapshot: Snapshot, asked: _Asked
 ) -> TableComparison:
     started = time.monotonic()
-    blank = TableComparison(str(job.source), str(job.target), level.value)
+    blank = TableComparison(str(job.source), str(job.target), asked.level.value)
     try:
         if isinstance(outcome, PgsluiceError):
             raise outcome
         if outcome.facts.target_table is None:
             raise UnknownTableError(f"there is no table {job.target} on the target", hint="sync creates it.")
-        found = _looked(Comparison(servers, outcome, snapshot.exported), blank, outcome, level, limit)
+        if asked.as_of_run:
+            run_id, since = _since(servers, job, outcome)
+            blank, asked = dataclasses.replace(blank, as_of_run=run_id), dataclasses.replace(asked, since=since)
+        found = _looked(Comparison(servers, outcome, snapshot.exported), blank, outcome, asked)
     except (PgsluiceError, psycopg.Error) as error:
         known = error if isinstance(error, PgsluiceError) else step_error(error, "verify", str(job.target))
         servers.settle()
@@ -123,10 +147,34 @@ def _compared(  # noqa: PLR0913, PLR0917 - all that one comparison needs
     return dataclasses.replace(found, seconds=time.monotonic() - started)
 
 
-def _looked(
-    comparison: Comparison, blank: TableComparison, plan: SyncPlan, level: Level, limit: int
-) -> TableComparison:
-    if level is Level.COUNT:
+def _since(servers: Servers, job: SyncJob, plan: SyncPlan) -> tuple[str, Window]:
+    """Return the run that has done a job last, and the rows that the source may have got since.
+
+    Raises:
+        StepError: they can't be told.
+    """
+    id_, same = job_id(job, plan.facts.source), same_job(job, plan.facts.source)
+    known, _ = state.load(servers.control, CONTROL_SCHEMA, [(id_, same)])
+    reached = known.get(id_)
+    if reached is None:
+        raise StepError(
+            f"no run of this job into {job.target} is remembered there",
+            hint="Name table, mode, condition and cursor as the sync did, or leave out --as-of-run.",
+            step="verify",
+        )
+    xmin = state.snapshot_xmin(servers.control, CONTROL_SCHEMA, reached.run_id, id_) or reached.xmin
+    since = since_run(plan.facts, reached, xmin)
+    if isinstance(since, str):
+        raise StepError(
+            f"what the source got since run {reached.run_id} can't be told: {since}",
+            hint="Sync it first, or leave out --as-of-run.",
+            step="verify",
+        )
+    return reached.run_id, since
+
+
+def _looked(comparison: Comparison, blank: TableComparison, plan: SyncPlan, asked: _Asked) -> TableComparison:
+    if asked.level is Level.COUNT:
         mine, theirs = comparison.counts()
         return _judged(dataclasses.replace(blank, source_rows=mine, target_rows=theirs), is_equal=mine == theirs)
     hashed = comparison.buckets()
@@ -141,17 +189,29 @@ def _looked(
         hashed_by=hashed.hashing.by.value,
         bytes=hashed.bytes,
     )
-    if level is Level.ROWS:
-        signs: Counter[str] = Counter()
-        named: list[Difference] = []
-        for difference in comparison.differences(hashed):
-            signs[difference.sign] += 1
-            if limit < 0 or len(named) < limit:
-                named.append(difference)
-        found = dataclasses.replace(
-            found, missing=signs["+"], extra=signs["-"], changed=signs["*"], differences=tuple(named)
-        )
+    if asked.level is Level.ROWS or asked.since:
+        found = _named(found, comparison.differences(hashed, asked.since), asked)
+        if asked.since:
+            return _judged(found, is_equal=not (found.missing or found.extra or found.changed))
     return _judged(found, is_equal=not hashed.differing)
+
+
+def _named(found: TableComparison, differences: Iterable[Difference], asked: _Asked) -> TableComparison:
+    """Count the rows that differ, and name as many as asked for."""
+    signs: Counter[str] = Counter()
+    gone, written, named = 0, 0, list[Difference]()
+    limit = asked.limit if asked.level is Level.ROWS else 0
+    for difference in differences:
+        if difference.is_since:
+            gone, written = gone + (difference.sign == "-"), written + (difference.sign != "-")
+            continue
+        signs[difference.sign] += 1
+        if limit < 0 or len(named) < limit:
+            named.append(difference)
+    found = dataclasses.replace(
+        found, missing=signs["+"], extra=signs["-"], changed=signs["*"], differences=tuple(named)
+    )
+    return dataclasses.replace(found, changed_since=written, gone_since=gone) if asked.since else found
 
 
 def _judged(found: TableComparison, *, is_equal: bool) -> TableComparison:

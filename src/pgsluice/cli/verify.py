@@ -29,6 +29,11 @@ from pgsluice.verification import verify as compare
     help="Count rows, compare hashes of all rows, or name the rows that differ.",
 )
 @option("--repair", is_flag=True, help="Sync the tables that differ: copy what differs, and delete what is gone.")
+@option(
+    "--as-of-run",
+    is_flag=True,
+    help="As of each table's last sync: what the source got, changed or lost since then is no difference.",
+)
 @option("--limit", type=click.IntRange(-1), default=20, show_default=True, help="Rows to name a table; -1: all.")
 def verify(
     source: Endpoint,
@@ -38,6 +43,7 @@ def verify(
     as_json: bool,
     level: str,
     limit: int,
+    as_of_run: bool,
     repair: bool,
 ) -> int:
     """Compare tables of the target with those of the source, row by row, and write nothing.
@@ -47,7 +53,7 @@ def verify(
     \b
     pgsluice verify --source service=shop --target service=lake --table 'sales.*' --level rows
     """
-    found = compare(source, target, chosen, options, level=Level(level), limit=limit)
+    found = compare(source, target, chosen, options, level=Level(level), limit=limit, as_of_run=as_of_run)
     for table in found.tables:
         click.echo(json.dumps(table.to_dict(), ensure_ascii=False) if as_json else "\n".join(_lines(table)))
     equal = sum(table.status == "equal" for table in found.tables)
@@ -88,7 +94,14 @@ def _lines(table: TableComparison) -> Iterator[str]:
         yield f"  {table.unsettled:,} of these were changed on the target while they were compared"
     if table.missing >= 0:
         yield f"  + {table.missing:,} missing on the target, - {table.extra:,} there alone, * {table.changed:,} differ"
+    if table.changed_since >= 0:
+        yield (
+            f"  since run {table.as_of_run} the source got or changed {table.changed_since:,} rows and lost"
+            f" {table.gone_since:,}, which is no difference"
+        )
     yield from (f"  {_named(difference, table.key)}" for difference in table.differences)
+    if table.level != Level.ROWS:
+        return
     left = table.missing + table.extra + table.changed - len(table.differences)
     if left > 0:
         yield f"  and {left:,} more: --limit"

@@ -170,12 +170,14 @@ class HashedRow:
         key: its values as text.
         hash: of the row.
         columns: a hash of each column.
+        is_since: it was written since the run that is asked about.
     """
 
     place: tuple[int, bytes]
     key: tuple[str | None, ...]
     hash: int
     columns: tuple[str, ...]
+    is_since: bool = False
 
 
 def hashes(session: Session, query: sql.Composed) -> Hashes:
@@ -209,8 +211,8 @@ def stream(session: Session, query: sql.Composed) -> Iterator[HashedRow]:
     session.execute(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(cursor, query))
     fetch = sql.SQL("FETCH FORWARD {} FROM {}").format(sql.Literal(_FETCHED_ROWS), cursor)
     while found := session.rows(fetch):
-        for bucket, place, key, hash_, columns in found:
-            yield HashedRow((bucket, bytes(place)), tuple(key), hash_, tuple(columns))
+        for bucket, place, key, hash_, columns, mark in found:
+            yield HashedRow((bucket, bytes(place)), tuple(key), hash_, tuple(columns), mark)
 
 
 def paired(

@@ -204,6 +204,15 @@ def record(session: Session, schema: str, job_id: str, report: TableReport) -> N
     )
 
 
+def snapshot_xmin(session: Session, schema: str, run_id: str, job_id: str) -> int | None:
+    """Return what a run that has done a job noted of its snapshot, or None where it noted nothing."""
+    query = sql.SQL(
+        "SELECT (report ->> 'snapshot_xmin')::bigint FROM {} WHERE run_id = %s AND job_id = %s AND status = 'done'"
+    ).format(sql.Identifier(schema, "run_table"))
+    found = session.rows(query, (run_id, job_id))
+    return found[0][0] or None if found else None
+
+
 def committed(  # noqa: PLR0913, PLR0917 - what names one job of one run
     session: Session, schema: str, run_id: str, job_id: str, target: TableRef, seconds: float
 ) -> bool:
