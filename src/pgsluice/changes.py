@@ -117,11 +117,11 @@ def landed(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     """Return where the rows that a run has copied are in the end, as it stands behind FROM.
 
     That is all that is in scope, where nothing else can be there; else the rows of the staged keys. Rows without a key
-    (mode append) are found in staging alone.
+    (mode append) are found in staging alone, and what replaces the target is looked at before it does.
     """
     if plan.creation:
         return _rows(plan, target_relation(plan), sql.SQL("TRUE"))
-    if plan.job.mode is Mode.APPEND:
+    if plan.job.mode is Mode.APPEND or plan.replaces:
         return _rows(plan, sqltext.table(staging.ref), sql.SQL("TRUE"))
     if plan.reading.is_complete and plan.deletes:
         return rows_in_scope(plan)

@@ -19,7 +19,7 @@ from pgsluice.job import Verify
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
-from pgsluice.steps import audit, merge, promotion, state, watermark
+from pgsluice.steps import audit, merge, promotion, state, swap, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 Steps = Callable[[str], AbstractContextManager[None]]
@@ -63,7 +63,9 @@ class Merge:
         self._step = step
         self._holder = holder
         self._sent = sent
-        self._merging = None if plan.promoted else merge.Merging(servers.writer, plan, staged, keys)
+        is_merged = not (plan.promoted or plan.replaces)
+        self._merging = merge.Merging(servers.writer, plan, staged, keys) if is_merged else None
+        self._replaced = 0
         self._merged: MergeResult | None = None
 
     def enter(self) -> None:
@@ -79,8 +81,15 @@ class Merge:
 
     def look(self) -> None:
         """See that all is as it shall be, and what has to be done. Nothing is changed but by drift's ALTER."""
+        writer, plan, staged = self._servers.writer, self.plan, self._staged
         if self._merging:
             self._merging.look()
+        elif plan.replaces:  # while the target's readers need not wait
+            self._replaced = swap.look(writer, plan, staged.rows)
+            if plan.options.verify is not Verify.NONE:
+                with self._step("verify"):
+                    audit.filled(writer, staged.table, staged.rows)
+                    self._compare()
 
     def delete(self, *, is_last: bool = False) -> bool:
         """Delete what is gone, and tell whether that is done: else it waits until all is written (`is_last`)."""
@@ -91,6 +100,8 @@ class Merge:
         plan, staged = self.plan, self._staged
         if self._merging:
             self._merging.write()
+        elif plan.replaces:
+            self._merged = swap.swap(self._servers.writer, plan, staged.table, staged.rows, self._replaced)
         elif plan.promoted:
             self._merged = promotion.promote(self._servers.writer, plan, plan.promoted, staged.table, staged.rows)
             self._staged = merge.Staged(dataclasses.replace(staged.table, ref=plan.job.target), staged.rows)
@@ -102,18 +113,22 @@ class Merge:
         if merged is None:
             raise LookupError("nothing was written yet")
         written = time.monotonic()
-        if plan.options.verify is not Verify.NONE:
+        if plan.options.verify is not Verify.NONE and not plan.replaces:
             with self._step("verify"):
                 arrived = audit.arrived(writer, plan, self._staged.table, merged)
                 merged = dataclasses.replace(merged, target_count=arrived)
-                if self._sent:
-                    audit.same(writer, plan, self._staged.table, *self._sent)
+                self._compare()
         with self._step("watermark") if plan.reading.cursor else contextlib.nullcontext():
             reached = watermark.settle(writer, plan, self._staged.table)
         if merged.locked_seconds:
             locked = merged.locked_seconds + time.monotonic() - written
             merged = dataclasses.replace(merged, locked_seconds=locked)
         return merged, reached
+
+    def _compare(self) -> None:
+        """See that the rows are those of the source, where that was asked for."""
+        if self._sent:
+            audit.same(self._servers.writer, self.plan, self._staged.table, *self._sent)
 
 
 def carry(merge_: Merge, step: Steps) -> tuple[MergeResult, Reached]:

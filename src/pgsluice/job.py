@@ -126,11 +126,16 @@ class Lane(enum.StrEnum):
 
 
 class Strategy(enum.StrEnum):
-    """What of a table is copied: what hashes tell to differ, everything, or whichever of them is cheaper."""
+    """How a target comes to equal its source.
+
+    By what hashes tell to differ, by a merge of everything, by whichever of these is cheaper; or by a new table, filled
+    and put in its place.
+    """
 
     AUTO = "auto"
     DIFF = "diff"
     COPY = "copy"
+    SWAP = "swap"
 
 
 class Verify(enum.StrEnum):
@@ -174,7 +179,8 @@ class Options:
         executor: where slices are copied: None for this process, or a Dask cluster, ``dask://host:port``.
         staging: where rows land first.
         lane: who reads the source.
-        strategy: whether both sides are compared by hashes first, and only buckets that differ are copied.
+        strategy: whether both sides are compared by hashes first, and only buckets that differ are copied; or the
+            target is replaced by a new table.
         format: of the COPY stream; binary is refused where it is not proven safe.
         target_writers: whether a large target is compared under its lock, or before it.
         max_delete: the delete guard.

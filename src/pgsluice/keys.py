@@ -5,8 +5,9 @@ from __future__ import annotations
 from pgsluice.facts import TABLES, Column, Key, TableInfo
 from pgsluice.job import Mode, SyncJob
 
-#: Of mode append, which merges by none.
+#: Of what merges by none.
 NO_KEY = Key("", (), (), primary=False, not_null=True)
+UNTOLD = "rows are not told apart"
 
 
 def choose(
@@ -24,7 +25,7 @@ def choose(
         The key and where it comes from, or None where nothing tells rows apart.
     """
     if job.mode is Mode.APPEND:
-        return NO_KEY, "rows are not told apart"
+        return NO_KEY, UNTOLD
     if job.key:
         return _given_key(job.key, source, target, columns), "as given"
     names = {column.name for column in columns}

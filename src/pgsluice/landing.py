@@ -8,20 +8,21 @@ import functools
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import psycopg
+from psycopg import sql
 
 from pgsluice import creation, locks
 from pgsluice.account import Account
 from pgsluice.errors import LimitError, PgsluiceError
 from pgsluice.job import SyncJob, Verify
 from pgsluice.model import StagedData, StagingTable
-from pgsluice.plan import CopyPlan, SyncPlan
+from pgsluice.plan import CopyPlan, Creation, SyncPlan
 from pgsluice.relaying import Relaying
 from pgsluice.resumption import Resumption
 from pgsluice.session import Session
 from pgsluice.shared import Shared
 from pgsluice.slices import count_source, relay_slice
 from pgsluice.snapshot import Snapshot
-from pgsluice.steps import audit, merge, promotion, staging, watch
+from pgsluice.steps import audit, merge, promotion, staging, swap, watch
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.units import size
 
@@ -101,7 +102,7 @@ class Landing:
                 for table in keys if plan.keeps_slices else (rows, *keys):
                     failing.callback(self._drop, table)
                     becomes = plan.promoted if table == rows else None
-                    definition = creation.staging_sql(plan, becomes, table.ref) if becomes else None
+                    definition = self._definition(plan, becomes, table)
                     staging.create(self._servers.control, table, locks.run_key(self._job.target), definition)
             if plan.keeps_slices:
                 with self._account.step("resume"), contextlib.ExitStack() as creating:
@@ -115,6 +116,12 @@ class Landing:
         for step, relay in self._relays.items():
             self._account.begin(step, relay.copy.rows_expected)
             relay.begin()
+
+    def _definition(self, plan: SyncPlan, becomes: Creation | None, table: StagingTable) -> sql.Composed | None:
+        """Return the CREATE TABLE of staging that is to become the target, or None for any other."""
+        if plan.replaces:
+            return swap.definition(self._servers.control, plan.job.target, table.ref)
+        return creation.staging_sql(plan, becomes, table.ref) if becomes else None
 
     def _relaying(self, plan: SyncPlan, copy: CopyPlan, table: StagingTable) -> Relaying:
         is_kept = plan.keeps_slices and copy is plan.copy
@@ -206,11 +213,14 @@ class Landing:
             self._account.warn(
                 f"the memory ceiling lets no more slices be copied at once than {self._run.workers.most}"
             )
-        if plan.promoted:
+        if plan.promoted or plan.replaces:
             with self._account.step("keys"):
                 if not plan.key_is_proven:
                     merge.tell_apart(self._servers.writer, plan, staged[0].table)
-                promotion.build_keys(self._servers.writer, plan.promoted, staged[0].table)
+                if plan.promoted:
+                    promotion.build_keys(self._servers.writer, plan.promoted, staged[0].table)
+                else:
+                    swap.build(self._servers.writer, staged[0].table)
         self._staged = staged
         return staged
 

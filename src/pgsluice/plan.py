@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsluice import drift, encodings, estimates, fidelity, hashing, keys, sequences
+from pgsluice import drift, encodings, estimates, fidelity, hashing, keys, replacing, sequences
 from pgsluice.drift import Alteration
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate
@@ -149,7 +149,7 @@ class SyncPlan:
         alterations: how the target follows its source first.
         fidelity: what becomes of each column's values.
         copy: how its rows travel into staging.
-        strategy: `DIFF` where buckets that differ are sought first, else `COPY`.
+        strategy: `DIFF` where buckets that differ are sought first, `SWAP` where the target is replaced, else `COPY`.
         strategy_reason: one sentence.
         slices: the parts that they are copied in, each by one worker; empty for all at once.
         sweep: how the source's keys travel, so that rows without one are found; None where staging has them all.
@@ -164,6 +164,7 @@ class SyncPlan:
         estimate: bytes that it takes on the target at most; None where the source shows no size.
         options: how it is carried out.
         notes: what the user should know.
+        swap: what replaces the target, as (phase, SQL), with a name that stands for that of the staging table.
     """
 
     job: SyncJob
@@ -188,6 +189,7 @@ class SyncPlan:
     estimate: Estimate | None
     options: Options
     notes: tuple[str, ...]
+    swap: tuple[tuple[str, str], ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -257,6 +259,11 @@ class SyncPlan:
         return self.creation if self.staging is StagingKind.PROMOTED else None
 
     @property
+    def replaces(self) -> bool:
+        """Tell whether the staging table takes the place of a target that is there."""
+        return self.strategy is Strategy.SWAP
+
+    @property
     def compares_first(self) -> bool:
         """Tell whether what differs is sought out before the target is touched.
 
@@ -306,6 +313,8 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     source, target = facts.source_table, facts.target_table
     columns = _columns(source, target, facts.missing)
     key, key_reason = keys.choose(job, source, target, columns)
+    if key is None and not job.key and options.strategy is Strategy.SWAP:
+        key, key_reason = keys.NO_KEY, keys.UNTOLD
     reading = decide(job, facts, options, columns)
     is_part = reading.window is not None and reading.window.is_part
     estimate = estimates.estimate(job, facts, key, is_part=is_part, indexes=options.indexes)
@@ -313,6 +322,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         *every_refusal(job, facts, options, columns, key),
         *drift.refusals(job, known, alterations),
         *reading.refusals,
+        *(replacing.refusals(job, facts, options) if options.strategy is Strategy.SWAP else ()),
         *estimates.refusals(estimate, options),
         *_format_refusals(facts, columns, options),
     )
@@ -322,6 +332,8 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     creation = None if target else _creation(job, facts, columns, key, options)
     judged = _fidelity(facts, columns, creation)
     staging, staging_reason = _staging(facts, options, creation)
+    if strategy is Strategy.SWAP:
+        staging, staging_reason = StagingKind.PROMOTED, "what is staged takes the target's place"
     slices = _slices(job, facts.source_table, options, staging, reading)
     return SyncPlan(
         job=job,
@@ -348,6 +360,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         notes=(
             *_notes(facts, key, creation),
             *_group_notes(facts, options),
+            *(replacing.notes(facts) if strategy is Strategy.SWAP else ()),
             *drift.notes(known, alterations),
             *(each.reason for each in judged if each.verdict is Verdict.NARROWING),
             *reading.notes,
@@ -537,6 +550,8 @@ def _strategy(
     obstacle = _diff_obstacle(job, facts, options, reading, alterations)
     if options.strategy is Strategy.COPY:
         return Strategy.COPY, AS_ASKED
+    if options.strategy is Strategy.SWAP:
+        return (Strategy.SWAP, AS_ASKED) if facts.target_table else (Strategy.COPY, "the target is missing")
     if obstacle:
         return Strategy.COPY, obstacle
     if options.strategy is Strategy.DIFF:

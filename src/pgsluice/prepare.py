@@ -38,7 +38,7 @@ from pgsluice.retry import step_error
 from pgsluice.servers import Servers
 from pgsluice.session import Session
 from pgsluice.snapshot import Snapshot, snapshot
-from pgsluice.steps import catalog, fitting, relay, state, watermark
+from pgsluice.steps import catalog, fitting, relay, staging, state, swap, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 LOCKABLE = frozenset({"r", "p", "v"})
@@ -454,6 +454,24 @@ def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job
     )
 
 
+def _swapping(control: Session, plan: SyncPlan) -> SyncPlan:
+    """Add to a plan that replaces its target what that takes. Two round trips.
+
+    Raises:
+        PlanError: everything that can't be carried over.
+    """
+    if not plan.replaces:
+        return plan
+    target = plan.job.target
+    if found := swap.obstacles(control, target):
+        way = " Use --strategy copy."
+        raise PlanError(
+            str(target), tuple(f"{target} can't be replaced (--strategy swap): {each}.{way}" for each in found)
+        )
+    table = staging.named(CONTROL_SCHEMA, "<run>", 1, target, plan.columns)
+    return dataclasses.replace(plan, swap=swap.statements(control, target, table.ref))
+
+
 def _plan(control: Session, job: SyncJob, facts: Facts, options: Options, obstacle: str | None) -> SyncPlan:
     """Make the plan, and see that the target can answer the condition where it is asked of it.
 
@@ -465,7 +483,7 @@ def _plan(control: Session, job: SyncJob, facts: Facts, options: Options, obstac
         raise TemporaryError(
             behind, hint="Wait until it has caught up, or read from the primary.", step="plan", table=str(job.target)
         )
-    plan = make_plan(job, facts, options)
+    plan = _swapping(control, make_plan(job, facts, options))
     if plan.asks_target and obstacle:
         raise PlanError(str(job.target), (obstacle,))
     if plan.asks_target and job.where and facts.target_table:

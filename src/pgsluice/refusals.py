@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pgsluice import encodings, fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
 from pgsluice.fidelity import Verdict
-from pgsluice.job import Lane, Mode, Options, StagingKind, SyncJob, TableRef
+from pgsluice.job import Lane, Mode, Options, StagingKind, Strategy, SyncJob, TableRef
 from pgsluice.policies import DeletePolicy, Drift
 from pgsluice.sqltext import bare
 
@@ -33,7 +33,8 @@ def every_refusal(
     yield from _server_refusals(facts, options)
     yield from _table_refusals(facts, job, options)
     yield from _column_refusals(job, facts, options, columns)
-    yield from _key_refusals(job, facts, columns, key)
+    if options.strategy is not Strategy.SWAP or key is None:  # what is replaced needs none
+        yield from _key_refusals(job, facts, columns, key)
     yield from _mark_refusals(job, facts)
     yield from _constant_refusals(job, facts)
     yield from encodings.literal_refusals(job, facts)

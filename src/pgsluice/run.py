@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, comparison, creation, drift, sequences, transport
+from pgsluice import changes, comparison, creation, drift, sequences, sqltext, transport
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
@@ -103,8 +103,9 @@ class Run:
             KeyboardInterrupt: what was begun has been cleaned up.
         """
         self._is_preview = True
+        strategy = Strategy.COPY if self._options.strategy is Strategy.SWAP else self._options.strategy
         self._options = dataclasses.replace(
-            self._options, staging=StagingKind.UNLOGGED, resumable=False, verify=Verify.COUNT
+            self._options, staging=StagingKind.UNLOGGED, resumable=False, verify=Verify.COUNT, strategy=strategy
         )
         return self.sync(request)
 
@@ -252,7 +253,9 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     schema = staging.TEMPORARY_SCHEMA if plan.staging is StagingKind.TEMPORARY else CONTROL_SCHEMA
     table = staging.named(schema, "<run>", 1, plan.job.target, plan.columns)
     promoted = plan.promoted
-    created = creation.staging_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
+    created: Query = creation.staging_sql(plan, promoted, table.ref) if promoted else staging.create_sql(table)
+    if plan.replaces:
+        (created,) = (sqltext.verbatim(text) for phase, text in plan.swap if phase == "create")
     compared = Side if plan.strategy is Strategy.DIFF else ()
     is_hashed = plan.options.verify is Verify.HASH
     sent = [("hash (source)", plan.hashing.digest_sql(Side.SOURCE, rows(plan.copy)))] if is_hashed else []
@@ -275,6 +278,8 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         listed += [("keys (target)", statement) for statement in creation.keys_sql(promoted, table.ref)]
         listed += [("merge (target)", statement) for statement in creation.schemas_sql(promoted)]
         listed += [("merge (target)", statement) for statement in promotion.renaming_sql(plan, promoted, table)]
+    elif plan.replaces:
+        listed += _replacing(plan, table, is_hashed=is_hashed)
     elif plan.creation:
         listed += _creating(plan, plan.creation, table)
     else:
@@ -282,7 +287,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     listed += [
         ("sequences (target)", sequences.catch_up_sql(plan.job.target, column, last)) for column, last in plan.sequences
     ]
-    if is_hashed:
+    if is_hashed and not plan.replaces:
         listed.append(("verify (target)", plan.hashing.digest_sql(Side.TARGET, changes.landed(plan, table))))
     if plan.reading.cursor:
         listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
@@ -299,6 +304,16 @@ def _creating(plan: SyncPlan, wanted: Creation, table: StagingTable) -> Iterator
     yield "merge (target)", creation.insert_sql(plan, table, wanted)
     for statement in (*creation.keys_sql(wanted, plan.job.target), *creation.comments_sql(wanted, plan.job.target)):
         yield "create (target)", statement
+
+
+def _replacing(plan: SyncPlan, table: StagingTable, *, is_hashed: bool) -> Iterator[tuple[str, Query]]:
+    steps = {"build": "keys (target)", "lock": "lock (target)", "swap": "merge (target)"}
+    verified = plan.hashing.digest_sql(Side.TARGET, changes.landed(plan, table)) if is_hashed else None
+    for phase, text in plan.swap:
+        if phase == "lock" and verified:
+            yield "verify (target)", verified
+        if phase in steps:
+            yield steps[phase], sqltext.verbatim(text)
 
 
 def _appending(plan: SyncPlan, table: StagingTable) -> Iterator[tuple[str, Query]]:

@@ -177,7 +177,8 @@ _SELECTION = (
         type=click.Choice([each.value for each in Strategy]),
         default=Strategy.AUTO.value,
         show_default=True,
-        help="Modes full and upsert: compare by hashes first and copy what differs, or copy everything.",
+        help="Modes full and upsert: compare by hashes first and copy what differs, or copy everything. For full also"
+        " swap: fill a new table, and put it in the target's place.",
     ),
     option(
         "--target-writers",

@@ -109,6 +109,21 @@ def _found(session: Session, plan: SyncPlan, staging: StagingTable, target: sql.
     return int(session.row(query.format(sqltext.table(staging.ref), target, match))[0])
 
 
+def filled(session: Session, staging: StagingTable, staged: int) -> None:
+    """See that a staging table that is to become the target holds what was staged. One count.
+
+    Raises:
+        VerifyError: it does not.
+    """
+    found = rows(session, sqltext.table(staging.ref), sql.SQL("TRUE"))
+    if found != staged:
+        raise VerifyError(
+            f"{staged} rows were staged and {found} of them are in the new table",
+            hint="All was rolled back. Run again.",
+            step="verify",
+        )
+
+
 def same(session: Session, plan: SyncPlan, staging: StagingTable, hashing: Hashing, expected: Digest) -> None:
     """See, inside the merge transaction, that the target's rows are those of the source, value by value. One scan.
 

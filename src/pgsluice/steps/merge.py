@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgsluice import changes, creation, drift, sequences, sqltext
-from pgsluice.errors import DeleteGuardError, GateError, StagingLostError, StepError
+from pgsluice import changes, creation, drift, guard, sequences, sqltext
+from pgsluice.errors import GateError, StagingLostError, StepError
 from pgsluice.facts import Column, ForeignKey, TableInfo
 from pgsluice.job import Mode, TargetWriters
 from pgsluice.locks import lock_table
@@ -326,31 +326,17 @@ def _look_for_gone(session: Session, plan: SyncPlan, present: Staged) -> int:
     else:
         total, gone = session.row(changes.guard_sql(plan, present.table))
     if plan.part:  # the limit is a share of the table, not of the buckets that differ
-        _guard(plan, gone, plan.part.target_rows, present.rows + plan.part.alike)
+        guard.check(plan, gone, plan.part.target_rows, present.rows + plan.part.alike)
     else:
-        _guard(plan, gone, total, present.rows)
+        guard.check(plan, gone, total, present.rows)
     return int(gone)
 
 
 def _clear(session: Session, plan: SyncPlan, staged_rows: int) -> int:
     """Empty the target's rows in scope for a fresh start; what counts as lost is what does not come back."""
     (total,) = session.row(changes.scope_sql(plan))
-    _guard(plan, max(0, total - staged_rows), total, staged_rows)
+    guard.check(plan, max(0, total - staged_rows), total, staged_rows)
     return session.execute(changes.clear_sql(plan)) if total else 0
-
-
-def _guard(plan: SyncPlan, gone: int, total: int, present: int) -> None:
-    limit = plan.options.max_delete
-    if limit.allows(gone, total, present):
-        return
-    share = f"{100 * gone / total:.3g} %"
-    empty = "" if present else " because the source has no rows in scope"
-    keep = "" if plan.reading.starts_over else f" To keep rows that are gone from the source, use {_keeping(plan)}."
-    raise DeleteGuardError(
-        f"{gone} of {total} rows ({share}) would be deleted{empty}, and the limit is {limit}",
-        hint=f"If that is right, run again with --max-delete {gone}.{keep}",
-        step="guard",
-    )
 
 
 def _refuse_orphans(plan: SyncPlan, keys: Sequence[ForeignKey], left: int) -> None:
@@ -367,10 +353,6 @@ def _refuse_orphans(plan: SyncPlan, keys: Sequence[ForeignKey], left: int) -> No
             step="merge",
             sqlstate=psycopg.errors.ForeignKeyViolation.sqlstate,
         )
-
-
-def _keeping(plan: SyncPlan) -> str:
-    return "--mode upsert" if plan.job.mode is Mode.FULL and plan.job.deletes is None else "--deletes keep"
 
 
 def _merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:

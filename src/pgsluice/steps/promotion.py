@@ -18,8 +18,6 @@ from pgsluice.model import MergeResult, StagingTable
 from pgsluice.plan import Creation, SyncPlan
 from pgsluice.session import Session
 
-_KIB_FOR_KEYS = 256 << 10
-
 
 def build_keys(session: Session, wanted: Creation, staging: StagingTable) -> None:
     """Build the target's keys on the rows that are there, and ANALYZE them: one scan and sort a key, one sample.
@@ -32,12 +30,7 @@ def build_keys(session: Session, wanted: Creation, staging: StagingTable) -> Non
     with session.transaction():
         if _has_keys(session, staging):  # an earlier try has built them, and its COMMIT got no answer
             return
-        session.rows(
-            sql.SQL(
-                "SELECT pg_catalog.set_config(name, greatest(setting::bigint, {})::text || 'kB', true)"
-                " FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem'"
-            ).format(sql.Literal(_KIB_FOR_KEYS))
-        )
+        session.rows(sqltext.load("keys_memory"))
         for statement in creation.keys_sql(_unnamed(wanted), staging.ref):
             session.execute(statement)
         session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(staging.ref)))
