@@ -94,7 +94,7 @@ MUTATIONS = (
     ),
     Mutation(
         "delete guard",
-        "steps/merge.py",
+        "guard.py",
         "    if limit.allows(gone, total, present):\n",
         "    if True:\n",
         "A source that lost its rows empties the target.",
@@ -411,6 +411,22 @@ MUTATIONS = (
         "        if False:\n",
         "Rows that a trigger has changed, or somebody else beside the buckets, are committed as verified.",
         ("tests/integration/test_hashed_commit.py::test_a_row_that_others_write_meanwhile_is_noticed",),
+    ),
+    Mutation(
+        "look at a table before and after it is replaced",
+        "steps/swap.py",
+        "    if lost := before ^ _portrait(session, target):\n",
+        "    if lost := before - before:\n",
+        "A default that the target got while rows were copied goes with the old table.",
+        ("tests/integration/test_swap.py::test_what_the_target_gets_after_it_was_built_is_not_lost[default]",),
+    ),
+    Mutation(
+        "delete guard of a table that is replaced",
+        "steps/swap.py",
+        "    guard.check(plan, max(0, total - rows), total, rows)\n",
+        "",
+        "A source that looks empty replaces the target.",
+        ("tests/integration/test_swap.py::test_the_delete_guard_counts_what_does_not_come_back",),
     ),
     Mutation(
         "outer hash of a row",

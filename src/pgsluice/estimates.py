@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pgsluice import hashing
 from pgsluice.facts import SIZED, Facts, Key, TableInfo
-from pgsluice.job import Mode, Options, SyncJob
+from pgsluice.job import Mode, Options, Strategy, SyncJob
 from pgsluice.policies import DeletePolicy
 from pgsluice.units import size
 
@@ -58,7 +59,9 @@ class Estimate:
         return {"staging": self.staging, "target": self.target, "wal": self.wal}
 
 
-def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool, indexes: bool) -> Estimate | None:
+def estimate(  # noqa: PLR0913 - all that it depends on
+    job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool, indexes: bool, replaces: bool = False
+) -> Estimate | None:
     """Estimate what a job takes; None where the source shows no size.
 
     Args:
@@ -67,17 +70,63 @@ def estimate(job: SyncJob, facts: Facts, key: Key | None, *, is_part: bool, inde
         key: what identifies a row, or None where nothing does.
         is_part: the run reads a part of the rows in scope, and the keys of all of them where it deletes.
         indexes: a new table gets all of the source's.
+        replaces: a new table takes the target's place.
     """
     source, target = facts.source_table, facts.target_table
     if source.relkind not in SIZED:
         return None
     table = round(source.bytes * _LOOSE)
     sweeps = is_part and job.deletion.policy is not DeletePolicy.KEEP
+    if target is None:
+        becomes = _created(job, source, key, table, indexes=indexes)
+    else:
+        becomes = (_replaced if replaces else _merged)(job, source, target, table)
     return dataclasses.replace(
-        _created(job, source, key, table, indexes=indexes) if target is None else _merged(job, source, target, table),
+        becomes,
         staging=table + (_keys_staged(source, key, table) if sweeps else 0),
         is_part=is_part or job.where is not None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a strategy is expected to send over the network.
+
+    Attributes:
+        rows: that are copied; -1 where nothing tells how much differs.
+        hashes: bytes of them, from both sides.
+        changed: rows that the job's last run has changed; -1 where that says nothing.
+    """
+
+    rows: int
+    hashes: int = 0
+    changed: int = -1
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        rows = f"about {self.rows:,} rows" if self.rows >= 0 else "rows of a number that is not known"
+        if not self.hashes:
+            return rows
+        last = f" ({self.changed:,} changed last time)" if self.changed >= 0 else ""
+        return f"{size(self.hashes)} of hashes, and {rows}{last}"
+
+
+def forecast(strategy: Strategy, facts: Facts, *, is_part: bool = False) -> Forecast:
+    """Say what a strategy is expected to send over the network.
+
+    Args:
+        strategy: `DIFF`, or any that copies every row.
+        facts: of both sides, with what the job's last run has changed.
+        is_part: only a part of the rows is read, and how many shows when they have been read.
+    """
+    source, state = facts.source_table, facts.progress.state
+    rows = _rows(source)
+    if strategy is not Strategy.DIFF:
+        return Forecast(-1 if is_part or source.relkind not in SIZED else rows)
+    hashes = hashing.bytes_for(rows)
+    if is_part or state is None or state.changed is None:
+        return Forecast(-1, hashes)
+    return Forecast(round(rows * hashing.affected(rows, state.changed)), hashes, state.changed)
 
 
 def refusals(estimated: Estimate | None, options: Options) -> Iterator[str]:
@@ -108,6 +157,13 @@ def _created(job: SyncJob, source: TableInfo, key: Key | None, table: int, *, in
     pages = 0 if job.mode is Mode.APPEND else sum(known.get(each, source.heap_bytes) for each in built)
     pages = max(pages, source.index_bytes) if indexes else pages
     return Estimate(0, table + pages, table + _rows(source) * _INSERTED_BYTES + pages, is_part=False)
+
+
+def _replaced(_: SyncJob, source: TableInfo, target: TableInfo, table: int) -> Estimate:
+    """Return what a new table takes that has the target's indexes, before the old one goes."""
+    rows = _rows(source)
+    pages = max(target.index_bytes, target.index_bytes * rows // target.rows if target.rows > 0 else source.index_bytes)
+    return Estimate(0, table + pages, table + rows * _INSERTED_BYTES + pages, is_part=False)
 
 
 def _merged(job: SyncJob, source: TableInfo, target: TableInfo, table: int) -> Estimate:

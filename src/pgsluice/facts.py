@@ -433,6 +433,7 @@ class JobState:
         repeats_at: 64-bit id of the transaction from which on ids of rows read before come again, or None.
         source_oid: oid of the source table.
         target_oid: oid of the target table.
+        changed: rows that the last run inserted, updated or deleted; None where all were new.
     """
 
     columns: Mapping[str, tuple[int, str]]
@@ -449,6 +450,7 @@ class JobState:
     repeats_at: int | None
     source_oid: int
     target_oid: int
+    changed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

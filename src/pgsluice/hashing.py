@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ _KEYED = {
 #: Of rows in a bucket, about; and of buckets, at most: a row of 30 bytes of each goes over the network, from each side.
 _ROWS_A_BUCKET = 64
 _MOST_BUCKETS = 1 << 16
+#: Of a bucket in an answer, as measured: its number, count and sum as text, and what the protocol adds.
+_BUCKET_BYTES = 47
 
 
 class RowHash(enum.StrEnum):
@@ -353,6 +356,16 @@ def _row_hash(images: Sequence[sql.Composable], by: RowHash) -> sql.Composed:
     return sql.SQL(
         'pg_catalog.hashtextextended(pg_catalog.hash_record_extended({}, 0)::pg_catalog.text COLLATE "C", 1)'
     ).format(row)
+
+
+def affected(rows: int, changed: int) -> float:
+    """Return the share of a table's buckets, and of its rows, that so many changes at random places would be in."""
+    return 1 - math.exp(-changed / buckets_for(rows))
+
+
+def bytes_for(rows: int) -> int:
+    """Return about how many bytes of hashes both sides send for a table."""
+    return len(Side) * buckets_for(rows) * _BUCKET_BYTES
 
 
 def buckets_for(rows: int) -> int:

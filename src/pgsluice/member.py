@@ -74,6 +74,7 @@ class Member:
     def open(self, attempt: int) -> tuple[SyncPlan, Snapshot]:
         """Plan the job, take its lock, and begin to copy where that can outlive a transaction."""
         self.ready = plan, snapshot = self._run.ready.of(self.job)
+        forecast = plan.forecast
         if plan.strategy is Strategy.DIFF:
             plan = self._narrowed(plan, snapshot)
             self.ready = plan, snapshot
@@ -81,6 +82,8 @@ class Member:
         self.account.tell(
             strategy=plan.strategy.value,
             strategy_reason=plan.strategy_reason,
+            expected_rows=forecast.rows,
+            expected_hash_bytes=forecast.hashes,
             columns={each.name: each.verdict.value for each in plan.fidelity},
             lane=plan.copy.lane.value,
             lane_reason=plan.copy.lane_reason,

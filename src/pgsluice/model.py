@@ -176,6 +176,8 @@ class TableReport:
         strategy: "diff" where both sides were compared by hashes first, else "copy"; why in `strategy_reason`.
         strategy_reason: one sentence.
         hash_bytes: of hashes that came over the network, from both sides.
+        expected_rows: rows that the plan expected to copy; -1 where nothing told how much differs.
+        expected_hash_bytes: of hashes, as the plan expected them.
         reading: which rows of the source were read, and why.
         watermark: value of the cursor that the next run reads on from, or None.
         late_rows: how rows that committed late were found, or None.
@@ -227,6 +229,8 @@ class TableReport:
     strategy: str = ""
     strategy_reason: str = ""
     hash_bytes: int = 0
+    expected_rows: int = -1
+    expected_hash_bytes: int = 0
     reading: str = ""
     watermark: str | None = None
     late_rows: str | None = None

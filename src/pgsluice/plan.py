@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pgsluice import drift, encodings, estimates, fidelity, hashing, keys, replacing, sequences
 from pgsluice.drift import Alteration
 from pgsluice.errors import PlanError
-from pgsluice.estimates import Estimate
+from pgsluice.estimates import Estimate, Forecast
 from pgsluice.facts import (
     SIZED,
     Attachment,
@@ -215,6 +215,12 @@ class SyncPlan:
         return hashing.hashing(self.job, self.facts, columns, self.key.columns, self.options)
 
     @property
+    def forecast(self) -> Forecast:
+        """Return what the strategy is expected to send over the network."""
+        is_part = not self.reading.is_complete or self.job.where is not None
+        return estimates.forecast(self.strategy, self.facts, is_part=is_part)
+
+    @property
     def part(self) -> Part | None:
         """Return what of the table is copied, where that is not all of it."""
         return self.copy.buckets
@@ -317,7 +323,8 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         key, key_reason = keys.NO_KEY, keys.UNTOLD
     reading = decide(job, facts, options, columns)
     is_part = reading.window is not None and reading.window.is_part
-    estimate = estimates.estimate(job, facts, key, is_part=is_part, indexes=options.indexes)
+    replaces = options.strategy is Strategy.SWAP
+    estimate = estimates.estimate(job, facts, key, is_part=is_part, indexes=options.indexes, replaces=replaces)
     refusals = (
         *every_refusal(job, facts, options, columns, key),
         *drift.refusals(job, known, alterations),
@@ -547,19 +554,25 @@ def _strategy(
     job: SyncJob, facts: Facts, options: Options, reading: Reading, alterations: tuple[Alteration, ...]
 ) -> tuple[Strategy, str]:
     """Decide whether both sides are compared by hashes first."""
-    obstacle = _diff_obstacle(job, facts, options, reading, alterations)
-    if options.strategy is Strategy.COPY:
-        return Strategy.COPY, AS_ASKED
-    if options.strategy is Strategy.SWAP:
-        return (Strategy.SWAP, AS_ASKED) if facts.target_table else (Strategy.COPY, "the target is missing")
-    if obstacle:
+    if options.strategy is Strategy.COPY or (options.strategy is Strategy.SWAP and facts.target_table):
+        return options.strategy, AS_ASKED
+    if obstacle := _diff_obstacle(job, facts, options, reading, alterations):
         return Strategy.COPY, obstacle
-    if options.strategy is Strategy.DIFF:
-        return Strategy.DIFF, AS_ASKED
-    target = facts.target_table
-    limit = f"{DIFF_FROM_BYTES >> 20} MiB"
+    return (Strategy.DIFF, AS_ASKED) if options.strategy is Strategy.DIFF else _cheaper(facts)
+
+
+def _cheaper(facts: Facts) -> tuple[Strategy, str]:
+    """Decide by size, and by how much the last run has changed."""
+    target, limit = facts.target_table, f"{DIFF_FROM_BYTES >> 20} MiB"
     if target is None or min(facts.source_table.bytes, target.bytes) < DIFF_FROM_BYTES:
         return Strategy.COPY, f"one side has less than {limit}, which is copied as soon as it is hashed"
+    forecast = estimates.forecast(Strategy.DIFF, facts)
+    share = forecast.rows / max(1, facts.source_table.rows)
+    if share > MOST_AFFECTED:
+        return (
+            Strategy.COPY,
+            f"last time {forecast.changed:,} rows changed, in about {100 * share:.0f} % of the buckets",
+        )
     return Strategy.DIFF, f"both sides have {limit} or more"
 
 

@@ -112,7 +112,7 @@ class Swept:
         repeats: how wide a row is.
         keyed: the table has a primary key.
         exists: the target has the table, with a column of its own; else not even our schema.
-        own: SQL for what the target has besides.
+        own: SQL for what the target has besides; a column of its own, where it is not replaced.
         resumes: the run after a fault resumes what that one has left, where it was written down.
     """
 
@@ -121,7 +121,7 @@ class Swept:
     repeats: int = 1
     keyed: bool = True
     exists: bool = True
-    own: str = ""
+    own: str = _OWN_COLUMN
     resumes: bool = False
 
 
@@ -129,7 +129,12 @@ MODES: Mapping[str, Swept] = {
     "full": Swept(
         ("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--lane", "psql"),
         repeats=16,
-        own=_OUT_OF_SCOPE,
+        own=_OWN_COLUMN + _OUT_OF_SCOPE,
+    ),
+    "diff": Swept(("--table", "s.t", "--strategy", "diff", "--verify", "hash", "--staging", "unlogged")),
+    "swap": Swept(
+        ("--table", "s.t", "--strategy", "swap"),
+        own="CREATE VIEW s.v AS SELECT id FROM s.t; CREATE INDEX ON s.t (at); COMMENT ON TABLE s.t IS 'kept';",
     ),
     "new": Swept(("--table", "s.t", "--staging", "promoted"), exists=False),
     "incremental": Swept(
@@ -140,7 +145,9 @@ MODES: Mapping[str, Swept] = {
         ("--table", "s.t", "--where", "id > 0", "--resumable", "--slice-bytes", "128kB"), repeats=16, resumes=True
     ),
     "sliced": Swept(
-        ("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--jobs", "2"), repeats=16, own=_OUT_OF_SCOPE
+        ("--table", "s.t", "--where", "id > 0", "--staging", "unlogged", "--jobs", "2"),
+        repeats=16,
+        own=_OWN_COLUMN + _OUT_OF_SCOPE,
     ),
     "sliced new": Swept(("--table", "s.t", "--staging", "promoted", "--jobs", "2"), repeats=16, exists=False),
     "query": Swept(("--query-file", "{folder}/query.sql", "--to", "s.t", "--key", "id", "--staging", "temporary")),
@@ -347,7 +354,7 @@ class Sweep:
         if self._way.exists:
             first = self.run()
             assert first.code == 0, first
-            target.execute(_OWN_COLUMN + self._way.own + _KEEP)
+            target.execute(self._way.own + _KEEP)
         source.execute(self._way.changes)
         self.reset()
         self.old, self._old_read = state_of(target), Reader(target).now()

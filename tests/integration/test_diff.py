@@ -184,7 +184,7 @@ def test_where_too_much_differs_everything_is_copied_unless_asked(same: Pair, mo
     same.source.execute("UPDATE s.t SET v = 4 WHERE id % 20 = 0")
     assert synced(same).strategy == "diff"
     assert same.target.image("s.t") == same.source.image("s.t")
-    assert synced(same, options={"strategy": Strategy.AUTO}).staging_count == 0
+    assert synced(same).staging_count == 0
     assert synced(same, options={"strategy": Strategy.COPY}).staging_count == ROWS
 
 
@@ -241,3 +241,37 @@ def test_a_preview_counts_the_same(other: Pair) -> None:
     shown = other.pgsluice("plan", "--table", "s.t", "--strategy", "diff")
     assert "  -- hash (source)" in shown.out
     assert "  -- hash (target)" in shown.out
+
+
+def test_what_changed_last_time_is_what_is_expected_and_told_beside_what_was(
+    same: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgsluice.plan.DIFF_FROM_BYTES", 0)
+    auto = {"strategy": Strategy.AUTO}
+    first = synced(same, options=auto)
+    assert (first.strategy, first.expected_rows) == ("diff", -1)
+    assert 0.8 < first.hash_bytes / first.expected_hash_bytes < 1.25
+    same.source.execute("UPDATE s.t SET v = 2 WHERE id % 5000 = 0")
+    assert synced(same, options=auto).updated == 2
+    second = synced(same, options=auto)
+    assert second.strategy == "diff"
+    assert 50 < second.expected_rows < 300
+    same.source.execute("UPDATE s.t SET v = 3 WHERE id % 20 = 0")
+    assert synced(same, options=auto).strategy == "copy"  # as the hashes have told
+    same.source.execute("UPDATE s.t SET v = 4 WHERE id = 7")
+    again = synced(same, options=auto)
+    assert (again.strategy, again.updated, again.hash_bytes) == ("copy", 1, 0)
+    assert again.strategy_reason.startswith("last time 500 rows changed, in about 86 % of")
+    assert (again.expected_rows, again.staging_count) == (ROWS, ROWS)
+    assert synced(same, options=auto).strategy == "diff"
+    assert synced(same, mode="incremental", cursor="id", options=auto).expected_rows == -1
+
+
+def test_a_table_that_was_just_created_says_nothing_of_what_changes(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgsluice.plan.DIFF_FROM_BYTES", 0)
+    pair.source.execute(TABLE + FILLED)
+    assert synced(pair, options={"strategy": Strategy.AUTO}).created
+    report = synced(pair, options={"strategy": Strategy.AUTO})
+    assert (report.strategy, report.expected_rows) == ("diff", -1)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from fidelitypage import ABSENT, DIFFERENT, EQUAL, REFUSED, Seen
+from ladentable import lay, portrait, rows
 from majors import PAIRINGS, TARGETS, here
 from servers import Database, database
 from typelist import FAMILIES, Family
 from typetables import Table, create_types, fill, images, present, tables, writers
 
-from pgsluice import CopyFormat, Lane, MaxDelete, Options, TableReport, sync
+from pgsluice import CopyFormat, Lane, MaxDelete, Options, Strategy, TableReport, Verify, sync
 from pgsluice.embedded import Binaries, Cluster
 from pgsluice.endpoint import Endpoint
 from pgsluice.job import Selection
@@ -199,6 +200,21 @@ def test_every_value_survives(
             come_back(pairing, home)
     record_property("fidelity", seen.to_json())
     assert not seen.faults, "\n".join(seen.faults)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRINGS, ids=[f"{source} to {target}" for source, target in PAIRINGS])
+def test_a_table_that_is_replaced_keeps_all_that_it_has(servers: dict[int, Server], source: int, target: int) -> None:
+    if absent := [major for major in (source, target) if major not in servers]:
+        pytest.skip(f"PostgreSQL {absent[0]} is not there; tests/majors.py fetches it")
+    with database(servers[source].cluster) as one, database(servers[target].cluster) as other:
+        lay(one, other)
+        before = portrait(other)
+        options = Options(strategy=Strategy.SWAP, verify=Verify.HASH)
+        for _ in range(2):
+            (report,) = sync(one.dsn, other.dsn, "s.t", options=options).tables
+            assert (report.status, report.strategy) == ("done", "swap"), report.error
+            assert rows(other) == rows(one)
+            assert portrait(other) == before
 
 
 def test_at_least_two_versions_are_there(servers: dict[int, Server]) -> None:

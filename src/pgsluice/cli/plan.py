@@ -89,6 +89,8 @@ def _as_dict(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableRepo
         "staging_reason": outcome.staging_reason,
         "strategy": outcome.strategy.value,
         "strategy_reason": outcome.strategy_reason,
+        "expected_rows": outcome.forecast.rows,
+        "expected_hash_bytes": outcome.forecast.hashes,
         "lane": outcome.copy.lane.value,
         "lane_reason": outcome.copy.lane_reason,
         "format": outcome.copy.format.value,
@@ -128,6 +130,7 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
     yield from _columns(outcome)
     if outcome.creation is None:
         yield f"  strategy {outcome.strategy}: {outcome.strategy_reason}"
+        yield f"  sends    {outcome.forecast}"
     yield f"  staging  {outcome.staging}: {outcome.staging_reason}"
     yield f"  disk     {outcome.estimate or 'not known: the source shows no size'}"
     yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"

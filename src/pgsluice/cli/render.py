@@ -91,9 +91,14 @@ def run_summary(report: Report) -> str:
 
 
 def _strategy(report: TableReport) -> Iterator[str]:
-    hashes = f", by {size(report.hash_bytes)} of hashes" if report.hash_bytes else ""
     if report.strategy and not report.created:
-        yield f"  strategy {report.strategy}: {report.strategy_reason}{hashes}"
+        yield f"  strategy {report.strategy}: {report.strategy_reason}"
+    if report.hash_bytes:
+        rows = f"about {report.expected_rows:,}" if report.expected_rows >= 0 else "not known"
+        yield (
+            f"  hashed {size(report.hash_bytes)} (expected {size(report.expected_hash_bytes)}), copied"
+            f" {report.staging_count:,} rows (expected {rows})"
+        )
 
 
 def _indented(text: str) -> str:

@@ -85,7 +85,9 @@ def load(
         return {}, {}
     states, alike = {}, {}
     wanted = {"jobs": [job for job, _ in jobs], "same": [same for _, same in jobs]}
-    query = sqltext.load("job_states").format(state=sql.Identifier(schema, "job_state"))
+    query = sqltext.load("job_states").format(
+        state=sql.Identifier(schema, "job_state"), run_table=sql.Identifier(schema, "run_table")
+    )
     for same, *row in session.rows(query, wanted):
         state = _state(*row)
         states[state.job_id] = alike[same] = state

@@ -6,7 +6,10 @@
 WITH t AS (
   SELECT c.*, n.nspname, format('%%I.%%I', n.nspname, c.relname) AS name,
          format('%%I.%%I', n.nspname, %(bare)s::text) AS moved,
-         to_regclass(%(staging)s) AS new
+         to_regclass(%(staging)s) AS new, -- and what its owner may do, where that is not everything
+         (SELECT nullif(array_agg(a.privilege_type ORDER BY 1),
+                        ARRAY(SELECT d.privilege_type FROM aclexplode(acldefault('r', c.relowner)) d ORDER BY 1))
+            FROM aclexplode(c.relacl) a WHERE a.grantee = c.relowner) AS own_rights
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = to_regclass(%(table)s)
 ),
@@ -262,6 +265,11 @@ statements (place, number, text) AS (
   UNION ALL
   SELECT 50, 6, format('COMMENT ON SEQUENCE %%s IS %%L', name, obj_description(oid, 'pg_class'))
     FROM sequences WHERE deptype = 'i' AND obj_description(oid, 'pg_class') IS NOT NULL
+  UNION ALL -- last, for what comes before leans on the owner's own rights
+  SELECT 60, 0, format('REVOKE ALL ON %%s FROM %%I', t.name, pg_get_userbyid(t.relowner)) FROM t WHERE own_rights IS NOT NULL
+  UNION ALL
+  SELECT 60, 1, format('GRANT %%s ON %%s TO %%I', own_right, t.name, pg_get_userbyid(t.relowner))
+    FROM t, unnest(own_rights) AS own_right
 )
 SELECT CASE WHEN place = 1 THEN 'create' WHEN place < 19 THEN 'build' WHEN place = 19 THEN 'lock' ELSE 'swap' END, text
   FROM statements
