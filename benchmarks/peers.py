@@ -7,6 +7,7 @@ behind a CHECKPOINT. Medians. What is compared with is skipped, and said so, whe
 pgcopydb   Debian's package; it needs servers of its own time: PostgreSQL 15, from Debian too
 sling      the wheel sling-linux-amd64, or the binary named in SLING_BINARY
 dlt        with connectorx, in this Python or the one named in DLT_PYTHON
+reladiff   0.6, on PATH, or the binary named in RELADIFF
 psql       what a person would type
 
 Read the ratios, not the seconds. The exit code is 1 where a limit is broken.
@@ -100,7 +101,7 @@ class Bench:
 
     def renew(self, *sides: str) -> None:
         """Make the databases anew from their templates, and let nobody pay for it later."""
-        for side in sides or ("source", "target"):
+        for side in [each for each in sides if each in self._clusters] if sides else ("source", "target"):
             with psycopg.connect(self._clusters[side].dsn, autocommit=True) as connection:
                 connection.execute("DROP DATABASE IF EXISTS bench WITH (FORCE)")
                 make = sql.SQL("CREATE DATABASE bench TEMPLATE {} STRATEGY file_copy")
@@ -141,6 +142,12 @@ class Bench:
             [*command, *arguments, "--json", "--quiet"], stdout=subprocess.PIPE, text=True, check=True
         )
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def differing(self) -> str:
+        """Tell what a sync by hashes sends."""
+        report = self.sync("--table", "public.lineitem", "--strategy", "diff")[0]
+        relayed = f"{report['staging_count']:,} rows relayed, {report['bytes']:,} bytes"
+        return f"{report['hash_bytes']:,} bytes of hashes; {relayed}"
 
     def timed_sync(self, *arguments: str) -> float:
         return timed(lambda: self.sync(*arguments))
@@ -324,7 +331,7 @@ def _full_merges(bench: Bench) -> Iterator[Result]:
     bench.start_over()
     tables.load(bench.dsn("source"), bench.scale, ("lineitem",))
     bench.execute("source", *tables.STAMP)
-    full = ("--table", "public.lineitem")
+    full = ("--table", "public.lineitem", "--strategy", "copy")
     bench.sync(*full)
     bench.keep("target", "merged")
     bench.execute("source", tables.CHANGE.format(every=100))
@@ -339,6 +346,60 @@ def _full_merges(bench: Bench) -> Iterator[Result]:
     yield bench.compared(
         "lineitem in full, 1 % changed, its merge", "DELETE, UPDATE, INSERT", 0.55, ours, by_hand, "target"
     )
+
+
+# --- comparisons ------------------------------------------------------------------------------------------------------
+
+
+def comparisons(bench: Bench) -> Iterator[Result]:
+    """Tables that are there on both sides, and differ in little."""
+    yield from _rows_named(bench)
+    bench.start_over()
+    for side in ("source", "target"):
+        tables.load(bench.dsn(side), bench.scale, ("lineitem",))
+    for changed, every, limit in (("nothing", 0, 0.6), ("0.01 %", 10_000, 0.7), ("0.1 %", 1_000, 0.9)):
+        if every:
+            bench.execute("target", tables.SCATTERED.format(every=every))
+        bench.execute("target", "VACUUM ANALYZE lineitem")
+        bench.keep("target", f"differing_{every}")
+        ours, theirs = (
+            functools.partial(bench.timed_sync, "--table", "public.lineitem", "--strategy", strategy)
+            for strategy in ("diff", "copy")
+        )
+        yield bench.compared(
+            f"full sync of lineitem, {changed} changed", "--strategy copy", limit, ours, theirs, "target"
+        )
+        bench.renew("target")
+        print(f"  {bench.differing()}", flush=True)
+        bench.renew("target")
+
+
+def _rows_named(bench: Bench) -> Iterator[Result]:
+    trial = "orders, 100 rows changed and 100 missing, each named"
+    if (reladiff := shutil.which(os.environ.get("RELADIFF", "reladiff"))) is None:
+        skipped(trial, "reladiff")
+        return
+    bench.start_over()
+    for side in ("source", "target"):
+        tables.load(bench.dsn(side), bench.scale, ("orders",))
+    bench.execute("target", *tables.SPOILED)
+    uris = (bench.dsn("source", tcp=True), bench.dsn("target", tcp=True))
+    theirs = functools.partial(
+        bench.run, [reladiff, uris[0], "orders", uris[1], "orders", "-k", "o_orderkey", "-c", "%"]
+    )
+
+    def ours() -> float:
+        command = [sys.executable, "-m", "pgsluice", "verify", "--source", uris[0], "--target", uris[1]]
+        command += ["--table", "public.orders", "--level", "rows", "--limit", "-1", "--json"]
+        started = time.perf_counter()
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        seconds = time.perf_counter() - started
+        found = json.loads(done.stdout.splitlines()[0])
+        if (done.returncode, found["missing"], found["changed"], len(found["differences"])) != (4, 100, 100, 200):
+            sys.exit(f"pgsluice verify ended with {done.returncode}: {done.stdout[:3000]}")
+        return seconds
+
+    yield bench.compared(trial, "reladiff", 0.15, ours, theirs, "nothing")
 
 
 def _piped(bench: Bench, condition: str) -> None:
@@ -358,7 +419,7 @@ def _piped(bench: Bench, condition: str) -> None:
 
 # --- all of them -----------------------------------------------------------------------------------------------------
 
-TRIALS = {"new": new_tables, "small": small_tables, "merges": merges}
+TRIALS = {"new": new_tables, "small": small_tables, "merges": merges, "comparisons": comparisons}
 
 
 def main() -> int:

@@ -70,6 +70,14 @@ UPDATE lineitem t SET {_SET} FROM landing s WHERE {_MATCH} AND (t.*) IS DISTINCT
 INSERT INTO lineitem SELECT * FROM landing s WHERE NOT EXISTS (SELECT FROM lineitem t WHERE {_MATCH});
 COMMIT
 """
+#: One row in so many, wherever they lie.
+SCATTERED = "UPDATE lineitem SET l_comment = 'other' WHERE hashint8(l_orderkey * 8 + l_linenumber) % {every} = 0"
+_ANY = "o_orderkey IN (SELECT o_orderkey FROM orders ORDER BY md5(o_orderkey::text)"
+SPOILED = (
+    f"UPDATE orders SET o_comment = 'other' WHERE {_ANY} LIMIT 100)",
+    f"DELETE FROM orders WHERE {_ANY} OFFSET 200 LIMIT 100)",
+    "VACUUM ANALYZE orders",
+)
 _BLOCK_BYTES = 1 << 20
 
 

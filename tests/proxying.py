@@ -12,9 +12,12 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
+
+from psycopg.conninfo import make_conninfo
+from servers import Database
 
 #: A simple query, which is the last thing that a client says before it waits.
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
@@ -214,3 +217,11 @@ class _Link:
         for end in self._other:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def proxied(database: Database) -> Iterator[tuple[Proxy, str]]:
+    """Put a proxy before a database; return it, and the way through it."""
+    with Proxy("127.0.0.1", database.cluster.port) as proxy:
+        dsn = make_conninfo(database.cluster.tcp_dsn, port=proxy.port, dbname=database.name, sslmode="disable")
+        yield proxy, dsn

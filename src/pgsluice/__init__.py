@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING
 from pgsluice.version import __version__
 
 if TYPE_CHECKING:
-    from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync
+    from pgsluice.engine import DatabaseOperations, DataCopyEngine, sync, verify
     from pgsluice.errors import PgsluiceError
-    from pgsluice.job import CopyFormat, Lane, Mode, Options, StagingKind, Strategy, TargetWriters, Verify
-    from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
+    from pgsluice.job import CopyFormat, Lane, Level, Mode, Options, StagingKind, Strategy, TargetWriters, Verify
+    from pgsluice.model import (
+        Difference,
+        MergeResult,
+        Report,
+        StagedData,
+        StagingTable,
+        TableComparison,
+        TableReport,
+        Verified,
+    )
     from pgsluice.policies import Deletes, LateRows, MaxDelete, NullCursors, OnLostState
 
 __all__ = [
@@ -17,8 +26,10 @@ __all__ = [
     "DataCopyEngine",
     "DatabaseOperations",
     "Deletes",
+    "Difference",
     "Lane",
     "LateRows",
+    "Level",
     "MaxDelete",
     "MergeResult",
     "Mode",
@@ -31,11 +42,14 @@ __all__ = [
     "StagingKind",
     "StagingTable",
     "Strategy",
+    "TableComparison",
     "TableReport",
     "TargetWriters",
+    "Verified",
     "Verify",
     "__version__",
     "sync",
+    "verify",
 ]
 
 _HOMES = ("errors", "policies", "job", "model", "engine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from pgsluice.steps import audit
 from pgsluice.windows import Window
 
 _T = TypeVar("_T")
-_WORK_MEM_MB = 256
+_WORK_MEM_MB = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Buckets:
     differing: tuple[int, ...]
     mine_differing: Digest
     mine_equal: Digest
-    theirs: Mapping[int, tuple[int, str]]
+    theirs: Mapping[int, tuple[int, int]]
     bytes: int
     seconds: float
 
@@ -54,6 +55,41 @@ class Buckets:
     def source_rows(self) -> int:
         """Return the number of the source's rows in scope."""
         return self.mine_differing.rows + self.mine_equal.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """The rows that differ, named as they come.
+
+    Attributes:
+        found: the buckets that they are in.
+        mine: rows of these on the source.
+        theirs: the same on the target.
+        are_since: rows that only the target has may be gone from the source since the run that is asked about.
+    """
+
+    found: Buckets
+    mine: audit.Rows
+    theirs: audit.Rows
+    are_since: bool
+
+    def __iter__(self) -> Iterator[Difference]:
+        """Name them."""
+        names = [image.name for image in self.found.hashing.columns]
+        for source, target in audit.paired(iter(self.mine), iter(self.theirs)):
+            if source is None and target is not None:
+                yield Difference("-", _values(target), is_since=self.are_since)
+            elif target is None and source is not None:
+                yield Difference("+", _values(source), is_since=source.is_since)
+            elif source and target and source.hash != target.hash:
+                hashes = zip(names, source.columns.split(","), target.columns.split(","), strict=True)
+                columns = tuple(name for name, one, other in hashes if one != other)
+                yield Difference("*", _values(source), columns, source.is_since)
+
+    @property
+    def unsettled(self) -> frozenset[int]:
+        """Return those of the buckets that others have changed on the target meanwhile, once all rows are named."""
+        return _changed(self.theirs.buckets, self.found.theirs)
 
 
 class Comparison:
@@ -118,44 +154,31 @@ class Comparison:
         if not found.differing:
             return frozenset()
         within = found.hashing.within(Side.TARGET, found.differing)
-        scope = sql.SQL("{} WHERE {}").format(rows(self._plan, Side.TARGET), within)
+        scope = sql.SQL("(SELECT * FROM {} WHERE {}) AS unsettled").format(rows(self._plan, Side.TARGET), within)
         with self._asking(Side.TARGET) as session:
             now = audit.hashes(session, found.hashing.buckets_sql(Side.TARGET, scope))
-        return frozenset(number for number, _ in now.found.items() ^ found.theirs.items())
+        return _changed(now.found, found.theirs)
 
-    def differences(self, found: Buckets, since: Window | None = None) -> Iterator[Difference]:
+    @contextlib.contextmanager
+    def differences(self, found: Buckets, since: Window | None = None) -> Iterator[Differing]:
         """Name the rows that differ, bucket by bucket and in the order of their keys. One scan of each side, sorted.
 
         Neither side is held in memory: both are streams in the same order.
 
         Args:
-            found: by `buckets`.
+            found: by `buckets`; some differ.
             since: rows that the source may have got after the target had its own.
         """
-        if not found.differing:
-            return
-        names = [image.name for image in found.hashing.columns]
-        with contextlib.ExitStack() as asking:
-            mine, theirs = (
-                audit.stream(
-                    asking.enter_context(self._asking(side)),
-                    self._rows_sql(found, side, since if side is Side.SOURCE else None),
-                )
-                for side in Side
-            )
-            for source, target in audit.paired(mine, theirs):
-                if source is None and target is not None:
-                    yield Difference("-", target.key, is_since=since is not None)
-                elif target is None and source is not None:
-                    yield Difference("+", source.key, is_since=source.is_since)
-                elif source and target and source.hash != target.hash:
-                    pairs = zip(names, source.columns, target.columns, strict=True)
-                    columns = tuple(name for name, one, other in pairs if one != other)
-                    yield Difference("*", source.key, columns, source.is_since)
+        with contextlib.ExitStack() as asking, ThreadPoolExecutor(len(Side), "pgsluice comparison") as pool:
+            asked = [(asking.enter_context(self._asking(side)), self._rows_sql(found, side, since)) for side in Side]
+            begun = [pool.submit(audit.Rows, *each) for each in asked]
+            mine, theirs = (each.result() for each in begun)
+            yield Differing(found, mine, theirs, are_since=since is not None)
 
     def _rows_sql(self, found: Buckets, side: Side, since: Window | None) -> sql.Composed:
-        hashing = found.hashing
-        marks = [sql.SQL("{} AS {}").format(since.condition, sql.Identifier(hashing.mark))] if since else []
+        hashing, marks = found.hashing, list[sql.Composed]()
+        if since and side is Side.SOURCE:
+            marks = [sql.SQL("{} AS {}").format(since.condition, sql.Identifier(hashing.mark))]
         return hashing.rows_sql(side, rows(self._plan, side, *marks), found.differing, is_marked=bool(marks))
 
     # --- how they are asked ------------------------------------------------------------------------------------------
@@ -215,8 +238,17 @@ def rows(plan: SyncPlan, side: Side, *more: sql.Composable) -> sql.Composed:
     return changes.rows_in_scope(plan)
 
 
-def _sum(buckets: Iterable[tuple[int, str]]) -> Digest:
-    return sum((Digest(rows_, int(hashes)) for rows_, hashes in buckets), Digest(0, 0))
+def _values(row: audit.HashedRow) -> tuple[str | None, ...]:
+    return tuple(json.loads(row.key))
+
+
+def _sum(buckets: Iterable[tuple[int, int]]) -> Digest:
+    counted = list(buckets)
+    return Digest(sum(rows_ for rows_, _ in counted), sum(hashes for _, hashes in counted))
+
+
+def _changed(now: Mapping[int, tuple[int, int]], then: Mapping[int, tuple[int, int]]) -> frozenset[int]:
+    return frozenset(number for number, _ in now.items() ^ then.items())
 
 
 def _with_memory(session: Session) -> Session:

@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Self
 
+from pgsluice import verification
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import UsageError
 from pgsluice.events import Emitter, Sink
 from pgsluice.facts import TableInfo
-from pgsluice.job import Lane, Mode, Options, QuerySource, SyncJob, TableRef, Treatment, requested
-from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport
+from pgsluice.job import Lane, Level, Mode, Options, QuerySource, SyncJob, TableRef, Treatment, requested
+from pgsluice.model import MergeResult, Report, StagedData, StagingTable, TableReport, Verified
 from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete
 from pgsluice.run import Run, new_run_id
 from pgsluice.shape import Shape
@@ -420,3 +421,58 @@ def sync(  # noqa: PLR0913 - the options of the command
     )
     run = Run(Endpoint(source, read_only=True), Endpoint(target, read_only=False), options, sinks)
     return run.sync(requested(tables, query, to, treatment))
+
+
+def verify(  # noqa: PLR0913 - the options of the command
+    source: Dsn,
+    target: Dsn,
+    *tables: str,
+    query: str | None = None,
+    to: str = "{schema}.{table}",
+    where: str | None = None,
+    key: Sequence[str] = (),
+    mode: Mode | str = Mode.FULL,
+    cursor: str | None = None,
+    deletes: Deletes | str | None = None,
+    shape: Shape | None = None,
+    level: Level | str = Level.HASH,
+    limit: int = 20,
+    as_of_run: bool = False,
+    options: Options | None = None,
+) -> Verified:
+    """Compare tables of the target with those of the source by content: what ``pgsluice verify`` does.
+
+    Args:
+        source: only ever read; URI, conninfo string, ``service=NAME``, or a callable that returns one.
+        target: only ever read; the same forms.
+        *tables: ``schema.table`` or globs such as ``sales.*``.
+        query: a SELECT as the source, instead of tables.
+        to: template of the target's name; with a query, the name itself.
+        where: SQL that limits what is compared.
+        key: columns that tell rows apart; the primary key where empty.
+        mode: of the sync, by which its position is found (`as_of_run`); all rows in scope are compared in any.
+        cursor: of the sync, for the same.
+        deletes: of the sync; rows that "soft:COLUMN" has marked count as gone.
+        shape: which columns are compared, under which names, cast, masked, and which are added.
+        level: "count" rows, "hash" all of them, or name the "rows" that differ.
+        limit: differing rows to name a table, for "rows"; -1 for all.
+        as_of_run: what the source got, changed or lost since each table's last sync is no difference.
+        options: timeouts, encodings and the rest.
+
+    Returns:
+        A comparison a table; a table that could not be compared says why and does not stop the others.
+
+    Raises:
+        PgsluiceError: nothing could be compared: no connection, an unknown table.
+    """
+    treatment = Treatment(
+        mode=Mode(mode),
+        where=where or None,
+        key=tuple(key),
+        cursor=cursor,
+        deletes=Deletes.parse(deletes) if isinstance(deletes, str) else deletes,
+        shape=shape or Shape(),
+    )
+    ends = Endpoint(source, read_only=True), Endpoint(target, read_only=False)
+    request = requested(tables, query, to, treatment)
+    return verification.verify(*ends, request, options, level=Level(level), limit=limit, as_of_run=as_of_run)

@@ -19,10 +19,9 @@ from pgsluice.job import Options, SyncJob
 _WHOLE = frozenset({
     "boolean", "smallint", "integer", "bytea", "uuid", "date", "inet", "cidr", "macaddr", "macaddr8", '"char"',
 })  # fmt: skip
-#: Types whose hash leaves something out, with what shows all of it. bigint and times are folded to 32 bits, numeric
-#: loses sign and scale, floats the sign of zero, interval takes 30 days for a month.
+#: Types whose hash leaves something out, with what shows all of it. Times are folded to 32 bits, numeric loses sign
+#: and scale, floats the sign of zero, interval takes 30 days for a month.
 _SEND = {
-    "bigint": "int8send",
     "numeric": "numeric_send",
     "real": "float4send",
     "double precision": "float8send",
@@ -65,7 +64,7 @@ class Side(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A column as two expressions that are the same where the values have the same image.
+    """A column as two expressions, or lists of them, that are the same where the values have the same image.
 
     Attributes:
         name: of the column.
@@ -116,7 +115,7 @@ class Hashing:
             for function, value in zip(self.functions, key, strict=True):
                 hashed = sql.SQL("pg_catalog.{}({}, {})").format(sql.SQL(function), value, hashed)
         else:
-            hashed = sql.SQL("pg_catalog.hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(key))
+            hashed = _hash(key, self.by)
         return sql.SQL("({} OPERATOR(pg_catalog.&) {}::pg_catalog.int8)").format(hashed, sql.Literal(self.buckets - 1))
 
     def within(self, side: Side, numbers: Sequence[int]) -> sql.Composed:
@@ -133,10 +132,13 @@ class Hashing:
             side: that is asked.
             rows: what stands behind FROM.
         """
+        # of a column that comes from two places the planner takes few groups for granted, and lets workers group in
+        # little memory; of the expression it would take as many as there are rows, and sort them
         return sql.SQL(
             "SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text\n"
-            "FROM (SELECT {} AS bucket, {} AS hash FROM {}) AS hashed GROUP BY bucket"
-        ).format(self.bucket(side), self.row(side), rows)
+            "FROM (SELECT {bucket} AS bucket, {hash} AS hash FROM {rows}\n"
+            "UNION ALL SELECT 0::pg_catalog.int8, 0::pg_catalog.int8 FROM {rows} WHERE FALSE) AS hashed GROUP BY bucket"
+        ).format(bucket=self.bucket(side), hash=self.row(side), rows=rows)
 
     def digest_sql(self, side: Side, rows: sql.Composable) -> sql.Composed:
         """Return the query for (rows, sum of their hashes as text) of all buckets together. One scan.
@@ -159,7 +161,7 @@ class Hashing:
     def rows_sql(
         self, side: Side, rows: sql.Composable, numbers: Sequence[int], *, is_marked: bool = False
     ) -> sql.Composed:
-        """Return the query for (bucket, key as bytes and as texts, hash, md5 of each column, mark) of some buckets.
+        """Return the query for (bucket, key as bytes and as JSON, hash, hashes of columns, mark) of some buckets.
 
         Args:
             side: that is asked.
@@ -173,13 +175,11 @@ class Hashing:
         if vouched:
             shown = (sql.SQL("pg_catalog.convert_from({}, 'UTF8')").format(_utf8(text, vouched)) for text in texts)
             key = sql.SQL(", ").join(shown)
-        each = sql.SQL(", ").join(
-            sql.SQL("pg_catalog.md5(ROW({})::pg_catalog.text)").format(image.on(side)) for image in self.columns
-        )
+        each = sql.SQL(", ").join(_hash([image.on(side)], self.by) for image in self.columns)
         return sql.SQL(
             "SELECT bucket, place, key, hash, columns, mark FROM (SELECT {bucket} AS bucket,"
-            " {place} AS place, ARRAY[{key}] AS key,"
-            " {hash} AS hash, ARRAY[{each}] AS columns, {mark} AS mark"
+            " {place} AS place, pg_catalog.json_build_array({key})::pg_catalog.text AS key,"
+            " {hash} AS hash, pg_catalog.array_to_string(ARRAY[{each}], ',') AS columns, {mark} AS mark"
             "\nFROM {rows} WHERE {within}) AS hashed ORDER BY bucket, place"
         ).format(
             bucket=self.bucket(side),
@@ -317,6 +317,8 @@ def _image(
     is_padded = known == "character" and column.type.startswith("character(")
     if known == "character" and not is_padded:  # its text would lose trailing spaces
         return sql.SQL("pg_catalog.bpcharsend({})").format(value)
+    if known == "bigint":  # its hash folds both halves to one: beside it, the upper one tells all
+        return sql.SQL("{0}, {0} OPERATOR(pg_catalog.>>) 32").format(value)
     if known in _SEND:
         return sql.SQL("pg_catalog.{}({})").format(sql.SQL(_SEND[known]), value)
     if known in _WHOLE:
@@ -337,6 +339,13 @@ def _utf8(text: sql.Composable, vouched: str | None) -> sql.Composed:
     )
 
 
+def _hash(images: Sequence[sql.Composable], by: RowHash) -> sql.Composed:
+    """Return a hash of some columns, which is linear in them."""
+    row = sql.SQL("ROW({})").format(sql.SQL(", ").join(images))
+    how = "pg_catalog.md5({}::pg_catalog.text)" if by is RowHash.MD5 else "pg_catalog.hash_record_extended({}, 0)"
+    return sql.SQL(how).format(row)
+
+
 def _row_hash(images: Sequence[sql.Composable], by: RowHash) -> sql.Composed:
     """Return the hash of a row.
 
@@ -347,15 +356,12 @@ def _row_hash(images: Sequence[sql.Composable], by: RowHash) -> sql.Composed:
         images: of the columns, from one side.
         by: how.
     """
-    row = sql.SQL("ROW({})").format(sql.SQL(", ").join(images))
+    hashed = _hash(images, by)
     if by is RowHash.MD5:
         return sql.SQL(
-            "('x' OPERATOR(pg_catalog.||) pg_catalog.left(pg_catalog.md5({}::pg_catalog.text), 16))"
-            "::pg_catalog.bit(64)::pg_catalog.int8"
-        ).format(row)
-    return sql.SQL(
-        'pg_catalog.hashtextextended(pg_catalog.hash_record_extended({}, 0)::pg_catalog.text COLLATE "C", 1)'
-    ).format(row)
+            "('x' OPERATOR(pg_catalog.||) pg_catalog.left({}, 16))::pg_catalog.bit(64)::pg_catalog.int8"
+        ).format(hashed)
+    return sql.SQL('pg_catalog.hashtextextended({}::pg_catalog.text COLLATE "C", 1)').format(hashed)
 
 
 def affected(rows: int, changed: int) -> float:

@@ -146,6 +146,14 @@ class Verify(enum.StrEnum):
     HASH = "hash"
 
 
+class Level(enum.StrEnum):
+    """How closely two tables are looked at: rows counted, rows hashed, or those that differ named."""
+
+    COUNT = "count"
+    HASH = "hash"
+    ROWS = "rows"
+
+
 class TargetWriters(enum.StrEnum):
     """Who else may write a target while it is compared: `WAIT` lets them wait, `NONE` is the user's word for nobody."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from pgsluice.comparison import Comparison
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, StepError, UnknownTableError, UsageError
 from pgsluice.events import Sink
-from pgsluice.job import Mode, Options, Selection, Strategy, SyncJob
+from pgsluice.job import Level, Mode, Options, Selection, Strategy, SyncJob
 from pgsluice.model import Difference, Report, TableComparison, Verified
 from pgsluice.plan import SyncPlan, job_id, same_job
 from pgsluice.policies import DeletePolicy, LateRows
@@ -30,14 +29,6 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.windows import Window
 
 _DIFFERENT = 4
-
-
-class Level(enum.StrEnum):
-    """How closely two tables are looked at: rows counted, rows hashed, or those that differ named."""
-
-    COUNT = "count"
-    HASH = "hash"
-    ROWS = "rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +176,20 @@ def _looked(comparison: Comparison, blank: TableComparison, plan: SyncPlan, aske
         target_rows=hashed.target_rows,
         buckets=hashed.hashing.buckets,
         differing=len(hashed.differing),
-        unsettled=len(comparison.unsettled(hashed)),
         hashed_by=hashed.hashing.by.value,
         bytes=hashed.bytes,
     )
-    if asked.level is Level.ROWS or asked.since:
-        found = _named(found, comparison.differences(hashed, asked.since), asked)
-        if asked.since:
-            return _judged(found, is_equal=not (found.missing or found.extra or found.changed))
-    return _judged(found, is_equal=not hashed.differing)
+    if asked.level is Level.HASH and not asked.since:
+        found = dataclasses.replace(found, unsettled=len(comparison.unsettled(hashed)))
+        return _judged(found, is_equal=not hashed.differing)
+    if not hashed.differing:
+        found = _named(found, (), asked)
+    else:
+        with comparison.differences(hashed, asked.since) as differing:
+            found = _named(found, differing, asked)
+            found = dataclasses.replace(found, unsettled=len(differing.unsettled))
+    is_equal = not (found.missing or found.extra or found.changed) if asked.since else not hashed.differing
+    return _judged(found, is_equal=is_equal)
 
 
 def _named(found: TableComparison, differences: Iterable[Difference], asked: _Asked) -> TableComparison:

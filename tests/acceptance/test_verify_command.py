@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from servers import Pair
 
+from pgsluice import PgsluiceError, verify
+
 TABLE = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v int, note text); "
 ROWS = "INSERT INTO s.t SELECT i, 1, 'note ' || i FROM generate_series(1, 10000) i; ANALYZE s.t;"
 
@@ -194,3 +196,13 @@ def test_a_job_that_reads_on_keeps_its_position_when_it_is_mended(same: Pair) ->
 
 def verified_again(pair: Pair) -> int:
     return pair.pgsluice("verify", "--table", "s.t").code
+
+
+def test_a_program_gets_the_same_by_one_call(other: Pair) -> None:
+    found = verify(other.source.dsn, other.target.dsn, "s.*", level="rows", limit=2)
+    (table,) = found.tables
+    assert (found.exit_code, table.status, table.missing, table.extra, table.changed) == (4, "different", 3, 1, 2)
+    assert len(table.differences) == 2
+    assert verify(other.source.dsn, other.target.dsn, "s.t", where="id BETWEEN 4 AND 6").exit_code == 0
+    with pytest.raises(PgsluiceError, match="there is no table"):
+        verify(other.source.dsn, other.target.dsn, "s.nothing")

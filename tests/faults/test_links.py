@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 from faulting import At, await_that
-from proxying import Fault, Proxy, Towards
-from psycopg.conninfo import make_conninfo
+from proxying import Fault, Proxy, Towards, proxied
 from servers import Database, Pair, run_cli
 from sweeping import (
     MODES,
@@ -189,14 +188,6 @@ def shop(pair: Pair) -> Pair:
         INSERT INTO s.t SELECT i, 1, repeat('x', 200) FROM generate_series(1, 500) i"""
     )
     return pair
-
-
-@contextlib.contextmanager
-def proxied(database: Database) -> Iterator[tuple[Proxy, str]]:
-    """Put a proxy before a database; return it, and the way through it."""
-    with Proxy("127.0.0.1", database.cluster.port) as proxy:
-        dsn = make_conninfo(database.cluster.tcp_dsn, port=proxy.port, dbname=database.name, sslmode="disable")
-        yield proxy, dsn
 
 
 def copied(source: str, target: str, *sinks: Sink, mode: str = "full", **options: Any) -> TableReport:

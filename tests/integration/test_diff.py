@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from faulting import At
+from proxying import proxied
 from servers import Pair
 from typelist import FAMILIES
 from typetables import fill, tables
@@ -275,3 +276,24 @@ def test_a_table_that_was_just_created_says_nothing_of_what_changes(
     assert synced(pair, options={"strategy": Strategy.AUTO}).created
     report = synced(pair, options={"strategy": Strategy.AUTO})
     assert (report.strategy, report.expected_rows) == ("diff", -1)
+
+
+def test_what_is_equal_costs_its_hashes_on_the_wire_and_no_more(pair: Pair) -> None:
+    """A few dozen bytes a bucket from each side, and what a run without rows says and hears."""
+    for side in (pair.source, pair.target):
+        side.execute(
+            "CREATE SCHEMA s; CREATE TABLE s.t (id bigint PRIMARY KEY, v text);"
+            "INSERT INTO s.t SELECT i, md5(i::text) FROM generate_series(1, 100000) i; ANALYZE s.t;"
+        )
+    with proxied(pair.source) as (one, source), proxied(pair.target) as (other, target):
+        spent = []
+        for strategy in (Strategy.COPY, Strategy.DIFF):
+            one.heal()
+            other.heal()
+            report = sync(source, target, "s.t", options=Options(strategy=strategy, jobs=1)).tables[0]
+            assert (report.status, report.unchanged) == ("done", 100_000), report.error
+            spent.append(sum(sum(proxy.bytes.values()) for proxy in (one, other)))
+        assert report.hash_bytes < 2 * 2048 * 50
+        besides = spent[1] - report.hash_bytes
+        assert 0 < besides < 100_000
+        assert spent[1] < spent[0] / 20

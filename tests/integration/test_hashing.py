@@ -12,7 +12,7 @@ from servers import Database, Pair, database
 from typelist import FAMILIES
 from typetables import Table, fill, tables
 
-from pgsluice import MaxDelete, Options, sync
+from pgsluice import Level, MaxDelete, Options, Strategy, Verify, sync
 from pgsluice.embedded import Cluster
 from pgsluice.endpoint import Endpoint
 from pgsluice.hashing import Hashing, RowHash, Side
@@ -20,7 +20,7 @@ from pgsluice.job import Selection
 from pgsluice.model import TableComparison
 from pgsluice.plan import SyncPlan
 from pgsluice.run import Run
-from pgsluice.verification import Level, verify
+from pgsluice.verification import verify
 
 #: What both servers of the wheel have: no extension, no XML.
 HELD = [family for family in FAMILIES if not family.needs and family.since <= 16]
@@ -218,3 +218,38 @@ def test_a_database_that_does_not_know_its_encoding_is_compared_by_the_users_wor
         target.execute("UPDATE s.t SET v = '{x}'")
         (found,) = compared(pair, "s.t", level=Level.ROWS, options=options)
         assert [(each.sign, each.key, each.columns) for each in found.differences] == [("*", ("가나",), ("v",))]
+
+
+def test_sides_that_sort_by_other_providers_agree_on_every_key(
+    source_cluster: Cluster, target_cluster: Cluster
+) -> None:
+    with (
+        database(source_cluster, "LOCALE_PROVIDER libc LOCALE 'C.UTF-8'") as source,
+        database(target_cluster, "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'") as target,
+    ):
+        for side in (source, target):
+            side.execute('CREATE SCHEMA s; CREATE TABLE s.t (k text PRIMARY KEY, v varchar(9) COLLATE "C", w char(3))')
+        source.execute(
+            "INSERT INTO s.t SELECT k, upper(k), 'x' FROM unnest(ARRAY['a', 'A', 'ä', 'Ä', '가', '나다', 'z ', 'z', '', '한글 Key',"
+            " '한글 key', 'é', E'e\\u0301']) AS keys (k)"
+        )
+        assert sync(source.dsn, target.dsn, "s.t").exit_code == 0
+        (found,) = compared(Pair(source, target), "s.t", level=Level.ROWS)
+        assert (found.status, found.error, found.source_rows) == ("equal", None, 13)
+        target.execute("DELETE FROM s.t WHERE k = 'é'; UPDATE s.t SET k = 'Z ' WHERE k = 'z '")
+        (found,) = compared(Pair(source, target), "s.t", level=Level.ROWS)
+        assert (found.missing, found.extra, found.changed) == (2, 1, 0)
+
+
+def test_keys_that_are_equal_and_not_the_same_become_the_same(pair: Pair) -> None:
+    """Rows are matched by the key's own equality, and put into buckets by its image."""
+    for side in (pair.source, pair.target):
+        side.execute("CREATE SCHEMA s; CREATE TABLE s.t (k numeric PRIMARY KEY, v int)")
+    pair.source.execute("INSERT INTO s.t SELECT i, i FROM generate_series(1, 500) i")
+    pair.target.execute("INSERT INTO s.t SELECT (i || '.00')::numeric, i FROM generate_series(1, 500) i")
+    (found,) = compared(pair, "s.t", level=Level.ROWS)
+    assert (found.missing, found.extra, found.changed) == (500, 500, 0)
+    options = Options(strategy=Strategy.DIFF, verify=Verify.HASH)
+    report = sync(pair.source.dsn, pair.target.dsn, "s.t", options=options).tables[0]
+    assert (report.status, report.updated, report.deleted) == ("done", 500, 0), report.error
+    assert compared(pair, "s.t")[0].status == "equal"

@@ -17,6 +17,7 @@ from typelist import FAMILIES, Family
 from typetables import Table, create_types, fill, images, present, tables, writers
 
 from pgsluice import CopyFormat, Lane, MaxDelete, Options, Strategy, TableReport, Verify, sync
+from pgsluice import verify as compare
 from pgsluice.embedded import Binaries, Cluster
 from pgsluice.endpoint import Endpoint
 from pgsluice.job import Selection
@@ -215,6 +216,42 @@ def test_a_table_that_is_replaced_keeps_all_that_it_has(servers: dict[int, Serve
             assert (report.status, report.strategy) == ("done", "swap"), report.error
             assert rows(other) == rows(one)
             assert portrait(other) == before
+
+
+_ICU, _BUILTIN = (
+    "LOCALE_PROVIDER icu ICU_LOCALE 'ko' LOCALE 'C'",
+    "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
+)
+_KEYS = "'a', 'A', 'ä', 'Ä', '가', '나다', 'z ', 'z', '', '한글 Key', '한글 key', 'é', E'e\\u0301'"
+
+
+@pytest.mark.parametrize(("source", "target"), [(16, 18), (17, 17), (18, 17), (15, 18)])
+def test_sides_that_sort_by_other_providers_agree_on_every_key(
+    servers: dict[int, Server], source: int, target: int
+) -> None:
+    """What a collation of ICU takes for equal is not the same; a server hashes such texts alike."""
+    if absent := [major for major in (source, target) if major not in servers]:
+        pytest.skip(f"PostgreSQL {absent[0]} is not there; tests/majors.py fetches it")
+    with database(servers[source].cluster, _ICU) as one, database(servers[target].cluster, _BUILTIN) as other:
+        for side in (one, other):
+            side.execute(
+                "CREATE SCHEMA s; CREATE COLLATION s.ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+                "CREATE TABLE s.t (k text PRIMARY KEY, v text COLLATE s.ci);"
+                "CREATE TABLE s.ci (k text COLLATE s.ci PRIMARY KEY, v int)"
+            )
+        one.execute(f"INSERT INTO s.t SELECT k, upper(k) FROM unnest(ARRAY[{_KEYS}]) AS keys (k)")
+        one.execute("INSERT INTO s.ci VALUES ('Key', 1), ('Other', 2)")
+        for options in (Options(), Options(strategy=Strategy.DIFF, verify=Verify.HASH)):
+            report = sync(one.dsn, other.dsn, "s.*", options=options)
+            assert report.exit_code == 0, [table.error for table in report.tables]
+            found = compare(one.dsn, other.dsn, "s.*", level="rows")
+            assert [table.status for table in found.tables] == ["equal", "equal"]
+            assert other.image("s.t") == one.image("s.t")
+            assert other.image("s.ci") == one.image("s.ci")
+            other.execute("UPDATE s.t SET v = lower(v) WHERE k = '한글 Key'; UPDATE s.ci SET k = lower(k)")
+            ci, t = compare(one.dsn, other.dsn, "s.*", level="rows").tables
+            assert (t.changed, t.missing, t.extra) == (1, 0, 0)
+            assert (ci.changed, ci.missing, ci.extra) == (0, 2, 2)
 
 
 def test_at_least_two_versions_are_there(servers: dict[int, Server]) -> None:

@@ -11,10 +11,9 @@ from pgsluice.cli.options import option, selection
 from pgsluice.cli.render import run_summary, table_report
 from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
-from pgsluice.job import Options, Selection, SyncJob
+from pgsluice.job import Level, Options, Selection, SyncJob
 from pgsluice.model import Difference, TableComparison, Verified
 from pgsluice.units import size
-from pgsluice.verification import Level
 from pgsluice.verification import repair as mend
 from pgsluice.verification import verify as compare
 

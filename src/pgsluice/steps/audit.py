@@ -166,14 +166,17 @@ class Hashes:
     """The buckets of one side.
 
     Attributes:
-        found: by number: rows, and the sum of their hashes.
-        rows: of all.
+        found: by the number of each: its rows, and the sum of their hashes.
         bytes: that came over the network.
     """
 
-    found: dict[int, tuple[int, str]]
-    rows: int
+    found: dict[int, tuple[int, int]]
     bytes: int
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of all."""
+        return sum(rows_ for rows_, _ in self.found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,25 +185,25 @@ class HashedRow:
 
     Attributes:
         place: bucket, and the key's text in bytes: the order that both sides have.
-        key: its values as text.
+        key: its values as texts in a JSON array.
         hash: of the row.
-        columns: a hash of each column.
+        columns: a hash of each column, with commas.
         is_since: it was written since the run that is asked about.
     """
 
     place: tuple[int, bytes]
-    key: tuple[str | None, ...]
+    key: str
     hash: int
-    columns: tuple[str, ...]
+    columns: str
     is_since: bool = False
 
 
 def hashes(session: Session, query: sql.Composed) -> Hashes:
     """Run a query for (bucket, rows, sum of their hashes as text). One scan."""
-    found = {number: (rows_, sum_) for number, rows_, sum_ in session.rows(query)}
+    found = session.rows(query)
     # a row of the answer: its length, the number of its values, and of each its length and text
-    sent_ = sum(19 + len(str(number)) + len(str(rows_)) + len(sum_) for number, (rows_, sum_) in found.items())
-    return Hashes(found, sum(rows_ for rows_, _ in found.values()), sent_)
+    sent_ = sum(19 + len(str(number)) + len(str(rows_)) + len(sum_) for number, rows_, sum_ in found)
+    return Hashes({number: (rows_, int(sum_)) for number, rows_, sum_ in found}, sent_)
 
 
 def digest(session: Session, query: sql.Composed) -> Digest:
@@ -220,14 +223,31 @@ def probe(session: Session) -> tuple[int, ...] | None:
         return None
 
 
-def stream(session: Session, query: sql.Composed) -> Iterator[HashedRow]:
-    """Run a query for rows with their hashes, and hand them out in its order, some thousand at a time."""
-    cursor = sql.Identifier("pgsluice_rows")
-    session.execute(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(cursor, query))
-    fetch = sql.SQL("FETCH FORWARD {} FROM {}").format(sql.Literal(_FETCHED_ROWS), cursor)
-    while found := session.rows(fetch):
-        for bucket, place, key, hash_, columns, mark in found:
-            yield HashedRow((bucket, bytes(place)), tuple(key), hash_, tuple(columns), mark)
+class Rows:
+    """Rows of one side with their hashes, in the order of their places; some thousand at a time are held here.
+
+    Attributes:
+        buckets: of those handed out, as in `Hashes.found`.
+    """
+
+    _CURSOR = sql.Identifier("pgsluice_rows")
+    _FETCH = sql.SQL("FETCH FORWARD {} FROM {}").format(sql.Literal(_FETCHED_ROWS), _CURSOR)
+
+    def __init__(self, session: Session, query: sql.Composed) -> None:
+        """Run the query, in the open transaction, as far as its first rows. One scan and a sort."""
+        self.buckets: dict[int, tuple[int, int]] = {}
+        self._session = session
+        session.execute(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(self._CURSOR, query))
+        self._found = session.rows(self._FETCH)
+
+    def __iter__(self) -> Iterator[HashedRow]:
+        """Hand them out."""
+        while self._found:
+            for bucket, place, key, hash_, columns, mark in self._found:
+                rows_, sum_ = self.buckets.get(bucket, (0, 0))
+                self.buckets[bucket] = rows_ + 1, sum_ + hash_
+                yield HashedRow((bucket, place), key, hash_, columns, mark)
+            self._found = self._session.rows(self._FETCH)
 
 
 def paired(

@@ -1,10 +1,12 @@
 -- hash (source)
 SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text
-FROM (SELECT (pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), ROW("region")::pg_catalog.text COLLATE "C"), 0) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), ROW("region")::pg_catalog.text COLLATE "C", "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "region", "note" FROM ONLY "sales"."orders" WHERE TRUE) AS compared) AS hashed GROUP BY bucket;
+FROM (SELECT (pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, ROW("region")::pg_catalog.text COLLATE "C"), 0) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, ROW("region")::pg_catalog.text COLLATE "C", "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "region", "note" FROM ONLY "sales"."orders" WHERE TRUE) AS compared
+UNION ALL SELECT 0::pg_catalog.int8, 0::pg_catalog.int8 FROM (SELECT "id", "region", "note" FROM ONLY "sales"."orders" WHERE TRUE) AS compared WHERE FALSE) AS hashed GROUP BY bucket;
 
 -- hash (target)
 SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text
-FROM (SELECT (pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), ROW("region")::pg_catalog.text COLLATE "C"), 0) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), ROW("region")::pg_catalog.text COLLATE "C", "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "region", "note" FROM ONLY "sales"."orders" AS "orders" WHERE TRUE) AS compared) AS hashed GROUP BY bucket;
+FROM (SELECT (pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, ROW("region")::pg_catalog.text COLLATE "C"), 0) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, ROW("region")::pg_catalog.text COLLATE "C", "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "region", "note" FROM ONLY "sales"."orders" AS "orders" WHERE TRUE) AS compared
+UNION ALL SELECT 0::pg_catalog.int8, 0::pg_catalog.int8 FROM (SELECT "id", "region", "note" FROM ONLY "sales"."orders" AS "orders" WHERE TRUE) AS compared WHERE FALSE) AS hashed GROUP BY bucket;
 
 -- staging (target)
 CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "region" ext.citext, "note" text) WITH (autovacuum_enabled = false);

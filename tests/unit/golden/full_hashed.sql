@@ -1,6 +1,6 @@
 -- hash (source)
 SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(hash), 0)::pg_catalog.text
-FROM (SELECT pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE TRUE) AS compared) AS hashed;
+FROM (SELECT pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE TRUE) AS compared) AS hashed;
 
 -- staging (target)
 CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "note" text) WITH (autovacuum_enabled = false);
@@ -34,4 +34,4 @@ WHEN NOT MATCHED THEN INSERT ("id", "note") OVERRIDING SYSTEM VALUE VALUES ("pgs
 
 -- verify (target)
 SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(hash), 0)::pg_catalog.text
-FROM (SELECT pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" AS "orders" WHERE TRUE) AS compared) AS hashed;
+FROM (SELECT pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" AS "orders" WHERE TRUE) AS compared) AS hashed;

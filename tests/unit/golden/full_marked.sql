@@ -1,14 +1,20 @@
 -- hash (source)
 SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text
-FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE (
+FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE (
 created_at > '2024-01-01' -- from 2024
-)) AS compared) AS hashed GROUP BY bucket;
+)) AS compared
+UNION ALL SELECT 0::pg_catalog.int8, 0::pg_catalog.int8 FROM (SELECT "id", "note" FROM ONLY "sales"."orders" WHERE (
+created_at > '2024-01-01' -- from 2024
+)) AS compared WHERE FALSE) AS hashed GROUP BY bucket;
 
 -- hash (target)
 SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text
-FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" AS "orders" WHERE (
+FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, "note" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "note" FROM ONLY "sales"."orders" AS "orders" WHERE (
 created_at > '2024-01-01' -- from 2024
-) AND NOT ("orders"."gone" IS TRUE)) AS compared) AS hashed GROUP BY bucket;
+) AND NOT ("orders"."gone" IS TRUE)) AS compared
+UNION ALL SELECT 0::pg_catalog.int8, 0::pg_catalog.int8 FROM (SELECT "id", "note" FROM ONLY "sales"."orders" AS "orders" WHERE (
+created_at > '2024-01-01' -- from 2024
+) AND NOT ("orders"."gone" IS TRUE)) AS compared WHERE FALSE) AS hashed GROUP BY bucket;
 
 -- staging (target)
 CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "note" text) WITH (autovacuum_enabled = false);

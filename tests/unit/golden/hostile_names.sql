@@ -1,20 +1,30 @@
 -- hash (source)
 SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text
-FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), "a""b" COLLATE "C", "it's" COLLATE "C", "100%s" COLLATE "C", "{}" COLLATE "C", "{0}{table}" COLLATE "C", "two
+FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, "a""b" COLLATE "C", "it's" COLLATE "C", "100%s" COLLATE "C", "{}" COLLATE "C", "{0}{table}" COLLATE "C", "two
 lines" COLLATE "C", "<script>alert(1)</script>" COLLATE "C", "주문내역이천이십사년십이월의모든것과끝넷다" COLLATE "C", "-- x" COLLATE "C", "\" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "a""b", "it's", "100%s", "{}", "{0}{table}", "two
 lines", "<script>alert(1)</script>", "주문내역이천이십사년십이월의모든것과끝넷다", "-- x", "\" FROM ONLY "s"".%s{}"."<script>
 " WHERE (
 "{}" LIKE '100%'
-)) AS compared) AS hashed GROUP BY bucket;
+)) AS compared
+UNION ALL SELECT 0::pg_catalog.int8, 0::pg_catalog.int8 FROM (SELECT "id", "a""b", "it's", "100%s", "{}", "{0}{table}", "two
+lines", "<script>alert(1)</script>", "주문내역이천이십사년십이월의모든것과끝넷다", "-- x", "\" FROM ONLY "s"".%s{}"."<script>
+" WHERE (
+"{}" LIKE '100%'
+)) AS compared WHERE FALSE) AS hashed GROUP BY bucket;
 
 -- hash (target)
 SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash)::pg_catalog.text
-FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW(pg_catalog.int8send("id"), "a""b" COLLATE "C", "it's" COLLATE "C", "100%s" COLLATE "C", "{}" COLLATE "C", "{0}{table}" COLLATE "C", "two
+FROM (SELECT (pg_catalog.hashint8extended("id", 0::pg_catalog.int8) OPERATOR(pg_catalog.&) 15::pg_catalog.int8) AS bucket, pg_catalog.hashtextextended(pg_catalog.hash_record_extended(ROW("id", "id" OPERATOR(pg_catalog.>>) 32, "a""b" COLLATE "C", "it's" COLLATE "C", "100%s" COLLATE "C", "{}" COLLATE "C", "{0}{table}" COLLATE "C", "two
 lines" COLLATE "C", "<script>alert(1)</script>" COLLATE "C", "주문내역이천이십사년십이월의모든것과끝넷다" COLLATE "C", "-- x" COLLATE "C", "\" COLLATE "C"), 0)::pg_catalog.text COLLATE "C", 1) AS hash FROM (SELECT "id", "a""b", "it's", "100%s", "{}", "{0}{table}", "two
 lines", "<script>alert(1)</script>", "주문내역이천이십사년십이월의모든것과끝넷다", "-- x", "\" FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
 " WHERE (
 "{}" LIKE '100%'
-)) AS compared) AS hashed GROUP BY bucket;
+)) AS compared
+UNION ALL SELECT 0::pg_catalog.int8, 0::pg_catalog.int8 FROM (SELECT "id", "a""b", "it's", "100%s", "{}", "{0}{table}", "two
+lines", "<script>alert(1)</script>", "주문내역이천이십사년십이월의모든것과끝넷다", "-- x", "\" FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
+" WHERE (
+"{}" LIKE '100%'
+)) AS compared WHERE FALSE) AS hashed GROUP BY bucket;
 
 -- staging (target)
 CREATE UNLOGGED TABLE "pgsluice"."stg_<run>_1" ("id" bigint, "a""b" text, "it's" text, "100%s" text, "{}" text, "{0}{table}" text, "two
