@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 
 import click
-from rich.console import Console
 
 from pgsluice.cli.options import option, patience, selection
 from pgsluice.cli.render import run_summary, table_report
@@ -17,7 +16,6 @@ from pgsluice.events import Sink
 from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.run import Run
 from pgsluice.sinks.jsonlog import JsonLog
-from pgsluice.sinks.progress import LiveProgress, PlainProgress
 
 
 @click.command()
@@ -64,9 +62,15 @@ def listening(log_format: str, *, quiet: bool) -> Iterator[tuple[Sink, ...]]:
     """Return the sinks that suit stderr."""
     if log_format == "json":
         yield (JsonLog(sys.stderr),)
-    elif quiet:
+        return
+    if quiet:
         yield ()
-    elif sys.stderr.isatty():
+        return
+    from rich.console import Console  # noqa: PLC0415 - who draws nothing need not wait for it
+
+    from pgsluice.sinks.progress import LiveProgress, PlainProgress  # noqa: PLC0415
+
+    if sys.stderr.isatty():
         with LiveProgress(Console(stderr=True)) as live:
             yield (live,)
     else:
