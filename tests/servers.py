@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import psycopg
@@ -64,7 +65,7 @@ class Pair:
         servers = ["--target", self.target.dsn]
         if command in ("sync", "plan", "verify"):
             servers += ["--source", self.source.dsn]
-        return run_cli(command, *servers, *arguments, timeout=timeout, **environment)
+        return run_cli(command, *servers, *arguments, timeout=timeout, cwd=None, **environment)
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ class Outcome:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def run_cli(*arguments: str, timeout: float = 120, **environment: str) -> Outcome:
+def run_cli(*arguments: str, timeout: float = 120, cwd: Path | None = None, **environment: str) -> Outcome:
     """Run ``pgsluice`` in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "pgsluice", *arguments],
+        cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
         stdin=subprocess.DEVNULL,

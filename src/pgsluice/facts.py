@@ -343,6 +343,42 @@ class ServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Vitals:
+    """A server as a physician looks at it.
+
+    Attributes:
+        server: which, and what the connected role may do.
+        clock: seconds by which its clock is ahead of ours.
+        connections: that it allows in all.
+        reserved: of these, those that the role may not have.
+        used: of these, now.
+        database: limit of the database (-1 for none), and used.
+        role: limit of the role (-1 for none), and used.
+        locks: that all transactions together may hold, about.
+        sees_others: the role sees what other sessions do.
+        settings: some, by name.
+    """
+
+    server: ServerInfo
+    clock: float
+    connections: int
+    reserved: int
+    used: int
+    database: tuple[int, int]
+    role: tuple[int, int]
+    locks: int
+    sees_others: bool
+    settings: Mapping[str, str]
+
+    @property
+    def free(self) -> int:
+        """Return how many sessions the role can open now."""
+        limits = [self.connections - self.reserved - self.used]
+        limits += [most - used for most, used in (self.database, self.role) if most >= 0]
+        return max(0, min(limits))
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """The source at the moment of the run's snapshot.
 

@@ -348,10 +348,12 @@ class SyncJob(Treatment):
     Attributes:
         source: the table or query that is read.
         target: the table that is written; created where it is missing.
+        options: how it is carried out, where that is not as the run's.
     """
 
     source: TableRef | QuerySource
     target: TableRef
+    options: Options | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,9 +379,18 @@ class Selection(Treatment):
         if unknown:
             raise UsageError(f"--to knows no {', '.join(sorted(unknown))}", hint="It knows {schema} and {table}.")
         jobs = tuple(
-            SyncJob(ref, TableRef(_filled(template.schema, ref), _filled(template.name, ref)), **self.treatment())
+            SyncJob(ref, TableRef(filled(template.schema, ref), filled(template.name, ref)), **self.treatment())
             for ref in found
         )
+        return self.distinct(jobs)
+
+    @staticmethod
+    def distinct(jobs: tuple[SyncJob, ...]) -> tuple[SyncJob, ...]:
+        """Return the jobs.
+
+        Raises:
+            UsageError: two of them would write the same target.
+        """
         first: dict[TableRef, SyncJob] = {}
         for job in jobs:
             other = first.setdefault(job.target, job)
@@ -391,7 +402,7 @@ class Selection(Treatment):
         return jobs
 
 
-def _filled(template: str, ref: TableRef) -> str:
+def filled(template: str, ref: TableRef) -> str:
     """Fill a name's template in one pass, so that braces in a table's own name stay what they are."""
     values = {"{schema}": ref.schema, "{table}": ref.name}
     return re.sub(r"\{schema\}|\{table\}", lambda match: values[match.group()], template)

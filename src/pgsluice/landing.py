@@ -62,7 +62,7 @@ class Landing:
 
     def at_once(self, plan: SyncPlan, snapshot: Snapshot, attempt: int) -> list[merge.Staged]:
         """Create temporary staging tables in the writer's open transaction, and fill them there."""
-        self._snapshot, self.holder = snapshot, self._run.ready.holder
+        self._plan, self._snapshot, self.holder = plan, snapshot, self._run.ready.holder
         tables = self._tables(plan, staging.TEMPORARY_SCHEMA, attempt)
         with self._account.step("staging"):
             for table in tables:
@@ -84,7 +84,7 @@ class Landing:
 
             staged = relay_slice(worker, copy, table, snapshot, on_bytes)
             self._watch.check(staged.bytes)
-            if self._run.options.verify is not Verify.NONE or step == "sweep":
+            if self._is_verified or step == "sweep":
                 staged = dataclasses.replace(staged, source_count=count_source(worker, copy, snapshot, staged))
                 audit.sent(staged.source_count, staged.staging_count)
         self._account.end(step, staged.seconds)
@@ -261,6 +261,10 @@ class Landing:
         return [named(plan.columns), *([named(plan.sweep.columns, part="keys")] if plan.sweep else [])]
 
     @property
+    def _is_verified(self) -> bool:
+        return self._plan is not None and self._plan.options.verify is not Verify.NONE
+
+    @property
     def _read_in(self) -> Snapshot:
         if self._snapshot is None:
             raise LookupError("nothing was read yet")
@@ -273,7 +277,7 @@ class Landing:
         rows, counted = staged.staging_count, staged.source_count
         if self._resumption.table is not None:  # earlier tries and runs have left the others, counted then
             rows = self._resumption.rows
-            counted = rows if self._run.options.verify is not Verify.NONE else -1
+            counted = rows if self._is_verified else -1
             self._account.tell(slices=self._resumption.count, slices_reused=self._resumption.reused)
         elif self._plan:
             self._account.tell(slices=len(self._plan.slices))

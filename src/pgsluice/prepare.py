@@ -483,7 +483,7 @@ def _plan(control: Session, job: SyncJob, facts: Facts, options: Options, obstac
         raise TemporaryError(
             behind, hint="Wait until it has caught up, or read from the primary.", step="plan", table=str(job.target)
         )
-    plan = _swapping(control, make_plan(job, facts, options))
+    plan = _swapping(control, make_plan(job, facts, job.options or options))
     if plan.asks_target and obstacle:
         raise PlanError(str(job.target), (obstacle,))
     if plan.asks_target and job.where and facts.target_table:

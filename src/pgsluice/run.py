@@ -103,10 +103,7 @@ class Run:
             KeyboardInterrupt: what was begun has been cleaned up.
         """
         self._is_preview = True
-        strategy = Strategy.COPY if self._options.strategy is Strategy.SWAP else self._options.strategy
-        self._options = dataclasses.replace(
-            self._options, staging=StagingKind.UNLOGGED, resumable=False, verify=Verify.COUNT, strategy=strategy
-        )
+        self._options = _previewing(self._options)
         return self.sync(request)
 
     def _jobs(self, servers: Servers, request: Selection | Sequence[SyncJob]) -> tuple[SyncJob, ...]:
@@ -117,6 +114,8 @@ class Run:
         if self._options.executor and self._options.max_rate:
             raise UsageError("a rate is kept by one process, not by a cluster", hint="Leave out --max-rate.")
         jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
+        if self._is_preview:
+            jobs = tuple(dataclasses.replace(job, options=job.options and _previewing(job.options)) for job in jobs)
         if len({job.target for job in jobs}) < len(jobs):
             raise UsageError("two jobs of a run write the same target", hint="Sync them by two runs.")
         return jobs
@@ -246,6 +245,14 @@ class Run:
                 table=error.table,
             )
         )
+
+
+def _previewing(options: Options) -> Options:
+    """Return how a job is carried as far as its staging table, to be dropped from there."""
+    strategy = Strategy.COPY if options.strategy is Strategy.SWAP else options.strategy
+    return dataclasses.replace(
+        options, staging=StagingKind.UNLOGGED, resumable=False, verify=Verify.COUNT, strategy=strategy
+    )
 
 
 def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:

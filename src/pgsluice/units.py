@@ -49,3 +49,13 @@ def seconds_of(text: str) -> float:
     if match is None or len(match["number"]) > _DIGITS:
         raise UsageError(f"{text!r} is not a span of time", hint="Write a number with its unit: 90s, 15m, 24h, 7d.")
     return float(match["number"]) * _SECONDS[match["unit"].lower()]
+
+
+def span(seconds: float) -> str:
+    """Return a span of time as a person reads it: two units at most."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            smaller = {"d": ("h", 3600), "h": ("m", 60), "m": ("s", 1)}[unit]
+            rest = int(seconds % length // smaller[1])
+            return f"{int(seconds // length)}{unit}" + (f" {rest}{smaller[0]}" if rest else "")
+    return f"{seconds:.0f}s"

@@ -104,8 +104,12 @@ def repair(
     Raises:
         PgsluiceError: the run could not begin.
     """
-    options = dataclasses.replace(options or Options(), strategy=Strategy.DIFF)
-    return Run(source, target, options, sinks).sync(found.differing)
+    jobs = [dataclasses.replace(job, options=job.options and _repairing(job.options)) for job in found.differing]
+    return Run(source, target, _repairing(options or Options()), sinks).sync(jobs)
+
+
+def _repairing(options: Options) -> Options:
+    return dataclasses.replace(options, strategy=Strategy.DIFF)
 
 
 def _whole(job: SyncJob) -> SyncJob:

@@ -114,12 +114,14 @@ def test_every_command_is_one_that_the_command_line_understands(page: Path, monk
             command.make_context(name, rest, parent=context).close()
 
 
-def test_the_commands_of_the_readme_do_what_it_says(pair: Pair) -> None:
+def test_the_commands_of_the_readme_do_what_it_says(pair: Pair, tmp_path: Path) -> None:
     pair.source.execute(SHOP)
     found = [arguments for arguments in commands(ROOT / "README.md") if arguments[0] != "demo"]
-    assert {arguments[0] for arguments in found} == {"plan", "sync", "verify", "status", "clean"}
+    assert {arguments[0] for arguments in found} == {
+        "init", "doctor", "plan", "sync", "verify", "status", "clean",
+    }  # fmt: skip
     for arguments in found:
-        done = run_cli(*arguments, PGSLUICE_SOURCE=pair.source.dsn, PGSLUICE_TARGET=pair.target.dsn)
+        done = run_cli(*arguments, cwd=tmp_path, PGSLUICE_SOURCE=pair.source.dsn, PGSLUICE_TARGET=pair.target.dsn)
         assert done.code == 0, (arguments, done.out, done.err)
     for target in ("sales.orders", "raw.orders"):
         assert pair.target.image(target) == pair.source.image("sales.orders")

@@ -19,9 +19,12 @@ from pgsluice.version import __version__
 #: Each command and the first line of its help, which `--help` shows without importing what the command needs.
 COMMANDS = {
     "sync": "Make tables of the target equal to those of the source.",
-    "plan": "Print what `sync` would do with the same options, its SQL included.",
+    "plan": "Print what `sync` would do with the same options: of one table all, SQL included, of several a line each.",
     "verify": "Compare tables of the target with those of the source, row by row, and write nothing.",
-    "status": "Show the last runs, from the control schema of the target.",
+    "init": "Look at the source, and write a file that says how each of its tables might be copied, and why.",
+    "doctor": "Look at both servers and every table, and say what would keep a run from going well.",
+    "config": "Look at the file that names servers and tables, and at what it may hold.",
+    "status": "Show the last runs, or what became of each table last, from the control schema of the target.",
     "clean": "Drop the staging tables that dead runs have left, and only those.",
     "demo": "Copy a sample shop between two servers of its own, and compare every row.",
 }

@@ -7,7 +7,7 @@ import json
 import click
 
 from pgsluice.cli.options import target_only
-from pgsluice.endpoint import Endpoint
+from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.retry import translated
 from pgsluice.steps import staging
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -16,7 +16,7 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 @click.command()
 @target_only
 @click.option("--kept", is_flag=True, help="Drop those too that are kept for `sync --resume`.")
-def clean(target: str, as_json: bool, kept: bool) -> int:
+def clean(target: Dsn, as_json: bool, kept: bool) -> int:
     """Drop the staging tables that dead runs have left, and only those.
 
     \b

@@ -5,32 +5,35 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
 
 from pgsluice.cursors import CURSOR_TYPES
-from pgsluice.endpoint import Endpoint, parameters_of
+from pgsluice.endpoint import Dsn, Endpoint, parameters_of
 from pgsluice.errors import SECRETS, UsageError
 from pgsluice.job import (
     CopyFormat,
     Lane,
     Mode,
-    Options,
     Selection,
     StagingKind,
     Strategy,
     SyncJob,
     TargetWriters,
-    Treatment,
     Verify,
     requested,
 )
-from pgsluice.policies import Deletes, Drift, LatePolicy, LateRows, MaxDelete, NullCursors, OnLostState
-from pgsluice.shape import shape_of
-from pgsluice.units import bytes_of, seconds_of
+from pgsluice.policies import Drift, LatePolicy, NullCursors, OnLostState
+from pgsluice.settings import options_of, treatment_of
+
+if TYPE_CHECKING:
+    from pgsluice.config import Configuration
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+#: What is read where no table is named.
+FILE_NAME = "pgsluice.yaml"
 
 
 def option(*names: str, **settings: Any) -> Callable[[_F], _F]:  # noqa: ANN401 - click's own settings
@@ -47,10 +50,22 @@ class _TableName(click.ParamType[str]):
     envvar_list_splitter = ","
 
 
-_SOURCE = option(
-    "--source", required=True, metavar="URI", help="Where rows come from: a URI, a conninfo string or service=NAME."
+_SOURCE = option("--source", metavar="URI", help="Where rows come from: a URI, a conninfo string or service=NAME.")
+_TARGET = option("--target", metavar="URI", help="Where rows go.")
+_CONFIG = option(
+    "--config",
+    "-c",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file that names servers and tables. Default: pgsluice.yaml of this folder, where no table is named.",
 )
-_TARGET = option("--target", required=True, metavar="URI", help="Where rows go.")
+_SELECT = option(
+    "--select",
+    multiple=True,
+    type=_TableName(),
+    help="Of the file's tables, those of this name or pattern, on the source or the target; again for more.",
+)
 json_output = option("--json", "as_json", is_flag=True, help="JSON Lines on stdout, the summary last.")
 _SELECTION = (
     option(
@@ -166,7 +181,6 @@ _SELECTION = (
     ),
     option(
         "--format",
-        "copy_format",
         type=click.Choice([each.value for each in CopyFormat]),
         default=CopyFormat.AUTO.value,
         show_default=True,
@@ -305,8 +319,15 @@ _PATIENCE = (
 
 
 def target_only(command: _F) -> _F:
-    """Give a command ``--target`` and ``--json``."""
-    return _with(command, (_TARGET, json_output))
+    """Give a command ``--target``, or the file that names it, and ``--json``."""
+
+    @functools.wraps(command)
+    def wrapped(target: str | None, config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401 - as click calls
+        file = config_file or _found(target)
+        known = _load(file, {}, ()).target if file else None
+        return command(target=_end("--target", target, known).dsn, **given)
+
+    return cast("_F", _with(wrapped, (_TARGET, _CONFIG, json_output)))
 
 
 def patience(command: _F) -> _F:
@@ -315,20 +336,67 @@ def patience(command: _F) -> _F:
 
 
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the two servers, the tables and the ways; it is called with source, target, selection, options."""
+    """Give a command the two servers, the tables and the ways; it is called with source, target, selection, options.
+
+    They come from what is typed and the environment, or from a file, above which these stand.
+    """
 
     @functools.wraps(command)
-    def wrapped(source: str, target: str, **given: Any) -> Any:  # noqa: ANN401 - as click calls
+    def wrapped(
+        source: str | None,
+        target: str | None,
+        config_file: Path | None,
+        select: tuple[str, ...],
+        **given: Any,  # noqa: ANN401 - as click calls
+    ) -> Any:  # noqa: ANN401
         values = {name: given.pop(name) for name in _NAMES if name in given}
-        return command(
-            Endpoint(_warned(source, "--source"), read_only=True),
-            Endpoint(_warned(target, "--target"), read_only=False),
-            _request(values),
-            _options(values),
-            **given,
-        )
+        file = config_file or _found(*values["tables"], values["query_file"])
+        if file is None:
+            if select:
+                raise UsageError("--select chooses among the tables of a file", hint="Name the file: --config FILE.")
+            ends = (_end("--source", source), _end("--target", target))
+            return command(*ends, _request(values), options_of(values), **given)
+        if values["tables"] or values["query_file"]:
+            raise UsageError(f"the tables are named by {file}", hint="Choose among them with --select.")
+        known = _load(file, _typed(values), select)
+        ends = (_end("--source", source, known.source), _end("--target", target, known.target))
+        return command(*ends, known.tables, known.tables.options, **given)
 
-    return _with(wrapped, (_SOURCE, _TARGET, *_SELECTION, json_output))
+    return _with(wrapped, (_SOURCE, _TARGET, _CONFIG, _SELECT, *_SELECTION, json_output))
+
+
+def _found(*named: object) -> Path | None:
+    """Return this folder's file, where nothing is named that it would say."""
+    file = Path(FILE_NAME)
+    return file if not any(named) and file.is_file() else None
+
+
+def _load(file: Path, typed: dict[str, Any], select: tuple[str, ...]) -> Configuration:
+    from pgsluice import config  # noqa: PLC0415 - who needs no file need not wait for what reads it
+
+    def warn(text: str) -> None:
+        print(f"pgsluice: warning: {text}", file=sys.stderr)
+
+    return config.load(file, typed, select, warn)
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what was typed, or stands in the environment."""
+    context = click.get_current_context()
+    given = {click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT}
+    return {name: value for name, value in values.items() if context.get_parameter_source(name) in given}
+
+
+def _end(name: str, typed: str | None, known: Dsn | None = None) -> Endpoint:
+    """Return a server: as typed, else as the file names it.
+
+    Raises:
+        click.UsageError: neither does.
+    """
+    variable = f"PGSLUICE_{name.strip('-').upper()}"
+    if not typed and not known:
+        raise click.UsageError(f"Missing option '{name}' (env var: '{variable}'), or a file that says it (--config).")
+    return Endpoint(_warned(typed, name) if typed else known or "", read_only=name == "--source")
 
 
 def _with(command: _F, options: tuple[Callable[[Any], Any], ...]) -> _F:
@@ -344,25 +412,7 @@ _NAMES = tuple(
 
 
 def _request(values: dict[str, Any]) -> Selection | tuple[SyncJob, ...]:
-    key = tuple(name.strip() for name in values["key"].split(",")) if values["key"] else ()
-    if "" in key:
-        raise UsageError(f"--key {values['key']!r} names an empty column", hint="Write --key a,b.")
-    treatment = Treatment(
-        mode=Mode(values["mode"]),
-        where=values["where"] or None,
-        key=key,
-        cursor=values["cursor"] or None,
-        cursor_type=values["cursor_type"],
-        late_rows=LateRows.parse(values["late_rows"]),
-        late_within=values["late_within"] or None,
-        deletes=Deletes.parse(values["deletes"]) if values["deletes"] else None,
-        since=values["since"],
-        drift=Drift(values["drift"]),
-        shape=shape_of(
-            *(values[name] for name in ("columns", "exclude", "rename", "cast", "constants", "mask")),
-        ),
-    )
-    treatment.check()
+    treatment = treatment_of(values)
     query = _read(values["query_file"]) if values["query_file"] else None
     if query is None and not values["tables"]:
         raise UsageError("nothing to copy was named", hint="Give --table schema.table, or --query-file FILE.")
@@ -374,52 +424,6 @@ def _read(file: TextIO) -> str:
         return file.read()
     except UnicodeDecodeError as error:
         raise UsageError(f"the query in {file.name} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
-
-
-def _options(values: dict[str, Any]) -> Options:
-    plain = ("retries", "retry_for", "atomic", "fail_fast", "resume", "resumable")
-    given = {name: values[name] for name in plain if name in values}
-    if "resumable" in values:
-        given |= {
-            "resume_keep": seconds_of(values["resume_keep"]),
-            "slice_bytes": bytes_of(values["slice_bytes"]),
-        }
-    if values["jobs"]:
-        given["jobs"] = values["jobs"]
-    return Options(
-        **given,
-        format=CopyFormat(values["copy_format"]),
-        staging=StagingKind(values["staging"]),
-        lane=Lane(values["lane"]),
-        target_writers=TargetWriters(values["target_writers"]),
-        strategy=Strategy(values["strategy"]),
-        max_delete=MaxDelete.parse(values["max_delete"]),
-        verify=Verify(values["verify"]),
-        lock_timeout=values["lock_timeout"],
-        connect_timeout=values["connect_timeout"],
-        stall_timeout=values["stall_timeout"],
-        statement_timeout=values["statement_timeout"],
-        max_staging_bytes=_size(values["max_staging_bytes"]),
-        max_memory=_size(values["max_memory"]),
-        executor=values["executor"] or None,
-        max_rate=_size(values["max_rate"]),
-        max_lag=_size(values["max_lag"]),
-        psql=values["psql"],
-        full_refresh=values["full_refresh"],
-        source_encoding=values["source_encoding"],
-        target_encoding=values["target_encoding"],
-        allow_narrowing=values["allow_narrowing"],
-        indexes=values["indexes"],
-        sequences=values["sequences"],
-        show_row_data=values["show_row_data"],
-        on_lost_state=OnLostState(values["on_lost_state"]),
-        null_cursors=NullCursors(values["null_cursors"]),
-        scan_limit=bytes_of(values["scan_limit"]),
-    )
-
-
-def _size(text: str | None) -> int | None:
-    return bytes_of(text) if text else None
 
 
 def _warned(dsn: str, name: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from pgsluice import sqltext
 from pgsluice.cli.options import selection
+from pgsluice.cli.overview import overview, reasons
 from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, PlanError
@@ -23,6 +24,7 @@ from pgsluice.units import size
 
 @click.command()
 @selection
+@click.option("--sql", is_flag=True, help="Print every statement of every table, as is done for a single one.")
 @click.option("--exact", is_flag=True, help="Copy the rows into staging tables too, and count what would change.")
 def plan(
     source: Endpoint,
@@ -30,9 +32,10 @@ def plan(
     chosen: Selection | tuple[SyncJob, ...],
     options: Options,
     as_json: bool,
+    sql: bool,
     exact: bool,
 ) -> int:
-    """Print what `sync` would do with the same options, its SQL included.
+    """Print what `sync` would do with the same options: of one table all, SQL included, of several a line each.
 
     Writes nothing; with --exact, staging tables and nothing else, and these are dropped.
 
@@ -44,10 +47,15 @@ def plan(
     if exact and any(isinstance(outcome, SyncPlan) for _, outcome in outcomes):
         with listening("text", quiet=False) as sinks:
             counted = {table.target: table for table in Run(source, target, options, sinks).preview(chosen).tables}
-    for job, outcome in outcomes:
-        report = counted.get(str(job.target)) if isinstance(outcome, SyncPlan) else None
-        line = json.dumps(_as_dict(job, outcome, report), ensure_ascii=False) if as_json else None
-        click.echo(line or _as_text(job, outcome, report))
+    reports = [counted.get(str(job.target)) if isinstance(outcome, SyncPlan) else None for job, outcome in outcomes]
+    if as_json:
+        for (job, outcome), report in zip(outcomes, reports, strict=True):
+            click.echo(json.dumps(_as_dict(job, outcome, report), ensure_ascii=False))
+    elif len(outcomes) == 1 or sql:
+        for (job, outcome), report in zip(outcomes, reports, strict=True):
+            click.echo("\n".join(_lines(job, outcome, report)))
+    else:
+        click.echo("\n".join(overview(outcomes, reports, options)))
     failed = [outcome for _, outcome in outcomes if isinstance(outcome, PgsluiceError)]
     if as_json:
         click.echo(json.dumps({"planned": len(outcomes) - len(failed), "refused": len(failed)}))
@@ -108,15 +116,10 @@ def _exact(counted: TableReport) -> dict[str, Any]:
     return {**counts, "seconds": round(counted.seconds, 3), "error": counted.error, "hint": counted.hint or None}
 
 
-def _as_text(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport | None) -> str:
-    return "\n".join(_lines(job, outcome, counted))
-
-
 def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport | None) -> Iterator[str]:
     if isinstance(outcome, PgsluiceError):
         yield f"{job.source} -> {job.target}: refused ({job.mode})"
-        for refusal in outcome.refusals if isinstance(outcome, PlanError) else (outcome.message, outcome.hint):
-            yield f"  - {refusal}"
+        yield from (f"  - {reason}" for reason in reasons(outcome))
         return
     table = outcome.facts.source_table
     rows = f"about {table.rows:,} rows" if table.rows >= 0 else "rows not estimated"

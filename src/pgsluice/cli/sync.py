@@ -51,7 +51,7 @@ def sync(
         summary = report.to_dict()
         click.echo(json.dumps({**summary, "tables": len(report.tables)}, ensure_ascii=False))
     else:
-        for table in report.tables:
+        for table in sorted(report.tables, key=lambda each: each.status == "done"):  # what failed comes first
             click.echo(table_report(table))
         click.echo(run_summary(report))
     return report.exit_code

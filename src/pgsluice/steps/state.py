@@ -248,5 +248,39 @@ def last_runs(session: Session, schema: str, limit: int) -> tuple[RunRow, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A table as the run history remembers it.
+
+    Attributes:
+        source: as it was named.
+        target: ``schema.table``.
+        status: of its last run.
+        report: of that, as plain types.
+        recorded: when, with offset, as text.
+        done: when it was done last, or None for never.
+        age: seconds since then.
+    """
+
+    source: str
+    target: str
+    status: str
+    report: dict[str, Any]
+    recorded: str
+    done: str | None
+    age: float | None
+
+
+def last_tables(session: Session, schema: str) -> tuple[TableRow, ...]:
+    """Return what became of each table last; none where there is no control schema. One scan of the history."""
+    try:
+        found = session.rows(sqltext.load("last_tables").format(run_table=sql.Identifier(schema, "run_table")))
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return ()
+    return tuple(
+        TableRow(source, target, status, _report(entry), *rest) for source, target, status, entry, *rest in found
+    )
+
+
 def _report(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - jsonb
     return dict(entry) if isinstance(entry, dict) else dict(json.loads(entry))

@@ -1,0 +1,86 @@
+"""``pgsluice doctor``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+
+import click
+
+from pgsluice import transport
+from pgsluice.cli.options import selection
+from pgsluice.diagnosis import Finding, Verdict, diagnose
+from pgsluice.endpoint import Endpoint
+from pgsluice.errors import PgsluiceError, PlanError
+from pgsluice.job import Options, Selection, SyncJob
+from pgsluice.plan import SyncPlan
+from pgsluice.retry import translated
+from pgsluice.run import Run
+from pgsluice.steps import catalog, relay, vitals
+
+_FAILED = 6
+_SIGNS = {Verdict.OK: "ok     ", Verdict.WARNING: "warning", Verdict.FAILURE: "FAILURE"}
+#: Of a table, beside itself: its TOAST, and some indexes.
+_LOCKS_A_RELATION = 4
+
+
+@click.command()
+@selection
+def doctor(
+    source: Endpoint,
+    target: Endpoint,
+    chosen: Selection | tuple[SyncJob, ...],
+    options: Options,
+    as_json: bool,
+) -> int:
+    """Look at both servers and every table, and say what would keep a run from going well.
+
+    Nothing is written. Exit 0 where nothing would, 6 where something would.
+
+    \b
+    pgsluice doctor --source service=shop --target service=lake --table 'sales.*'
+    """
+    findings = list(_findings(source, target, chosen, options))
+    for finding in findings:
+        line = json.dumps(dataclasses.asdict(finding), ensure_ascii=False) if as_json else _as_text(finding)
+        click.echo(line)
+    failed = sum(finding.verdict is Verdict.FAILURE for finding in findings)
+    warned = sum(finding.verdict is Verdict.WARNING for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"failures": failed, "warnings": warned, "exit_code": _FAILED if failed else 0}))
+    else:
+        click.echo(f"{failed} failures, {warned} warnings")
+    return _FAILED if failed else 0
+
+
+def _findings(
+    source: Endpoint, target: Endpoint, chosen: Selection | Sequence[SyncJob], options: Options
+) -> Iterator[Finding]:
+    outcomes = Run(source, target, options).plan(chosen)
+    plans = [outcome for _, outcome in outcomes if isinstance(outcome, SyncPlan)]
+    leaves = sum(max(1, len(plan.facts.source_table.leaves)) for plan in plans)
+    with translated("doctor"), source.open() as here, target.open() as there:
+        looked = [vitals.look(session, catalog.server(session)) for session in (here, there)]
+        yield from diagnose(looked[0], looked[1], options, leaves * _LOCKS_A_RELATION)
+        for session in (here, there):
+            doubt = transport.doubt(session.side, session.live)
+            yield Finding(
+                Verdict.WARNING if doubt else Verdict.OK, session.side, "transport", doubt or "protected, or local"
+            )
+        obstacle = relay.psql_obstacle(here, options.psql)
+    yield Finding(
+        Verdict.WARNING if obstacle else Verdict.OK, "here", "psql",
+        f"{obstacle}: large tables are read by this process, which takes more of its time" if obstacle else "found",
+    )  # fmt: skip
+    for job, outcome in outcomes:
+        if isinstance(outcome, PgsluiceError):
+            reasons = outcome.refusals if isinstance(outcome, PlanError) else (f"{outcome.message} {outcome.hint}",)
+            for reason in reasons:
+                yield Finding(Verdict.FAILURE, "target", str(job.target), reason.strip())
+        else:
+            yield Finding(Verdict.OK, "target", str(job.target), f"can be copied from {job.source} ({job.mode})")
+
+
+def _as_text(finding: Finding) -> str:
+    return f"{_SIGNS[finding.verdict]}  {finding.side:<6}  {finding.subject}: {finding.said}"

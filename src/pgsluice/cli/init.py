@@ -1,0 +1,79 @@
+"""``pgsluice init``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from pgsluice.cli.options import FILE_NAME, option
+from pgsluice.endpoint import Endpoint, parameters_of
+from pgsluice.errors import SECRETS, UsageError
+from pgsluice.facts import TableInfo
+from pgsluice.proposals import described, propose
+from pgsluice.retry import translated
+from pgsluice.steps import catalog
+from pgsluice.steps.state import CONTROL_SCHEMA
+
+
+@click.command()
+@option("--source", required=True, metavar="URI", help="Where rows come from; it is looked at, and nothing is copied.")
+@option("--target", metavar="URI", help="Where rows go; it is written down, and not asked.")
+@click.option("--table", "tables", multiple=True, default=("*.*",), show_default=True, help="Tables or patterns.")
+@click.option("--to", default="{schema}.{table}", show_default=True, metavar="NAME", help="Names on the target.")
+@click.option(
+    "--config",
+    "-c",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=FILE_NAME,
+    show_default=True,
+    metavar="FILE",
+    help="The file to write; one that is there is left alone.",
+)
+def init(source: str, target: str | None, tables: tuple[str, ...], to: str, config_file: Path) -> int:
+    """Look at the source, and write a file that says how each of its tables might be copied, and why.
+
+    \b
+    pgsluice init --source service=shop --target service=lake --to 'raw.{table}'
+    """
+    if config_file.exists():
+        raise UsageError(f"{config_file} is there, and is left alone", hint="Name another file with --config.")
+    with translated("init"), Endpoint(source, read_only=True).open() as session:
+        found = catalog.tables(session, catalog.find(session, tables, CONTROL_SCHEMA))
+    readable = [table for table in found if table.schema_usage and "SELECT" in table.privileges]
+    with config_file.open("x", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in _lines(source, target, to, readable))
+    left = len(found) - len(readable)
+    unread = f"; {left} that the role may not read are left out" if left else ""
+    click.echo(f"{config_file} names {len(readable)} tables{unread}. Next: pgsluice plan")
+    return 0
+
+
+def _lines(source: str, target: str | None, to: str, tables: Sequence[TableInfo]) -> Iterator[str]:
+    yield "# What is copied from where to where: `pgsluice plan` shows what would be done, `pgsluice sync` does it."
+    yield "# Every setting: `pgsluice config schema`. Secrets: ${NAME}, ${file:/path} or ${cmd:program argument}."
+    yield f"source: {_end('PGSLUICE_SOURCE', source)}"
+    yield f"target: {_end('PGSLUICE_TARGET', target)}"
+    yield ""
+    yield "defaults:"
+    yield f"  to: {json.dumps(to, ensure_ascii=False)}"
+    yield ""
+    yield "tables:"
+    for table in sorted(tables, key=lambda each: each.ref):
+        proposal = propose(table)
+        yield f"  # {described(table)}: {proposal.reason}"
+        name = json.dumps(str(table.ref), ensure_ascii=False)
+        yield f"  {name}:" + ("" if proposal.settings else " {}")
+        for setting, value in proposal.settings.items():
+            yield f"    {setting}: {json.dumps(value, ensure_ascii=False)}"
+
+
+def _end(variable: str, dsn: str | None) -> str:
+    """Return a server as it stands in the file: no password gets there."""
+    known = parameters_of(dsn) if dsn else None
+    if not dsn or known is None or not known.keys().isdisjoint(SECRETS):
+        return f"${{{variable}}}"
+    return json.dumps(dsn.replace("$", "$$"), ensure_ascii=False)

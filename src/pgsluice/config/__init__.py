@@ -1,0 +1,307 @@
+"""A file that says what is copied from where to where: read, checked as a whole, made into jobs."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pgsluice.config import document, references
+from pgsluice.config.document import Document, Place
+from pgsluice.config.model import FileSettings, TableSettings
+from pgsluice.endpoint import Dsn
+from pgsluice.errors import UsageError
+from pgsluice.job import Options, QuerySource, Selection, SyncJob, TableRef, filled
+from pgsluice.settings import RUN_OPTIONS, options_of, parse, treatment_of
+
+#: SQL means itself: nothing of the environment gets into it.
+_SQL = frozenset({"where", "query"})
+_LISTS = frozenset({"columns", "exclude", "key"})
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One of the file's tables, or a pattern of them.
+
+    Attributes:
+        pattern: as in the file.
+        settings: by name.
+        line: of it.
+    """
+
+    pattern: str
+    settings: Mapping[str, Any]
+    line: int
+
+    def matches(self, ref: TableRef) -> bool:
+        """Tell whether a table of the source is meant."""
+        wanted = TableRef.parse(self.pattern)
+        return wanted == ref or (
+            fnmatch.fnmatchcase(ref.schema, wanted.schema) and fnmatch.fnmatchcase(ref.name, wanted.name)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Configured(Selection):
+    """Tables by a file, each with its own treatment and options.
+
+    Attributes:
+        run: settings of the run.
+        defaults: of every table.
+        entries: in the order of the file.
+        overrides: settings that stand above all of the file's.
+        select: patterns of tables, of which those in the file that match are meant; empty for all.
+    """
+
+    run: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    select: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> Options:
+        """Return how the run is carried out."""
+        return options_of({**self.run, **self.overrides})
+
+    def jobs(self, found: Iterable[TableRef]) -> tuple[SyncJob, ...]:
+        """Return one job a table found, and one a query.
+
+        Raises:
+            UsageError: two of them would write the same target, or nothing is left.
+        """
+        jobs = [job for ref in found if (job := self._table(ref))]
+        jobs += [self._query(entry) for entry in self.entries if "query" in entry.settings]
+        chosen = tuple(job for job in jobs if self._is_selected(job))
+        if not chosen:
+            known = ", ".join(sorted(str(job.target) for job in jobs)) or "none"
+            raise UsageError(f"no table of the file matches {', '.join(self.select) or 'it'}", hint=f"It has {known}.")
+        return self.distinct(chosen)
+
+    def _table(self, ref: TableRef) -> SyncJob | None:
+        matching = [entry for entry in self.entries if "query" not in entry.settings and entry.matches(ref)]
+        values = self._merged(*(entry.settings for entry in matching))
+        if values.get("skip"):
+            return None
+        template = TableRef.parse(values.get("to") or self.to)
+        target = TableRef(filled(template.schema, ref), filled(template.name, ref))
+        return SyncJob(ref, target, options_of({**self.run, **values}), **treatment_of(values).treatment())
+
+    def _query(self, entry: Entry) -> SyncJob:
+        values = self._merged(entry.settings)
+        source, target = QuerySource.parse(values["query"]), TableRef.parse(entry.pattern)
+        return SyncJob(source, target, options_of({**self.run, **values}), **treatment_of(values).treatment())
+
+    def _merged(self, *settings: Mapping[str, Any]) -> dict[str, Any]:
+        merged = dict(self.defaults)
+        for each in settings:
+            merged |= each
+        merged |= self.overrides
+        return {name: _joined(name, value) for name, value in merged.items()}
+
+    def _is_selected(self, job: SyncJob) -> bool:
+        names = [ref for ref in (job.source, job.target) if isinstance(ref, TableRef)]
+        return not self.select or any(Entry(each, {}, 0).matches(ref) for each in self.select for ref in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A file that was read and checked.
+
+    Attributes:
+        path: of it.
+        source: where rows come from, or None where the file does not say.
+        target: where they go, or None.
+        tables: what is copied.
+        settings: as the file has them, references unresolved.
+        document: with lines.
+    """
+
+    path: str
+    source: Dsn | None
+    target: Dsn | None
+    tables: Configured
+    settings: FileSettings
+    document: Document
+
+
+def load(
+    path: Path, overrides: Mapping[str, Any] | None = None, select: Iterable[str] = (), warn: Warn = warnings.warn
+) -> Configuration:
+    """Read a file, and tell everything that is wrong with it.
+
+    Args:
+        path: of the file.
+        overrides: settings that stand above all of the file's: those typed.
+        select: patterns of the tables that are meant; all where empty.
+        warn: told what is no error.
+
+    Raises:
+        UsageError: everything that is wrong, each with its line.
+    """
+    found = document.read(path)
+    wrong: list[tuple[int, str]] = []
+    plain = _resolved(found.plain, (), found, wrong, warn)
+    settings = _checked(plain, found, wrong)
+    entries = tuple(
+        Entry(pattern, table.given() if table else {}, found.line(("tables", pattern)))
+        for pattern, table in (settings.tables if settings else {}).items()
+    )
+    if settings:
+        wrong += _unfit(settings, entries, found)
+    if wrong or settings is None:
+        raise UsageError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(set(wrong))))
+    given = settings.given()
+    tables = Configured(
+        patterns=tuple(entry.pattern for entry in entries if "query" not in entry.settings and not _only_skips(entry)),
+        run={name: value for name, value in given.items() if name in RUN_OPTIONS},
+        defaults=settings.defaults.given(),
+        entries=entries,
+        overrides=dict(overrides or {}),
+        select=tuple(select),
+    )
+    raw = found.plain
+    return Configuration(
+        path=str(path),
+        source=_dsn(raw.get("source"), settings.source, warn),
+        target=_dsn(raw.get("target"), settings.target, warn),
+        tables=tables,
+        settings=settings,
+        document=found,
+    )
+
+
+def _only_skips(entry: Entry) -> bool:
+    """Tell whether an entry names tables only to leave them out: they need not be there."""
+    return bool(entry.settings.get("skip"))
+
+
+def _joined(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting
+    return ",".join(value) if name in _LISTS and isinstance(value, list) else value
+
+
+def _dsn(raw: Any, resolved: str | None, warn: Warn) -> Dsn | None:  # noqa: ANN401 - as it stands in the file
+    """Return a connection string; one that a program tells is asked for at every connect."""
+    if isinstance(raw, str) and references.has_command(raw):
+        return lambda: references.resolve(raw, warn)
+    return resolved
+
+
+# --- what is wrong with a file ---------------------------------------------------------------------------------------
+
+
+def _resolved(node: Any, place: Place, found: Document, wrong: list[tuple[int, str]], warn: Warn) -> Any:  # noqa: ANN401
+    """Return the tree with its references replaced; what can't be is noted."""
+    if isinstance(node, dict):
+        return {key: _resolved(value, (*place, key), found, wrong, warn) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_resolved(value, (*place, number), found, wrong, warn) for number, value in enumerate(node)]
+    if not isinstance(node, str) or _SQL.intersection(map(str, place)):
+        return node
+    if references.has_command(node):
+        if place not in {("source",), ("target",)}:
+            wrong.append((found.line(place), f"{_path(place)}: a program is asked for source and target alone"))
+        return node
+    try:
+        return references.resolve(node, warn)
+    except UsageError as error:
+        wrong.append((found.line(place), f"{_path(place)}: {_sentence(error)}"))
+        return node
+
+
+def _checked(plain: dict[str, Any], found: Document, wrong: list[tuple[int, str]]) -> FileSettings | None:
+    """Return the settings; where some are wrong, those that are not, so that these are looked at too."""
+    try:
+        return FileSettings.model_validate(plain)
+    except ValidationError as error:
+        for each in error.errors():
+            place = _place(plain, each["loc"])
+            wrong.append((found.line(place), f"{_path(place)}: {_said(each, place)}"))
+        for each in error.errors():
+            _leave_out(plain, _place(plain, each["loc"]))
+    try:
+        return FileSettings.model_validate(plain)
+    except ValidationError:
+        return None
+
+
+def _place(plain: Any, loc: Iterable[str | int]) -> Place:  # noqa: ANN401 - the tree
+    """Return where in the tree an error is: a model's own words for a union are not in it."""
+    place: list[str | int] = []
+    for part in loc:
+        if isinstance(plain, Mapping) and part in plain:
+            plain = plain[str(part)]
+        elif isinstance(plain, list) and isinstance(part, int) and part < len(plain):
+            plain = plain[part]
+        else:
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _leave_out(plain: Any, place: Place) -> None:  # noqa: ANN401 - the tree
+    for part in place[:-1]:
+        plain = plain[part]
+    if isinstance(plain, dict) and place:
+        plain.pop(place[-1], None)
+
+
+def _said(error: Any, place: Place) -> str:  # noqa: ANN401 - as pydantic gives it
+    if error["type"] == "extra_forbidden":
+        model: type[BaseModel] = TableSettings if place[0] in {"defaults", "tables"} else FileSettings
+        return f"there is no such setting{_nearest(str(place[-1]), model.model_fields)}"
+    if error["type"] == "enum":
+        words = [word.strip().strip("'") for word in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        return f"{error['input']!r} is none of {', '.join(words)}{_nearest(str(error['input']), words)}"
+    message = str(error["msg"])
+    return f"{message[:1].lower()}{message[1:]}, and this is {error['input']!r}"
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _unfit(settings: FileSettings, entries: Iterable[Entry], found: Document) -> Iterator[tuple[int, str]]:
+    """Name every value that can't be read, and settings that do not go together."""
+    defaults = settings.defaults.given()
+    runs = {name: value for name, value in settings.given().items() if name in RUN_OPTIONS}
+    faults = [*_unread(runs, (), found), *_unread(defaults, ("defaults",), found)]
+    for entry in entries:
+        place: Place = ("tables", entry.pattern)
+        unread = list(_unread(entry.settings, place, found))
+        faults += unread
+        try:
+            TableRef.parse(entry.pattern)
+            if not unread and not entry.settings.get("skip"):
+                treatment_of({**defaults, **entry.settings})
+        except UsageError as error:
+            faults.append((entry.line, f"{_path(place)}: {_sentence(error)}"))
+    if not settings.tables:
+        faults.append((found.line(("tables",)), "tables: none is named; '*.*' means all"))
+    yield from faults
+
+
+def _unread(values: Mapping[str, Any], place: Place, found: Document) -> Iterator[tuple[int, str]]:
+    for name, value in values.items():
+        try:
+            parse(name, _joined(name, value))
+        except (UsageError, ValueError) as error:
+            said = _sentence(error) if isinstance(error, UsageError) else str(error)
+            yield found.line((*place, name)), f"{_path((*place, name))}: {said}"
+
+
+def _sentence(error: UsageError) -> str:
+    return f"{error.message}. {error.hint}".strip() if error.hint else error.message
+
+
+def _path(place: Place) -> str:
+    return ".".join(map(str, place)) or "the file"

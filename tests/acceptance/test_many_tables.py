@@ -1,0 +1,60 @@
+"""Many tables in one run: what failed is told first and found again, and what is late is known without a run."""
+
+from __future__ import annotations
+
+import pytest
+from servers import Pair
+
+TABLES = 300
+
+
+def test_of_three_hundred_tables_one_fails_and_the_rest_is_done_and_the_next_run_ends_it(pair: Pair) -> None:
+    pair.source.execute(
+        f"""CREATE SCHEMA s;
+        DO $$BEGIN FOR i IN 1..{TABLES} LOOP
+          EXECUTE format('CREATE TABLE s.t%s AS SELECT g AS id, md5(g::text) AS v FROM generate_series(1, 20) g', i);
+          EXECUTE format('ALTER TABLE s.t%s ADD PRIMARY KEY (id)', i);
+        END LOOP; END$$;"""
+    )
+    pair.target.execute("CREATE SCHEMA s; CREATE TABLE s.t150 (id int PRIMARY KEY, v text CHECK (id < 10))")
+    done = pair.pgsluice("sync", "--table", "s.*", "--jobs", "2", timeout=300)
+    assert done.code == 3, done.err[-2000:]
+    assert done.out.startswith("s.t150 -> s.t150: failed in ")
+    assert f"{TABLES - 1} of {TABLES} done, 1 failed" in done.out
+    assert pair.pgsluice("status", "--max-age", "1h").code == 1
+    late = [line for line in pair.pgsluice("status", "--max-age", "1h").out.splitlines() if line.startswith("LATE")]
+    assert late == ["LATE  s.t150 -> s.t150: never done"]
+    pair.target.execute("ALTER TABLE s.t150 DROP CONSTRAINT t150_id_check")
+    again = pair.pgsluice("sync", "--table", "s.*", "--resume", "last", "--json", timeout=300)
+    assert again.code == 0, again
+    assert [line["target"] for line in again.lines if "target" in line] == ["s.t150"]
+    assert pair.target.image("s.t150") == pair.source.image("s.t150")
+    assert pair.pgsluice("status", "--max-age", "1h").code == 0
+
+
+@pytest.fixture
+def synced(pair: Pair) -> Pair:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1), (2)")
+    assert pair.pgsluice("status", "--max-age", "26h").code == 1  # a cron that never ran
+    assert pair.pgsluice("sync", "--table", "s.t").code == 0
+    return pair
+
+
+def test_a_table_that_was_not_done_for_too_long_is_late(synced: Pair) -> None:
+    assert synced.pgsluice("status", "--max-age", "26h").out.startswith("s.t -> s.t: done ")
+    synced.target.execute("UPDATE pgsluice.run_table SET recorded_at = recorded_at - interval '27 hours'")
+    late = synced.pgsluice("status", "--max-age", "26h")
+    assert (late.code, late.out.splitlines()[0]) == (1, "LATE  s.t -> s.t: done 1d 3h ago, 2 rows")
+    assert late.out.splitlines()[-1] == "1 of 1 tables were not done for longer than 1d 2h"
+    assert synced.pgsluice("status", "--max-age", "30h").code == 0
+
+
+def test_what_failed_last_is_told_with_its_way_out_beside_when_it_was_done(synced: Pair) -> None:
+    synced.source.execute("DELETE FROM s.t")
+    assert synced.pgsluice("sync", "--table", "s.t").code == 6
+    first, second, third = synced.pgsluice("status", "--tables").out.splitlines()
+    assert first.startswith("s.t -> s.t: done ")
+    assert "2 of 2 rows (100 %) would be deleted" in second
+    assert "--max-delete 2" in third
+    line = synced.pgsluice("status", "--tables", "--json").lines[0]
+    assert (line["status"], line["is_late"], line["age"] > 0) == ("failed", False, True)
