@@ -216,6 +216,8 @@ def test_the_schema_knows_every_setting_of_the_command_line(tmp_path: Path) -> N
         "resume",
         "quiet",
         "log_format",
+        "metrics_file",
+        "metrics_addr",
         "help",
     }
     renamed = {"constant": "constants"}

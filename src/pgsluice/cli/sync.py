@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -16,6 +17,7 @@ from pgsluice.events import Sink
 from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.run import Run
 from pgsluice.sinks.jsonlog import JsonLog
+from pgsluice.sinks.prometheus import Prometheus
 
 
 @click.command()
@@ -29,6 +31,8 @@ from pgsluice.sinks.jsonlog import JsonLog
     help="On stderr: progress for people, or one JSON object an event.",
 )
 @option("--quiet", "-q", "quiet", is_flag=True, help="No progress on stderr.")
+@option("--metrics-file", type=click.Path(path_type=Path), metavar="FILE", help="Numbers of the run, for Prometheus.")
+@option("--metrics-addr", metavar="HOST:PORT", help="Answer Prometheus there while the run goes on.")
 def sync(
     source: Endpoint,
     target: Endpoint,
@@ -37,14 +41,19 @@ def sync(
     as_json: bool,
     log_format: str,
     quiet: bool,
+    metrics_file: Path | None,
+    metrics_addr: str | None,
 ) -> int:
     """Make tables of the target equal to those of the source.
 
     \b
     pgsluice sync --source service=shop --target service=lake --table 'sales.*' --to 'raw.{table}'
     """
+    told: tuple[Sink, ...] = ()
+    if metrics_file or metrics_addr:
+        told = (Prometheus(metrics_file, metrics_addr),)
     with listening(log_format, quiet=quiet) as sinks:
-        report = Run(source, target, options, sinks).sync(chosen)
+        report = Run(source, target, options, (*sinks, *told)).sync(chosen)
     if as_json:
         for table in report.tables:
             click.echo(json.dumps(table.to_dict(), ensure_ascii=False))
