@@ -218,6 +218,7 @@ def test_the_schema_knows_every_setting_of_the_command_line(tmp_path: Path) -> N
         "log_format",
         "metrics_file",
         "metrics_addr",
+        "every",
         "help",
     }
     renamed = {"constant": "constants"}

@@ -12,12 +12,16 @@ import click
 
 from pgsluice.cli.options import option, patience, selection
 from pgsluice.cli.render import run_summary, table_report
+from pgsluice.cli.timetable import repeated
 from pgsluice.endpoint import Endpoint
+from pgsluice.errors import UsageError
 from pgsluice.events import Sink
 from pgsluice.job import Options, Selection, SyncJob
+from pgsluice.model import Report
 from pgsluice.run import Run
 from pgsluice.sinks.jsonlog import JsonLog
 from pgsluice.sinks.prometheus import Prometheus
+from pgsluice.units import seconds_of
 
 
 @click.command()
@@ -33,6 +37,7 @@ from pgsluice.sinks.prometheus import Prometheus
 @option("--quiet", "-q", "quiet", is_flag=True, help="No progress on stderr.")
 @option("--metrics-file", type=click.Path(path_type=Path), metavar="FILE", help="Numbers of the run, for Prometheus.")
 @option("--metrics-addr", metavar="HOST:PORT", help="Answer Prometheus there while the run goes on.")
+@option("--every", metavar="SPAN", help="Again and again, this long from beginning to beginning: 15m. SIGTERM ends it.")
 def sync(
     source: Endpoint,
     target: Endpoint,
@@ -43,17 +48,28 @@ def sync(
     quiet: bool,
     metrics_file: Path | None,
     metrics_addr: str | None,
+    every: str | None,
 ) -> int:
     """Make tables of the target equal to those of the source.
 
     \b
     pgsluice sync --source service=shop --target service=lake --table 'sales.*' --to 'raw.{table}'
     """
-    told: tuple[Sink, ...] = ()
-    if metrics_file or metrics_addr:
-        told = (Prometheus(metrics_file, metrics_addr),)
-    with listening(log_format, quiet=quiet) as sinks:
-        report = Run(source, target, options, (*sinks, *told)).sync(chosen)
+    told = (Prometheus(metrics_file, metrics_addr),) if metrics_file or metrics_addr else ()
+    seconds = seconds_of(every) if every else 0.0
+    if seconds and (options.resume or options.full_refresh):
+        raise UsageError("--every does the same each time, and --resume and --full-refresh are for once")
+
+    def once() -> int:
+        with listening(log_format, quiet=quiet) as sinks:
+            report = Run(source, target, options, (*sinks, *told)).sync(chosen)
+        _tell(report, as_json=as_json)
+        return report.exit_code
+
+    return repeated(seconds, once) if seconds else once()
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
     if as_json:
         for table in report.tables:
             click.echo(json.dumps(table.to_dict(), ensure_ascii=False))
@@ -63,7 +79,6 @@ def sync(
         for table in sorted(report.tables, key=lambda each: each.status == "done"):  # what failed comes first
             click.echo(table_report(table))
         click.echo(run_summary(report))
-    return report.exit_code
 
 
 @contextlib.contextmanager

@@ -138,6 +138,56 @@ def advance(session: Session, schema: str, plan: SyncPlan, run_id: str, reached:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a job stands, for people.
+
+    Attributes:
+        job_id: of the job.
+        source: as it was named.
+        target: ``schema.table``.
+        mode: of the job.
+        cursor: of the job, or None.
+        watermark: the value that the next run reads on from, or None.
+        snapshot_xmin: the oldest transaction that its last thorough snapshot was not sure of.
+        run_id: the run that moved it last.
+        updated: when, with offset, as text.
+    """
+
+    job_id: str
+    source: str
+    target: str
+    mode: str
+    cursor: str | None
+    watermark: str | None
+    snapshot_xmin: str
+    run_id: str
+    updated: str
+
+
+def positions(session: Session, schema: str, wanted: str | None = None) -> tuple[Position, ...]:
+    """Return where jobs stand: all of them, or those of an id, a target or a source."""
+    if not _is_current(session, schema):
+        return ()
+    query = sql.SQL(
+        "SELECT job_id, source, target, mode, cursor, watermark, snapshot_xmin, run_id,"
+        " updated_at::timestamptz(0)::text FROM {}"
+        " WHERE %(wanted)s::text IS NULL OR %(wanted)s IN (job_id, source, target) ORDER BY target, source"
+    ).format(sql.Identifier(schema, "job_state"))
+    return tuple(Position(*row) for row in session.rows(query, {"wanted": wanted}))
+
+
+def forget(session: Session, schema: str, job_id: str) -> None:
+    """Forget where a job stands: its next run reads everything."""
+    session.execute(sql.SQL("DELETE FROM {} WHERE job_id = %s").format(sql.Identifier(schema, "job_state")), (job_id,))
+
+
+def move(session: Session, schema: str, job_id: str, value: str) -> None:
+    """Let a job's next run read on from another value."""
+    query = sql.SQL("UPDATE {} SET watermark = %s, seq = seq + 1, updated_at = clock_timestamp() WHERE job_id = %s")
+    session.execute(query.format(sql.Identifier(schema, "job_state")), (value, job_id))
+
+
 def watermark(session: Session, schema: str, target: TableRef, cursor: str) -> str | None:
     """Return the watermark that was stored last for a target and a cursor, or None."""
     if not _is_current(session, schema):

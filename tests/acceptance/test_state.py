@@ -1,0 +1,62 @@
+"""``pgsluice state``: where jobs stand, and how they are moved by hand."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from servers import Outcome, Pair, run_cli
+
+from pgsluice.job import TableRef
+from pgsluice.locks import run_key
+
+WAY = ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--late-rows", "trust")
+
+
+def stated(pair: Pair, *arguments: str) -> Outcome:
+    return run_cli("state", *arguments, "--target", pair.target.dsn)
+
+
+@pytest.fixture
+def synced(pair: Pair) -> Pair:
+    pair.source.execute(
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, at timestamptz NOT NULL);"
+        "INSERT INTO s.t SELECT i, '2026-01-01Z'::timestamptz + i * interval '1 day' FROM generate_series(1, 20) i"
+    )
+    assert stated(pair, "show").out == "No job stands anywhere yet.\n"
+    assert pair.pgsluice("sync", *WAY).code == 0
+    return pair
+
+
+def test_where_a_job_stands_is_shown_and_forgotten(synced: Pair) -> None:
+    (shown,) = stated(synced, "show", "--json").lines
+    assert (shown["target"], shown["cursor"], shown["watermark"]) == ("s.t", "at", "2026-01-21 00:00:00+00")
+    assert "s.t -> s.t (incremental by at): watermark 2026-01-21" in stated(synced, "show", "s.t").out
+    done = stated(synced, "reset", shown["job_id"])
+    assert done.out == "s.t -> s.t (incremental): forgotten: its next run reads everything\n"
+    assert synced.pgsluice("sync", *WAY, "--json").lines[0]["staging_count"] == 20
+
+
+def test_a_watermark_is_set_as_the_column_writes_it(synced: Pair) -> None:
+    done = stated(synced, "set", "s.t", "2026-01-11 09:00+09")
+    assert (done.code, "reads from 2026-01-11 00:00:00+00 on (it was 2026-01-21" in done.out) == (0, True), done
+    assert synced.pgsluice("sync", *WAY, "--json").lines[0]["staging_count"] == 11
+    wrong = stated(synced, "set", "s.t", "yesterday week")
+    assert (wrong.code, "'yesterday week' is no value of at of s.t" in wrong.err) == (2, True), wrong
+
+
+def test_a_job_that_is_not_there_or_has_no_watermark_is_told(synced: Pair) -> None:
+    assert "no job s.u stands anywhere" in stated(synced, "reset", "s.u").err
+    assert synced.pgsluice("sync", "--table", "s.t").code == 0
+    several = stated(synced, "reset", "s.t")
+    assert (several.code, "s.t has several jobs: " in several.err) == (2, True)
+    full = next(line for line in stated(synced, "show", "--json").lines if line["mode"] == "full")
+    refused = stated(synced, "set", full["job_id"], "1")
+    assert (refused.code, "mode full, which has no watermark" in refused.err) == (2, True)
+
+
+def test_a_job_that_a_run_is_at_is_left_alone(synced: Pair) -> None:
+    with psycopg.connect(synced.target.dsn) as run:
+        run.execute("SELECT pg_advisory_lock(%s)", (run_key(TableRef("s", "t")),))
+        busy = stated(synced, "reset", "s.t")
+    assert busy.code == 11, busy
+    assert len(stated(synced, "show", "--json").lines) == 1
