@@ -224,7 +224,7 @@ class Member:
         if self.ready is None:
             return
         try:
-            state.record(self._servers.revive_control(), CONTROL_SCHEMA, self.plan.job_id, report)
+            state.record_failed(self._servers.revive_control(), CONTROL_SCHEMA, self.plan.job_id, report)
         except (psycopg.Error, PgsluiceError):
             self.account.warn("the failure could not be written to the run history")
 

@@ -53,11 +53,13 @@ class Prepared:
         outcomes: each job with its plan, or with the error that keeps it from being done; tables that others refer
             to come before these.
         groups: the jobs again, those together that commit together.
+        source: the server that is read.
     """
 
     snapshot: Snapshot
     outcomes: tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]
     groups: tuple[tuple[SyncJob, ...], ...]
+    source: ServerInfo
 
 
 def jobs_of(servers: Servers, selection: Selection, control_schema: str) -> tuple[SyncJob, ...]:
@@ -140,7 +142,7 @@ def prepared(
                     outcomes.append((job, _plan(control, job, facts, options, fits[job].obstacle)))
             if job in refused:
                 outcomes.append((job, refused[job]))
-        yield Prepared(shared, tuple(outcomes), groups)
+        yield Prepared(shared, tuple(outcomes), groups, place[0])
 
 
 def _parents_first(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> list[SyncJob]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pgsluice.errors import PgsluiceError
 from pgsluice.job import Options, SyncJob
-from pgsluice.plan import SyncPlan
+from pgsluice.plan import SyncPlan, job_id
 from pgsluice.prepare import Prepared, prepared
 from pgsluice.retry import Answer, answer, server_error, translated
 from pgsluice.servers import Servers
@@ -40,6 +40,7 @@ class Readiness:
         self._unread: set[str] = set()
         self.holder = 0
         self.groups: tuple[tuple[SyncJob, ...], ...] = ()
+        self._ids: dict[str, str] = {}
         self._held = contextlib.ExitStack()
 
     def begin(self) -> None:
@@ -52,6 +53,11 @@ class Readiness:
         if self._now:
             self.groups = self._now.groups
             self.jobs = tuple(job for group in self.groups for job in group)
+            self._ids = {str(job.target): job_id(job, self._now.source) for job in self.jobs}
+
+    def id_of(self, target: str) -> str:
+        """Return the id of the job that writes a target, be it that it can't be done."""
+        return self._ids[target]
 
     def planned(self, job: SyncJob) -> SyncPlan | None:
         """Return the job's plan as it stands, or None where it can't be done."""

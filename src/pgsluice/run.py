@@ -202,6 +202,7 @@ class Run:
                 raise
             reports += [self._finished(report) for work in schedule.left for report in work.skipped]
         report = Report(self.run_id, tuple(reports), time.monotonic() - started)
+        self._record_failed(report, ready)
         self._end(report)
         return report
 
@@ -223,6 +224,23 @@ class Run:
     def _end(self, report: Report) -> None:
         self._note(str(report.to_dict()["status"]), report.exit_code)
         self._emit(RunFinished(run_id=self.run_id, report=report))
+
+    def _record_failed(self, report: Report, ready: Readiness) -> None:
+        """Write the failures down that are not: a table that its plan refused, before anything was written.
+
+        A run that could begin nothing at all leaves no trace on a target that has none yet.
+        """
+        failed = [table for table in report.tables if table.status == "failed"]
+        if not failed or self._is_preview:
+            return
+        with contextlib.suppress(psycopg.Error, PgsluiceError):
+            control = self._servers.revive_control()
+            if not self._is_written_down:
+                if not state.is_current(control, CONTROL_SCHEMA):
+                    return
+                state.start_run(control, CONTROL_SCHEMA, self.run_id, len(ready.jobs), __version__, self._resumed)
+            for table in failed:
+                state.record_failed(control, CONTROL_SCHEMA, ready.id_of(table.target), table)
 
     def _note(self, status: str, exit_code: int) -> None:
         with contextlib.suppress(psycopg.Error, PgsluiceError):  # the targets are what they are, told or not

@@ -49,6 +49,31 @@ def test_a_table_that_was_not_done_for_too_long_is_late(synced: Pair) -> None:
     assert synced.pgsluice("status", "--max-age", "30h").code == 0
 
 
+def test_a_table_that_its_plan_refuses_is_in_the_history_with_the_way_out(synced: Pair) -> None:
+    for side in (synced.source, synced.target):
+        side.execute("CREATE TABLE s.bare (v int)")
+    assert synced.pgsluice("sync", "--table", "s.*").code == 3
+    assert synced.pgsluice("sync", "--table", "s.bare").code == 6
+    bare, failed, done = synced.pgsluice("status", "--tables").out.splitlines()
+    assert bare == "s.bare -> s.bare: never done"
+    assert failed.startswith("  failed since (")
+    assert "key" in failed
+    assert done.startswith("s.t -> s.t: done ")
+    assert synced.target.rows("SELECT status, tables FROM pgsluice.run ORDER BY started_at") == [
+        ("done", 1),
+        ("partly done", 2),
+        ("failed", 1),
+    ]
+    assert synced.pgsluice("status", "--max-age", "1h").code == 1
+
+
+def test_a_refused_run_leaves_no_trace_on_a_target_that_has_none(pair: Pair) -> None:
+    for side in (pair.source, pair.target):
+        side.execute("CREATE SCHEMA s; CREATE TABLE s.bare (v int)")
+    assert pair.pgsluice("sync", "--table", "s.bare").code == 6
+    assert pair.target.rows("SELECT pg_catalog.to_regnamespace('pgsluice')::text") == [(None,)]
+
+
 def test_what_failed_last_is_told_with_its_way_out_beside_when_it_was_done(synced: Pair) -> None:
     synced.source.execute("DELETE FROM s.t")
     assert synced.pgsluice("sync", "--table", "s.t").code == 6

@@ -49,7 +49,7 @@ class RunRow:
 
 def ensure(session: Session, schema: str) -> None:
     """Create the control schema where it is missing. One round trip where it is there."""
-    if _is_current(session, schema):
+    if is_current(session, schema):
         return
     with session.transaction():
         session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (_DDL_LOCK,))
@@ -59,7 +59,7 @@ def ensure(session: Session, schema: str) -> None:
         session.execute(sqltext.load("control").format(schema=name))
 
 
-def _is_current(session: Session, schema: str) -> bool:
+def is_current(session: Session, schema: str) -> bool:
     """Tell whether the control schema has all that this release keeps in it."""
     query = sql.SQL(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute"
@@ -81,7 +81,7 @@ def load(
     Returns:
         States by job id, and by `plan.same_job`, of each the last that moved.
     """
-    if not jobs or not _is_current(session, schema):
+    if not jobs or not is_current(session, schema):
         return {}, {}
     states, alike = {}, {}
     wanted = {"jobs": [job for job, _ in jobs], "same": [same for _, same in jobs]}
@@ -167,7 +167,7 @@ class Position:
 
 def positions(session: Session, schema: str, wanted: str | None = None) -> tuple[Position, ...]:
     """Return where jobs stand: all of them, or those of an id, a target or a source."""
-    if not _is_current(session, schema):
+    if not is_current(session, schema):
         return ()
     query = sql.SQL(
         "SELECT job_id, source, target, mode, cursor, watermark, snapshot_xmin, run_id,"
@@ -190,7 +190,7 @@ def move(session: Session, schema: str, job_id: str, value: str) -> None:
 
 def watermark(session: Session, schema: str, target: TableRef, cursor: str) -> str | None:
     """Return the watermark that was stored last for a target and a cursor, or None."""
-    if not _is_current(session, schema):
+    if not is_current(session, schema):
         return None
     query = sql.SQL(
         "SELECT watermark FROM {} s WHERE target = %s AND cursor = %s AND watermark IS NOT NULL"
@@ -226,7 +226,7 @@ def done_jobs(session: Session, schema: str, run_id: str) -> tuple[str, frozense
     Raises:
         UsageError: there is no such run.
     """
-    if _is_current(session, schema):
+    if is_current(session, schema):
         names = {"run": sql.Identifier(schema, "run"), "run_table": sql.Identifier(schema, "run_table")}
         found = session.rows(sqltext.load("done_jobs").format(**names), {"run_id": run_id})
         if found:
@@ -247,11 +247,20 @@ def finish_run(session: Session, schema: str, run_id: str, status: str, exit_cod
 
 
 def record(session: Session, schema: str, job_id: str, report: TableReport) -> None:
-    """Write a job's outcome; for one that is done, in the transaction that merged it."""
+    """Write the outcome of a job that is done, in the transaction that merged it: a second time, that fails."""
+    _record(session, schema, job_id, report, sql.SQL(""))
+
+
+def record_failed(session: Session, schema: str, job_id: str, report: TableReport) -> None:
+    """Write that a job failed, where nothing was written of it; said again, it is said once."""
+    _record(session, schema, job_id, report, sql.SQL("ON CONFLICT DO NOTHING"))
+
+
+def _record(session: Session, schema: str, job_id: str, report: TableReport, again: sql.SQL) -> None:
     session.execute(
         sql.SQL(
-            "INSERT INTO {} (run_id, job_id, source, target, status, report) VALUES (%s, %s, %s, %s, %s, %s)"
-        ).format(sql.Identifier(schema, "run_table")),
+            "INSERT INTO {} (run_id, job_id, source, target, status, report) VALUES (%s, %s, %s, %s, %s, %s) {}"
+        ).format(sql.Identifier(schema, "run_table"), again),
         (report.run_id, job_id, report.source, report.target, report.status, Jsonb(report.to_dict())),
     )
 
