@@ -204,6 +204,7 @@ class Options:
         fail_fast: the first table that fails ends the run.
         resumable: keep what is staged when a table fails, or the run dies, so that `resume` finds it.
         resume_keep: seconds for which it is kept.
+        keep_history: seconds for which the target keeps what runs did.
         slice_bytes: size of the parts that a resumable table is copied in.
         resume: a run whose tables that are done are left out, by its id, or "last".
         max_staging_bytes: that the staging tables of a run may take on the target's disk; None for no limit.
@@ -242,6 +243,7 @@ class Options:
     atomic: bool = False
     resumable: bool = False
     resume_keep: float = 86_400.0
+    keep_history: float = 400 * 86_400.0
     slice_bytes: int = 256 << 20
     resume: str | None = None
     max_staging_bytes: int | None = None

@@ -236,7 +236,7 @@ class Run:
         with contextlib.suppress(psycopg.Error, PgsluiceError):
             control = self._servers.revive_control()
             if not self._is_written_down:
-                if not state.is_current(control, CONTROL_SCHEMA):
+                if not state.exists(control, CONTROL_SCHEMA):
                     return
                 state.start_run(control, CONTROL_SCHEMA, self.run_id, len(ready.jobs), __version__, self._resumed)
             for table in failed:
@@ -244,7 +244,10 @@ class Run:
 
     def _note(self, status: str, exit_code: int) -> None:
         with contextlib.suppress(psycopg.Error, PgsluiceError):  # the targets are what they are, told or not
-            state.finish_run(self._servers.revive_control(), CONTROL_SCHEMA, self.run_id, status, exit_code)
+            control = self._servers.revive_control()
+            state.finish_run(control, CONTROL_SCHEMA, self.run_id, status, exit_code)
+            if self._is_written_down and not self._is_preview:
+                state.forget_history(control, CONTROL_SCHEMA, self._options.keep_history)
 
     # --- told --------------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ RUN_OPTIONS: _Parsers = {
     "resumable": bool,
     "resume": _as_it_is,
     "resume_keep": seconds_of,
+    "keep_history": seconds_of,
     "slice_bytes": _bytes,
     "max_staging_bytes": _bytes,
     "max_memory": _bytes,

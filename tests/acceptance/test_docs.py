@@ -239,6 +239,11 @@ def test_the_columns_of_the_page_are_those_of_the_control_schema(pair: Pair) -> 
         told = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
         query = "SELECT attname::text FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum"
         assert told == [name for (name,) in pair.target.rows(query, (f"pgsluice.{table}",))], table
+    section = page.partition("### `runs` and `tables`")[2].partition("\n#")[0]
+    for view in ("runs", "tables"):
+        (cell,) = re.findall(rf"^\| `{view}` \| (.+) \|$", section, re.MULTILINE)
+        told = re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", cell))
+        assert told == [name for (name,) in pair.target.rows(query, (f"pgsluice.{view}",))], view
 
 
 # --- what is refused

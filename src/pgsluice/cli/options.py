@@ -308,6 +308,13 @@ _PATIENCE = (
     option(
         "--resume-keep", default="24h", show_default=True, metavar="SPAN", help="How long they are kept: 90m, 24h, 7d."
     ),
+    option(
+        "--keep-history",
+        default="400d",
+        show_default=True,
+        metavar="SPAN",
+        help="How long the target keeps what runs did; of each table its last run stays, and the last that was done.",
+    ),
     option("--slice-bytes", default="256MB", show_default=True, metavar="SIZE", help="How large a slice is, about."),
     option(
         "--resume",

@@ -32,7 +32,7 @@ def status(target: Dsn, as_json: bool, last: int, tables: bool, max_age: str | N
     with translated("status"), Endpoint(target, read_only=False).open() as session:
         if tables or limit is not None:
             return _tables(state.last_tables(session, CONTROL_SCHEMA), limit, as_json=as_json)
-        runs = state.last_runs(session, CONTROL_SCHEMA, last)
+        runs = state.runs(session, CONTROL_SCHEMA, limit=last)
         kept = staging.waiting(session, CONTROL_SCHEMA)
     for run in runs:
         click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else _as_text(run))

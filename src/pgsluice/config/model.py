@@ -79,6 +79,7 @@ class FileSettings(_Settings):
     statement_timeout: Seconds | None = Field(None, description="Seconds that one statement may take; 0: any.")
     resumable: bool | None = Field(None, description="Keep what was copied where the run fails or dies.")
     resume_keep: str | None = Field(None, description="How long it is kept: 90m, 24h, 7d.")
+    keep_history: str | None = Field(None, description="How long the target keeps what runs did: 400d.")
     slice_bytes: Size | None = Field(None, description="How large a slice of a resumable table is.")
     max_staging_bytes: Size | None = Field(None, description="Of the target's disk, for staging tables.")
     max_memory: Size | None = Field(None, description="That this process and its psql hold together.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,13 +35,29 @@ class RunRow:
         status: "running", "done", "partly done", "failed", "interrupted", or "died" where nobody finished it.
         started: time with offset, as text.
         finished: the same, or None.
-        tables: a report a job, as plain types.
+        started_at: seconds since the epoch, by the target's clock.
+        seconds: that it took, or None where it did not end.
+        exit_code: of the command, or None.
+        planned: how many tables it was to do.
+        done: tables.
+        failed: tables.
+        rows: that were staged, of tables that are done.
+        bytes: of COPY streams.
+        tables: a report a job, as plain types, with `ended_at`, seconds since the epoch; empty where not asked for.
     """
 
     run_id: str
     status: str
     started: str
     finished: str | None
+    started_at: float
+    seconds: float | None
+    exit_code: int | None
+    planned: int
+    done: int
+    failed: int
+    rows: int
+    bytes: int
     tables: tuple[dict[str, Any], ...]
 
 
@@ -48,8 +65,8 @@ class RunRow:
 
 
 def ensure(session: Session, schema: str) -> None:
-    """Create the control schema where it is missing. One round trip where it is there."""
-    if is_current(session, schema):
+    """Create the control schema where it is missing, or what it lacks. One round trip where all is there."""
+    if _exists(session, schema, "tables"):  # what is created last
         return
     with session.transaction():
         session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (_DDL_LOCK,))
@@ -57,15 +74,19 @@ def ensure(session: Session, schema: str) -> None:
         if session.row(sql.SQL("SELECT pg_catalog.to_regnamespace(%s) IS NULL"), (session.text(name),))[0]:
             session.execute(sqltext.load("control_schema").format(schema=name))
         session.execute(sqltext.load("control").format(schema=name))
+        for view in ("runs", "tables"):
+            query = sqltext.load(f"view_{view}").format(**_history(schema))
+            session.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(sql.Identifier(schema, view), query))
 
 
-def is_current(session: Session, schema: str) -> bool:
-    """Tell whether the control schema has all that this release keeps in it."""
-    query = sql.SQL(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute"
-        " WHERE attrelid = pg_catalog.to_regclass({}) AND attname = 'resumes')"
-    ).format(sql.Literal(session.text(sql.Identifier(schema, "run"))))
-    return bool(session.row(query)[0])
+def exists(session: Session, schema: str) -> bool:
+    """Tell whether the control schema is there."""
+    return _exists(session, schema, "run")
+
+
+def _exists(session: Session, schema: str, name: str) -> bool:
+    query = sql.SQL("SELECT pg_catalog.to_regclass({}) IS NOT NULL")
+    return bool(session.row(query.format(sql.Literal(session.text(sql.Identifier(schema, name)))))[0])
 
 
 def load(
@@ -81,7 +102,7 @@ def load(
     Returns:
         States by job id, and by `plan.same_job`, of each the last that moved.
     """
-    if not jobs or not is_current(session, schema):
+    if not jobs or not exists(session, schema):
         return {}, {}
     states, alike = {}, {}
     wanted = {"jobs": [job for job, _ in jobs], "same": [same for _, same in jobs]}
@@ -167,7 +188,7 @@ class Position:
 
 def positions(session: Session, schema: str, wanted: str | None = None) -> tuple[Position, ...]:
     """Return where jobs stand: all of them, or those of an id, a target or a source."""
-    if not is_current(session, schema):
+    if not exists(session, schema):
         return ()
     query = sql.SQL(
         "SELECT job_id, source, target, mode, cursor, watermark, snapshot_xmin, run_id,"
@@ -190,7 +211,7 @@ def move(session: Session, schema: str, job_id: str, value: str) -> None:
 
 def watermark(session: Session, schema: str, target: TableRef, cursor: str) -> str | None:
     """Return the watermark that was stored last for a target and a cursor, or None."""
-    if not is_current(session, schema):
+    if not exists(session, schema):
         return None
     query = sql.SQL(
         "SELECT watermark FROM {} s WHERE target = %s AND cursor = %s AND watermark IS NOT NULL"
@@ -226,9 +247,8 @@ def done_jobs(session: Session, schema: str, run_id: str) -> tuple[str, frozense
     Raises:
         UsageError: there is no such run.
     """
-    if is_current(session, schema):
-        names = {"run": sql.Identifier(schema, "run"), "run_table": sql.Identifier(schema, "run_table")}
-        found = session.rows(sqltext.load("done_jobs").format(**names), {"run_id": run_id})
+    if exists(session, schema):
+        found = session.rows(sqltext.load("done_jobs").format(**_history(schema)), {"run_id": run_id})
         if found:
             return str(found[0][0]), frozenset(found[0][1])
     raise UsageError(
@@ -290,21 +310,29 @@ def committed(  # noqa: PLR0913, PLR0917 - what names one job of one run
         return False  # the COMMIT was that of the control schema itself
 
 
-def last_runs(session: Session, schema: str, limit: int) -> tuple[RunRow, ...]:
-    """Return the last runs, newest first; none where there is no control schema."""
-    try:
-        found = session.rows(
-            sqltext.load("last_runs").format(
-                run=sql.Identifier(schema, "run"), run_table=sql.Identifier(schema, "run_table")
-            ),
-            {"limit": limit},
-        )
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        return ()
-    return tuple(
-        RunRow(run_id, status, started, finished, tuple(_report(entry) for entry in tables or ()))
-        for run_id, status, started, finished, tables in found
-    )
+def runs(  # noqa: PLR0913 - ways of choosing
+    session: Session,
+    schema: str,
+    *,
+    limit: int | None = None,
+    run_id: str | None = None,
+    seconds: float | None = None,
+    reports: bool = True,
+) -> tuple[RunRow, ...]:
+    """Return the last runs, newest first; none where there is no control schema.
+
+    Args:
+        session: on the target.
+        schema: the control schema.
+        limit: how many at most.
+        run_id: of the one that is meant, or "last".
+        seconds: since they began, at most.
+        reports: with what became of their tables.
+    """
+    names = _history(schema)
+    query = sqltext.load("runs").format(runs=sqltext.load("view_runs").format(**names), **names)
+    wanted = {"limit": limit, "run_id": run_id, "seconds": seconds, "reports": reports}
+    return tuple(RunRow(*rest, tuple(map(_report, tables or ()))) for *rest, tables in _rows(session, query, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +343,7 @@ class TableRow:
         source: as it was named.
         target: ``schema.table``.
         status: of its last run.
+        run_id: of that.
         report: of that, as plain types.
         recorded: when, with offset, as text.
         done: when it was done last, or None for never.
@@ -324,6 +353,7 @@ class TableRow:
     source: str
     target: str
     status: str
+    run_id: str
     report: dict[str, Any]
     recorded: str
     done: str | None
@@ -332,13 +362,47 @@ class TableRow:
 
 def last_tables(session: Session, schema: str) -> tuple[TableRow, ...]:
     """Return what became of each table last; none where there is no control schema. One scan of the history."""
-    try:
-        found = session.rows(sqltext.load("last_tables").format(run_table=sql.Identifier(schema, "run_table")))
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        return ()
+    query = sql.SQL(
+        "SELECT source, target, status, run_id, report, recorded_at::timestamptz(0)::text,"
+        " done_at::timestamptz(0)::text, extract(epoch FROM clock_timestamp() - done_at)::float8"
+        " FROM ({}) t ORDER BY target, source"
+    ).format(sqltext.load("view_tables").format(**_history(schema)))
     return tuple(
-        TableRow(source, target, status, _report(entry), *rest) for source, target, status, entry, *rest in found
+        TableRow(source, target, status, run_id, _report(entry), *rest)
+        for source, target, status, run_id, entry, *rest in _rows(session, query, {})
     )
+
+
+def table_runs(session: Session, schema: str, wanted: str, limit: int) -> tuple[dict[str, Any], ...]:
+    """Return the reports of a table's last runs, newest first, each with `recorded`, a time as text.
+
+    Args:
+        session: on the target.
+        schema: the control schema.
+        wanted: its job's id, its target or its source.
+        limit: how many at most.
+    """
+    query = sqltext.load("table_runs").format(**_history(schema))
+    found = _rows(session, query, {"wanted": wanted, "limit": limit})
+    return tuple({**_report(entry), "recorded": recorded} for entry, recorded in found)
+
+
+def forget_history(session: Session, schema: str, seconds: float) -> None:
+    """Delete what the history holds of older runs, but each table's last row and the last in which it was done."""
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):  # another role's schema, without DELETE
+        session.execute(sqltext.load("forget_history").format(**_history(schema)), {"seconds": seconds})
+
+
+def _history(schema: str) -> dict[str, sql.Identifier]:
+    return {"run": sql.Identifier(schema, "run"), "run_table": sql.Identifier(schema, "run_table")}
+
+
+def _rows(session: Session, query: sql.Composed, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return what the history says; nothing where there is none."""
+    try:
+        return session.rows(query, values)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return []
 
 
 def _report(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - jsonb

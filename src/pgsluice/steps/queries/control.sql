@@ -48,4 +48,6 @@ CREATE TABLE IF NOT EXISTS {schema}.run_table (
   recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (run_id, job_id, attempt)
 );
+CREATE INDEX IF NOT EXISTS run_table_recorded_at ON {schema}.run_table (recorded_at);
+CREATE INDEX IF NOT EXISTS run_table_target ON {schema}.run_table (target, source, recorded_at);
 COMMENT ON TABLE {schema}.run_table IS 'One row a job of a run, never overwritten; a done one was written by the commit it reports';

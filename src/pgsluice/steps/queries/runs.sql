@@ -1,0 +1,12 @@
+-- The last runs, newest first. %(run_id)s: the one that is meant, 'last' for the newest, or NULL; %(seconds)s: since then, or
+-- NULL; %(limit)s: how many, or NULL for all; %(reports)s: with what became of their tables. From view_runs.
+SELECT run_id, status, started_at::timestamptz(0)::text, finished_at::timestamptz(0)::text,
+       extract(epoch FROM started_at)::float8, seconds, exit_code, tables, done, failed, rows, bytes,
+       CASE WHEN %(reports)s THEN
+         (SELECT jsonb_agg(report || jsonb_build_object('ended_at', extract(epoch FROM recorded_at)) ORDER BY recorded_at)
+            FROM {run_table} t WHERE t.run_id = r.run_id) END
+  FROM ({runs}) r
+ WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s OR %(run_id)s = 'last')
+   AND (%(seconds)s::float8 IS NULL OR started_at > clock_timestamp() - %(seconds)s::float8 * interval '1 second')
+ ORDER BY started_at DESC, run_id DESC
+ LIMIT CASE WHEN %(run_id)s = 'last' THEN 1 ELSE %(limit)s::bigint END

@@ -1,0 +1,24 @@
+-- What did each run come to? A run that nobody finished and whose session is gone has died.
+SELECT r.run_id,
+       CASE WHEN r.status = 'running'
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = r.backend_pid AND l.locktype = 'advisory')
+            THEN 'died' ELSE r.status END AS status,
+       r.started_at,
+       r.finished_at,
+       extract(epoch FROM r.finished_at - r.started_at)::float8 AS seconds,
+       r.exit_code,
+       r.tables,
+       t.done,
+       t.failed,
+       t.rows,
+       t.bytes,
+       r.resumes,
+       r.version
+  FROM {run} r
+ CROSS JOIN LATERAL (
+   SELECT count(*) FILTER (WHERE status = 'done') AS done,
+          count(*) FILTER (WHERE status = 'failed') AS failed,
+          coalesce(sum((report ->> 'staging_count')::bigint) FILTER (WHERE status = 'done'), 0)::bigint AS rows,
+          coalesce(sum((report ->> 'bytes')::bigint), 0)::bigint AS bytes
+     FROM {run_table}
+    WHERE run_id = r.run_id) t
