@@ -332,7 +332,8 @@ def runs(  # noqa: PLR0913 - ways of choosing
     names = _history(schema)
     query = sqltext.load("runs").format(runs=sqltext.load("view_runs").format(**names), **names)
     wanted = {"limit": limit, "run_id": run_id, "seconds": seconds, "reports": reports}
-    return tuple(RunRow(*rest, tuple(map(_report, tables or ()))) for *rest, tables in _rows(session, query, wanted))
+    found = ((*row[:-1], tuple(map(_report, row[-1] or ()))) for row in _rows(session, query, wanted))
+    return tuple(RunRow(*row) for row in found)
 
 
 @dataclass(frozen=True, slots=True)
