@@ -25,6 +25,8 @@ COMMANDS = {
     "doctor": "Look at both servers and every table, and say what would keep a run from going well.",
     "config": "Look at the file that names servers and tables, and at what it may hold.",
     "status": "Show the last runs, or what became of each table last, from the control schema of the target.",
+    "report": "Write a page of HTML about the last run, and what runs did lately.",
+    "serve": "Serve that page, always as of now, with JSON and numbers beside it.",
     "state": "Look at where jobs that read on stand, and move them.",
     "clean": "Drop the staging tables that dead runs have left, and only those.",
     "demo": "Copy a sample shop between two servers of its own, and compare every row.",

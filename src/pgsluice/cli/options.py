@@ -326,7 +326,12 @@ _PATIENCE = (
 
 
 def target_only(command: _F) -> _F:
-    """Give a command ``--target``, or the file that names it, and ``--json``."""
+    """Give a command what `on_target` gives, and ``--json``."""
+    return json_output(on_target(command))
+
+
+def on_target(command: _F) -> _F:
+    """Give a command ``--target``, or the file that names it."""
 
     @functools.wraps(command)
     def wrapped(target: str | None, config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401 - as click calls
@@ -334,7 +339,7 @@ def target_only(command: _F) -> _F:
         known = _load(file, {}, ()).target if file else None
         return command(target=_end("--target", target, known).dsn, **given)
 
-    return cast("_F", _with(wrapped, (_TARGET, _CONFIG, json_output)))
+    return cast("_F", _with(wrapped, (_TARGET, _CONFIG)))
 
 
 def patience(command: _F) -> _F:

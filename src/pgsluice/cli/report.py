@@ -1,0 +1,41 @@
+"""``pgsluice report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pgsluice import page
+from pgsluice.cli.options import on_target, option
+from pgsluice.endpoint import Dsn, Endpoint
+from pgsluice.retry import translated
+from pgsluice.units import seconds_of
+
+
+@click.command()
+@on_target
+@click.argument("run", required=False)
+@option("--last", default="30d", show_default=True, metavar="SPAN", help="Runs of so long are in the page.")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path, allow_dash=True), default="report.html", show_default=True,
+    help="File that is written; '-' is stdout.",
+)  # fmt: skip
+def report(target: Dsn, run: str | None, last: str, output: Path) -> int:
+    """Write a page of HTML about a RUN, or the last one, and what runs did lately.
+
+    It is one file that needs nothing from elsewhere, and shows what the run history knows.
+
+    \b
+    pgsluice report --target service=lake -o night.html
+    """
+    endpoint = Endpoint(target, read_only=False)
+    with translated("report"), endpoint.open() as session:
+        history = page.look_up(session, endpoint.place, seconds_of(last), run)
+    text = page.render(history)
+    if str(output) == "-":
+        click.echo(text)
+        return 0
+    output.write_text(text, "utf-8")
+    click.echo(f"{output}: {len(history.runs)} runs, {len(history.tables)} tables", err=True)
+    return 0
