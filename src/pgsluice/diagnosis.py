@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgsluice.facts import Vitals
-from pgsluice.job import Options
+from pgsluice.job import Options, sessions
 from pgsluice.plan import NEWEST_TRIED
 from pgsluice.refusals import OLDEST_SOURCE, OLDEST_TARGET
 from pgsluice.sqltext import bare
@@ -43,11 +43,6 @@ class Finding:
     said: str
 
 
-def sessions_needed(options: Options) -> dict[str, int]:
-    """Return how many sessions a run opens at most on each side: its own, a worker's, and a psql for each worker."""
-    return {"source": 2 + 2 * options.jobs, "target": 3 + options.jobs}
-
-
 def diagnose(source: Vitals, target: Vitals, options: Options, relations: int) -> Iterator[Finding]:
     """Say what is well and what is not.
 
@@ -57,7 +52,7 @@ def diagnose(source: Vitals, target: Vitals, options: Options, relations: int) -
         options: of the run that is meant.
         relations: that a run locks on each side, indexes included.
     """
-    needed = sessions_needed(options)
+    needed = sessions(options.workers)
     for side, vitals, oldest in (("source", source, OLDEST_SOURCE), ("target", target, OLDEST_TARGET)):
         yield _version(side, vitals, oldest)
         yield _clock(side, vitals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -178,12 +179,18 @@ def default_jobs() -> int:
     return min(_JOBS_ASSUMED, os.cpu_count() or 1)
 
 
+def sessions(workers: int) -> dict[str, int]:
+    """Return how many sessions a run opens at most on each side: its own, a worker's, and a psql for each worker."""
+    return {"source": 2 + 2 * workers, "target": 3 + workers}
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a job is carried out; the same for every job of a run.
 
     Attributes:
         jobs: slices that are copied at once, of whatever tables; with 1, one table after the other.
+        max_connections: sessions that a run may have open on each side, at the cost of `jobs`; None for no limit.
         executor: where slices are copied: None for this process, or a Dask cluster, ``dask://host:port``.
         staging: where rows land first.
         lane: who reads the source.
@@ -200,6 +207,9 @@ class Options:
         statement_timeout: seconds that one statement of ours may take on either server; 0 for as long as it takes.
         retries: tries of a table after its first, while nothing moves forward.
         retry_for: seconds in which they may begin.
+        pre_sql: run on the target in a transaction of its own before a table is copied, or None.
+        post_sql: the same, after it is committed.
+        group: tables of one name commit in one transaction; None where only foreign keys tie them.
         atomic: all tables of a run commit in one transaction; else those that foreign keys of the target tie.
         fail_fast: the first table that fails ends the run.
         resumable: keep what is staged when a table fails, or the run dies, so that `resume` finds it.
@@ -225,6 +235,7 @@ class Options:
     """
 
     jobs: int = field(default_factory=default_jobs)
+    max_connections: int | None = None
     executor: str | None = None
     staging: StagingKind = StagingKind.AUTO
     lane: Lane = Lane.AUTO
@@ -240,6 +251,9 @@ class Options:
     retries: int = 10
     retry_for: float = 600.0
     fail_fast: bool = False
+    pre_sql: str | None = None
+    post_sql: str | None = None
+    group: str | None = None
     atomic: bool = False
     resumable: bool = False
     resume_keep: float = 86_400.0
@@ -261,6 +275,14 @@ class Options:
     indexes: bool = False
     sequences: bool = False
     show_row_data: bool = False
+
+    @property
+    def workers(self) -> int:
+        """Return how many slices are copied at once: `jobs`, or as many as `max_connections` leaves room for."""
+        fitting = (
+            n for n in range(self.jobs, 1, -1) if max(sessions(n).values()) <= (self.max_connections or math.inf)
+        )
+        return next(fitting, 1)
 
     @property
     def keeps_staging(self) -> bool:

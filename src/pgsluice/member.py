@@ -7,7 +7,7 @@ import traceback
 
 import psycopg
 
-from pgsluice import locks, memory
+from pgsluice import locks, memory, sqltext
 from pgsluice.account import Account
 from pgsluice.commit import Merge, remember
 from pgsluice.comparison import Comparison
@@ -45,6 +45,7 @@ class Member:
         self.account = Account(TableReport(run.run_id, str(job.source), str(job.target), job.mode.value), run.emit)
         self.landing = Landing(run, job, number, self.account)
         self._locked_at = 0.0
+        self._done: set[str] = set()
         self._sent: tuple[Hashing, Digest] | None = None
 
     @property
@@ -100,6 +101,7 @@ class Member:
         with self.account.step("staging"):
             locks.hold(self._servers.control, self.job.target)  # again: a control session opened anew has lost it
             self._run.write_down()
+        self._own_sql("pre_sql", plan.options.pre_sql)
         if plan.staging is not StagingKind.TEMPORARY:
             self.landing.begin(plan, snapshot, attempt)
         return plan, snapshot
@@ -195,6 +197,25 @@ class Member:
             peak_bytes=memory.peak(),
         )
 
+    def after(self) -> None:
+        """Run what its user wants to follow; a failure takes nothing back of what is committed."""
+        try:
+            self._own_sql("post_sql", self.plan.options.post_sql)
+        except PgsluiceError as error:
+            error.message = f"the rows are committed, and what shall follow failed: {error.message}"
+            error.hint = error.hint or "--resume does the table once more, with what follows."
+            self.account.tell(**_told(error), status="failed")
+            self._record(error, 2)
+            raise
+
+    def _own_sql(self, step: str, text: str | None) -> None:
+        """Run the user's own SQL on the target, once: in a session and a transaction of its own."""
+        if text is None or step in self._done:
+            return
+        with self.account.step(step), self._servers.aside() as session, session.transaction():
+            session.execute(sqltext.verbatim(text))
+        self._done.add(step)
+
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def done(self) -> None:
@@ -204,8 +225,7 @@ class Member:
 
     def fail(self, error: PgsluiceError, attempts: int) -> None:
         """Tell why it failed, and write that into the run history where that can be done."""
-        _clear(error)
-        report = self.account.tell(
+        self.account.tell(
             status="failed",
             inserted=0,
             updated=0,
@@ -214,19 +234,32 @@ class Member:
             watermark=None,
             created=False,
             verified="",
-            error=error.message,
-            hint=error.hint,
-            step=error.step,
-            sqlstate=error.sqlstate,
-            exit_code=error.exit_code,
             attempts=attempts,
+            **_told(error),
         )
+        self._record(error, 1)
+
+    def _record(self, error: PgsluiceError, number: int) -> None:
+        """Write a failure into the run history, where that can be done."""
+        _clear(error)
         if self.ready is None:
             return
         try:
-            state.record_failed(self._servers.revive_control(), CONTROL_SCHEMA, self.plan.job_id, report)
+            control = self._servers.revive_control()
+            state.record_failed(control, CONTROL_SCHEMA, self.plan.job_id, self.account.report, number)
         except (psycopg.Error, PgsluiceError):
             self.account.warn("the failure could not be written to the run history")
+
+
+def _told(error: PgsluiceError) -> dict[str, object]:
+    """Return what a report says of an error."""
+    return {
+        "error": error.message,
+        "hint": error.hint,
+        "step": error.step,
+        "sqlstate": error.sqlstate,
+        "exit_code": error.exit_code,
+    }
 
 
 def _clear(error: BaseException) -> None:

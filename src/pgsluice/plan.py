@@ -508,10 +508,15 @@ def _slices(
     if _keeps_slices(source, options, staging):
         return _cut([_whole(source)], options.slice_bytes)
     smallest, largest = PARALLEL_SLICE_BYTES
-    if options.jobs == 1 or staging is StagingKind.TEMPORARY or not reading.is_thorough or source.bytes < 2 * smallest:
+    if (
+        options.workers == 1
+        or staging is StagingKind.TEMPORARY
+        or not reading.is_thorough
+        or source.bytes < 2 * smallest
+    ):
         return ()
     wanted = max(
-        smallest, min(largest, source.bytes // (options.jobs * _SLICES_A_WORKER)), source.bytes // SLICES_AT_MOST
+        smallest, min(largest, source.bytes // (options.workers * _SLICES_A_WORKER)), source.bytes // SLICES_AT_MOST
     )
     if _is_one_heap(source):
         return _cut([_whole(source)], wanted)
@@ -752,7 +757,7 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
 
 def _group_notes(facts: Facts, options: Options) -> Iterator[str]:
     if facts.together:
-        why = "--atomic" if options.atomic else "foreign keys"
+        why = "--atomic" if options.atomic else f"group {options.group}" if options.group else "foreign keys"
         yield f"commits together with {', '.join(map(str, facts.together))} ({why})"
 
 

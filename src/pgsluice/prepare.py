@@ -176,10 +176,12 @@ def _refers(table: TableRef, other: TableRef, keys: Sequence[ForeignKey]) -> boo
 
 
 def _tied(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> tuple[tuple[SyncJob, ...], ...]:
-    """Put jobs together whose targets foreign keys tie, directly or by others; otherwise as they come."""
+    """Put jobs together that foreign keys or a group's name tie, directly or by others; otherwise as they come."""
     groups: list[list[SyncJob]] = []
     for job in jobs:
         near = {end for key in keys if job.target in (key.child, key.parent) for end in (key.child, key.parent)}
+        named = job.options.group if job.options else None
+        near |= {other.target for other in jobs if named and other.options and other.options.group == named}
         tied = [group for group in groups if near & {other.target for other in group}]
         merged = [other for group in tied for other in group] + [job]
         place = groups.index(tied[0]) if tied else len(groups)

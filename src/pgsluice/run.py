@@ -173,7 +173,7 @@ class Run:
     def _carry_all(self, ready: Readiness) -> Report:
         started = time.monotonic()
         self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
-        jobs = self._options.jobs
+        jobs = self._options.workers
         with contextlib.ExitStack() as stack:
             throttle = Throttle(self._options.max_rate)
             workers = stack.enter_context(
@@ -272,7 +272,13 @@ def _previewing(options: Options) -> Options:
     """Return how a job is carried as far as its staging table, to be dropped from there."""
     strategy = Strategy.COPY if options.strategy is Strategy.SWAP else options.strategy
     return dataclasses.replace(
-        options, staging=StagingKind.UNLOGGED, resumable=False, verify=Verify.COUNT, strategy=strategy
+        options,
+        staging=StagingKind.UNLOGGED,
+        resumable=False,
+        verify=Verify.COUNT,
+        strategy=strategy,
+        pre_sql=None,
+        post_sql=None,
     )
 
 
@@ -290,6 +296,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     listed: list[tuple[str, Query]] = [
         *((f"hash ({side})", plan.hashing.buckets_sql(side, comparison.rows(plan, side))) for side in compared),
         *(sent if not compared else []),  # the buckets tell it
+        *([("pre_sql (target)", sqltext.verbatim(plan.options.pre_sql))] if plan.options.pre_sql else []),
         ("staging (target)", created),
         ("relay (source)", copy_out(plan.copy)),
         ("relay (target)", copy_in(plan.copy, table)),
@@ -319,6 +326,8 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         listed.append(("verify (target)", plan.hashing.digest_sql(Side.TARGET, changes.landed(plan, table))))
     if plan.reading.cursor:
         listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
+    if plan.options.post_sql:
+        listed.append(("post_sql (target)", sqltext.verbatim(plan.options.post_sql)))
     return tuple((step, statement.as_string(None)) for step, statement in listed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+from collections.abc import Iterator
 from typing import Self
 
 import psycopg
@@ -177,6 +178,15 @@ class Servers:
             self._open[role, number] = session
         self._end_lost(side, session)
         return session
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[Session]:
+        """Return a target session of its own for the block: what is set in it is gone with it."""
+        session = self._connected("target", _MAIN)
+        try:
+            yield session
+        finally:
+            session.close()
 
     def _listed(self, *numbers: int) -> list[tuple[tuple[str, int], Session]]:
         """Return the sessions of some workers, or of all."""

@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgsluice.errors import UsageError
-from pgsluice.job import CopyFormat, Lane, Mode, Options, StagingKind, Strategy, TargetWriters, Treatment, Verify
+from pgsluice.job import (
+    CopyFormat,
+    Lane,
+    Mode,
+    Options,
+    StagingKind,
+    Strategy,
+    TargetWriters,
+    Treatment,
+    Verify,
+    sessions,
+)
 from pgsluice.policies import Deletes, Drift, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.shape import shape_of
 from pgsluice.units import bytes_of, seconds_of
@@ -27,6 +38,15 @@ def _columns(value: str | list[str]) -> tuple[str, ...]:
 
 def _bytes(value: str | int) -> int:
     return bytes_of(str(value))
+
+
+def _sessions(value: int) -> int:
+    if value < max(sessions(1).values()):
+        raise UsageError(
+            f"a run opens up to {max(sessions(1).values())} sessions on a side, and {value} may be open",
+            hint="Allow more of them.",
+        )
+    return value
 
 
 _TREATMENT: _Parsers = {
@@ -52,6 +72,9 @@ TABLE_OPTIONS: _Parsers = {
     "verify": Verify,
     "lock_timeout": float,
     "full_refresh": bool,
+    "pre_sql": _as_it_is,
+    "post_sql": _as_it_is,
+    "group": _as_it_is,
     "on_lost_state": OnLostState,
     "null_cursors": NullCursors,
     "scan_limit": _bytes,
@@ -62,6 +85,7 @@ TABLE_OPTIONS: _Parsers = {
 #: What holds for a run as a whole.
 RUN_OPTIONS: _Parsers = {
     "jobs": int,
+    "max_connections": _sessions,
     "executor": _as_it_is,
     "connect_timeout": float,
     "stall_timeout": float,

@@ -116,7 +116,16 @@ class Work:
         if not self.errors:
             for member in self.members:
                 member.done()
+            self._follow()
         return [member.account.tell(attempts=self._retries.attempts) for member in self.members]
+
+    def _follow(self) -> None:
+        """Run what users want to follow their tables, of all of them, be it that it fails for one."""
+        for member in () if self._run.is_preview else self.members:
+            try:
+                member.after()
+            except PgsluiceError as error:
+                self.errors.append(error)
 
     def _again(self, error: PgsluiceError, attempt: int, seconds: float) -> None:
         self._of(error).account.again(error, attempt, seconds)

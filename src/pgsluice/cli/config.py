@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pgsluice.cli.options import FILE_NAME
-from pgsluice.config import Configuration, load, references
+from pgsluice.config import SQL, Configuration, load, references
 from pgsluice.config.model import FileSettings
 
 _FILE = click.option(
@@ -72,7 +72,7 @@ def _warned(text: str) -> None:
 
 def _settings(known: Configuration) -> Iterator[tuple[str, str, int]]:
     for place, value in _leaves(known.document.plain, ()):
-        is_sql = place[-1] in {"where", "query"}
+        is_sql = place[-1] in SQL
         shown = references.shown(value) if isinstance(value, str) and not is_sql else json.dumps(value)
         yield ".".join(place), shown, known.document.line(place)
 

@@ -208,6 +208,11 @@ _SELECTION = (
         default=None,
         help="Slices that are copied at once, of whatever tables.  [default: one a core, at most 4]",
     ),
+    option(
+        "--max-connections",
+        type=click.IntRange(1),
+        help="Sessions that a run may have open on each side; --jobs gives way.  [default: no limit]",
+    ),
     option("--executor", metavar="URI", help="Copy slices on a Dask cluster instead: dask://scheduler:8786."),
     option("--max-rate", metavar="SIZE", help="Bytes a second that are copied at most, all slices together: 50MB."),
     option(
@@ -250,6 +255,8 @@ _SELECTION = (
         is_flag=True,
         help="Let errors, reports and the run history say what they know of a row: values, keys, DETAIL.",
     ),
+    option("--pre-sql", metavar="SQL", help="Run on the target before each table is copied, in its own transaction."),
+    option("--post-sql", metavar="SQL", help="The same, after each table is committed."),
     option("--psql", metavar="PATH", help="The psql to use. Default: the one on PATH."),
     option(
         "--verify",
@@ -371,6 +378,8 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
         if values["tables"] or values["query_file"]:
             raise UsageError(f"the tables are named by {file}", hint="Choose among them with --select.")
         known = _load(file, _typed(values), select)
+        typed = _typed(given)
+        given |= {name: value for name, value in known.settings.given().items() if name in given and name not in typed}
         ends = (_end("--source", source, known.source), _end("--target", target, known.target))
         return command(*ends, known.tables, known.tables.options, **given)
 

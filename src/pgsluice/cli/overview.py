@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pgsluice.diagnosis import sessions_needed
 from pgsluice.errors import PgsluiceError, PlanError
-from pgsluice.job import Options, SyncJob
+from pgsluice.job import Options, SyncJob, sessions
 from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.units import size
@@ -72,7 +71,7 @@ def _exact(report: TableReport | None) -> Iterator[str]:
 def _total(plans: Sequence[SyncPlan], jobs: int, options: Options) -> Iterator[str]:
     known = [plan.estimate for plan in plans if plan.estimate]
     staging, grown, wal = (size(sum(getattr(each, name) for each in known)) for name in ("staging", "target", "wal"))
-    needed = sessions_needed(options)
+    needed = sessions(options.workers)
     refused = f", {jobs - len(plans)} refused" if len(plans) < jobs else ""
     yield (
         f"{len(plans)} planned{refused}; on the target at most {staging} of staging, {grown} more in tables,"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
+from pgsluice.cli.notify import Notifier
 from pgsluice.cli.options import option, patience, selection
 from pgsluice.cli.render import run_summary, table_report
 from pgsluice.cli.timetable import repeated
 from pgsluice.endpoint import Endpoint
-from pgsluice.errors import UsageError
+from pgsluice.errors import PgsluiceError, UsageError
 from pgsluice.events import Sink
 from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.model import Report
@@ -37,6 +38,7 @@ from pgsluice.units import seconds_of
 @option("--quiet", "-q", "quiet", is_flag=True, help="No progress on stderr.")
 @option("--metrics-file", type=click.Path(path_type=Path), metavar="FILE", help="Numbers of the run, for Prometheus.")
 @option("--metrics-addr", metavar="HOST:PORT", help="Answer Prometheus there while the run goes on.")
+@option("--notify", metavar="URL|PROGRAM", help="Tell it where a run failed, and where one mends that.")
 @option("--every", metavar="SPAN", help="Again and again, this long from beginning to beginning: 15m. SIGTERM ends it.")
 def sync(
     source: Endpoint,
@@ -49,6 +51,7 @@ def sync(
     metrics_file: Path | None,
     metrics_addr: str | None,
     every: str | None,
+    notify: str | list[str] | None,
 ) -> int:
     """Make tables of the target equal to those of the source.
 
@@ -60,9 +63,18 @@ def sync(
     if seconds and (options.resume or options.full_refresh):
         raise UsageError("--every does the same each time, and --resume and --full-refresh are for once")
 
+    notifier = Notifier(notify, target) if notify else None
+
     def once() -> int:
         with listening(log_format, quiet=quiet) as sinks:
-            report = Run(source, target, options, (*sinks, *told)).sync(chosen)
+            try:
+                report = Run(source, target, options, (*sinks, *told)).sync(chosen)
+            except PgsluiceError as error:
+                if notifier:
+                    notifier.not_begun(error)
+                raise
+        if notifier:
+            notifier.ended(report)
         _tell(report, as_json=as_json)
         return report.exit_code
 

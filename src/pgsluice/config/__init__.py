@@ -21,7 +21,9 @@ from pgsluice.job import Options, QuerySource, Selection, SyncJob, TableRef, fil
 from pgsluice.settings import RUN_OPTIONS, options_of, parse, treatment_of
 
 #: SQL means itself: nothing of the environment gets into it.
-_SQL = frozenset({"where", "query"})
+SQL = frozenset({"where", "query", "pre_sql", "post_sql"})
+#: How a selection names a group instead of tables.
+_GROUP = "group:"
 _LISTS = frozenset({"columns", "exclude", "key"})
 
 Warn = Callable[[str], None]
@@ -109,7 +111,12 @@ class Configured(Selection):
 
     def _is_selected(self, job: SyncJob) -> bool:
         names = [ref for ref in (job.source, job.target) if isinstance(ref, TableRef)]
-        return not self.select or any(Entry(each, {}, 0).matches(ref) for each in self.select for ref in names)
+        groups = {f"{_GROUP}{job.options.group}"} if job.options else set()
+        return not self.select or any(
+            each in groups if each.startswith(_GROUP) else Entry(each, {}, 0).matches(ref)
+            for each in self.select
+            for ref in names
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,7 @@ def _resolved(node: Any, place: Place, found: Document, wrong: list[tuple[int, s
         return {key: _resolved(value, (*place, key), found, wrong, warn) for key, value in node.items()}
     if isinstance(node, list):
         return [_resolved(value, (*place, number), found, wrong, warn) for number, value in enumerate(node)]
-    if not isinstance(node, str) or _SQL.intersection(map(str, place)):
+    if not isinstance(node, str) or SQL.intersection(map(str, place)):
         return node
     if references.has_command(node):
         if place not in {("source",), ("target",)}:

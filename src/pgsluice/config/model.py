@@ -57,6 +57,9 @@ class TableSettings(_Settings):
     sequences: bool | None = Field(None, description="Sequences of an existing target catch up too.")
     verify: Verify | None = Field(None, description="What is compared before the commit.")
     lock_timeout: Seconds | None = Field(None, description="Seconds to wait for locks.")
+    pre_sql: str | None = Field(None, description="Run on the target before a table is copied, in its own transaction.")
+    post_sql: str | None = Field(None, description="The same, after the table is committed.")
+    group: str | None = Field(None, description="Tables of one group commit in one transaction; --select group:NAME.")
 
 
 class FileSettings(_Settings):
@@ -68,6 +71,12 @@ class FileSettings(_Settings):
     tables: dict[str, TableSettings | None] = Field(
         default_factory=dict, description="By name or pattern (sales.*); of entries that match, later ones win."
     )
+    notify: str | list[str] | None = Field(
+        None, description="A URL or a program with its arguments, told where a run failed, and where one mends that."
+    )
+    metrics_file: str | None = Field(None, description="Numbers of the run, for Prometheus.")
+    metrics_addr: str | None = Field(None, description="Answer Prometheus at HOST:PORT while the run goes on.")
+    max_connections: Count | None = Field(None, description="Sessions that a run may have open on each side.")
     jobs: Count | None = Field(None, description="Slices that are copied at once, of whatever tables.")
     executor: str | None = Field(None, description="Copy slices on a Dask cluster: dask://scheduler:8786.")
     atomic: bool | None = Field(None, description="Commit all tables of the run in one transaction.")

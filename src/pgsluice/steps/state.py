@@ -268,20 +268,31 @@ def finish_run(session: Session, schema: str, run_id: str, status: str, exit_cod
 
 def record(session: Session, schema: str, job_id: str, report: TableReport) -> None:
     """Write the outcome of a job that is done, in the transaction that merged it: a second time, that fails."""
-    _record(session, schema, job_id, report, sql.SQL(""))
+    _record(session, schema, job_id, report, 1, sql.SQL(""))
 
 
-def record_failed(session: Session, schema: str, job_id: str, report: TableReport) -> None:
-    """Write that a job failed, where nothing was written of it; said again, it is said once."""
-    _record(session, schema, job_id, report, sql.SQL("ON CONFLICT DO NOTHING"))
+def record_failed(session: Session, schema: str, job_id: str, report: TableReport, number: int = 1) -> None:
+    """Write that a job failed, where nothing was written of it; said again, it is said once.
+
+    Args:
+        session: on the target.
+        schema: the control schema.
+        job_id: of the job.
+        report: of its failure.
+        number: 1, or 2 for what failed after it was done.
+    """
+    _record(session, schema, job_id, report, number, sql.SQL("ON CONFLICT DO NOTHING"))
 
 
-def _record(session: Session, schema: str, job_id: str, report: TableReport, again: sql.SQL) -> None:
+def _record(  # noqa: PLR0913, PLR0917 - a row's columns
+    session: Session, schema: str, job_id: str, report: TableReport, number: int, again: sql.SQL
+) -> None:
     session.execute(
         sql.SQL(
-            "INSERT INTO {} (run_id, job_id, source, target, status, report) VALUES (%s, %s, %s, %s, %s, %s) {}"
+            "INSERT INTO {} (run_id, job_id, attempt, source, target, status, report)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) {}"
         ).format(sql.Identifier(schema, "run_table"), again),
-        (report.run_id, job_id, report.source, report.target, report.status, Jsonb(report.to_dict())),
+        (report.run_id, job_id, number, report.source, report.target, report.status, Jsonb(report.to_dict())),
     )
 
 
@@ -386,6 +397,12 @@ def table_runs(session: Session, schema: str, wanted: str, limit: int) -> tuple[
     query = sqltext.load("table_runs").format(**_history(schema))
     found = _rows(session, query, {"wanted": wanted, "limit": limit})
     return tuple({**_report(entry), "recorded": recorded} for entry, recorded in found)
+
+
+def mended(session: Session, schema: str, run_id: str) -> tuple[str, ...]:
+    """Return the targets that a run has done and whose run before had failed."""
+    query = sqltext.load("mended").format(**_history(schema))
+    return tuple(target for (target,) in _rows(session, query, {"run_id": run_id}))
 
 
 def forget_history(session: Session, schema: str, seconds: float) -> None:

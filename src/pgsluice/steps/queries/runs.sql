@@ -4,7 +4,8 @@ SELECT run_id, status, started_at::timestamptz(0)::text, finished_at::timestampt
        extract(epoch FROM started_at)::float8, seconds, exit_code, tables, done, failed, rows, bytes,
        CASE WHEN %(reports)s THEN
          (SELECT jsonb_agg(report || jsonb_build_object('ended_at', extract(epoch FROM recorded_at)) ORDER BY recorded_at)
-            FROM {run_table} t WHERE t.run_id = r.run_id) END
+            FROM (SELECT DISTINCT ON (job_id) recorded_at, report FROM {run_table}
+                 WHERE run_id = r.run_id ORDER BY job_id, attempt DESC) ended) END
   FROM ({runs}) r
  WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s OR %(run_id)s = 'last')
    AND (%(seconds)s::float8 IS NULL OR started_at > clock_timestamp() - %(seconds)s::float8 * interval '1 second')

@@ -20,5 +20,7 @@ SELECT r.run_id,
           count(*) FILTER (WHERE status = 'failed') AS failed,
           coalesce(sum((report ->> 'staging_count')::bigint) FILTER (WHERE status = 'done'), 0)::bigint AS rows,
           coalesce(sum((report ->> 'bytes')::bigint), 0)::bigint AS bytes
-     FROM {run_table}
-    WHERE run_id = r.run_id) t
+     FROM (SELECT DISTINCT ON (job_id) status, report
+             FROM {run_table}
+            WHERE run_id = r.run_id
+            ORDER BY job_id, attempt DESC) ended) t
