@@ -363,6 +363,7 @@ def sync(  # noqa: PLR0913 - the options of the command
     deletes: Deletes | str | None = None,
     max_delete: MaxDelete | str | None = None,
     since: str | None = None,
+    until: str | None = None,
     drift: Drift | str = Drift.FAIL,
     shape: Shape | None = None,
     full_refresh: bool = False,
@@ -388,6 +389,7 @@ def sync(  # noqa: PLR0913 - the options of the command
         deletes: "keep", "sweep" or "soft:COLUMN"; the mode's own way where None.
         max_delete: the delete guard, "10%" or a number of rows; as in `options` where None.
         since: read from this value of the cursor on, once, and leave the watermark alone.
+        until: with `since`, read no row at or above this value.
         drift: columns that only the source has: "fail", "add", "widen" (types follow too), or "ignore".
         shape: which columns are copied, under which names, cast, masked, and which are added.
         full_refresh: forget the stored position and start over.
@@ -416,6 +418,7 @@ def sync(  # noqa: PLR0913 - the options of the command
         late_within=late_within,
         deletes=Deletes.parse(deletes) if isinstance(deletes, str) else deletes,
         since=since,
+        until=until,
         drift=Drift(drift),
         shape=shape or Shape(),
     )

@@ -305,6 +305,7 @@ class Treatment:
         late_within: how far behind the watermark late rows are looked for (``7 days``, or a number), or None for all.
         deletes: what becomes of rows gone from the source; None for the mode's own way.
         since: read from this value of the cursor on, once, and leave the watermark alone.
+        until: with `since`, read no row at or above this value.
         from_target: without a stored watermark, begin at the target's highest value instead of reading everything.
         drift: what becomes of a target that lacks columns of the source, or holds narrower types.
         shape: which columns are copied, under which names, and how.
@@ -319,6 +320,7 @@ class Treatment:
     late_within: str | None = None
     deletes: Deletes | None = None
     since: str | None = None
+    until: str | None = None
     from_target: bool = False
     drift: Drift = Drift.FAIL
     shape: Shape = field(default_factory=Shape)
@@ -349,10 +351,13 @@ class Treatment:
             "a policy for late rows": self.late_rows != LateRows(),
             "a span for late rows": self.late_within,
             "a value to read from (since)": self.since,
+            "a value to read up to (until)": self.until,
         }
         for name, value in given.items():
             if value and mode is not Mode.INCREMENTAL:
                 raise UsageError(f"{name} belongs to mode incremental, not to {mode}")
+        if self.until and not self.since:
+            raise UsageError("until ends a part that since begins", hint="Say from which value on: --since.")
         if (self.late_rows.policy is LatePolicy.OVERLAP) != bool(self.late_rows.overlap):
             raise UsageError("an overlap needs the span you vouch for", hint="For example overlap:2h, overlap:1000.")
         if self.deletion.policy is DeletePolicy.SOFT and not self.deletion.column:

@@ -400,7 +400,8 @@ def _checked(source: Session, job: SyncJob, info: TableInfo) -> SyncJob:
         watermark.check_distance(source, cursor, distance)
     if job.since is None:
         return job
-    return dataclasses.replace(job, since=watermark.check_value(source, cursor, job.since))
+    since, until = (value and watermark.check_value(source, cursor, value) for value in (job.since, job.until))
+    return dataclasses.replace(job, since=since, until=until)
 
 
 def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job

@@ -98,8 +98,9 @@ def _by_cursor(
     if obstacle := _not_copied(facts, cursor, columns):
         return _refused(reading, obstacle)
     if job.since is not None:
-        window = Window(cursor, job.since)
-        return replace(reading, window=window, reason=f"once from {job.since} on; the watermark stays", moves=False)
+        window = Window(cursor, job.since, end=job.until)
+        part = f"from {job.since} on" if job.until is None else f"from {job.since} to below {job.until}"
+        return replace(reading, window=window, reason=f"once {part}; the watermark stays", moves=False)
     chosen = late.choose(job, facts, options, cursor)
     if isinstance(chosen, str):
         return _refused(reading, chosen)

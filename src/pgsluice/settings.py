@@ -59,6 +59,7 @@ _TREATMENT: _Parsers = {
     "late_within": _as_it_is,
     "deletes": Deletes.parse,
     "since": _as_it_is,
+    "until": _as_it_is,
     "drift": Drift,
 }
 #: What a table may have its own way of.

@@ -117,7 +117,7 @@ def _whole(job: SyncJob) -> SyncJob:
     soft = job.deletes if job.deletes and job.deletes.policy is DeletePolicy.SOFT else None
     return dataclasses.replace(
         job, mode=Mode.FULL, cursor=None, cursor_type=None, late_rows=LateRows(), late_within=None, since=None,
-        from_target=False, deletes=soft,
+        until=None, from_target=False, deletes=soft,
     )  # fmt: skip
 
 

@@ -11,13 +11,14 @@ from pgsluice.cursors import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The rows that one run reads on: those that meet any of the conditions up to `whole`, but for those of `until`.
+    """The rows that one run reads on: those that meet a condition up to `whole`, but for those of `end` and `until`.
 
     Transactions are told by `Moment.xmin`, 64-bit ids.
 
     Attributes:
-        cursor: the column that `start` and `within` speak of.
+        cursor: the column that `start` `end` and `within` speak of.
         start: a row at or above this value of the cursor, or without one, is read.
+        end: a row at or above this value of the cursor is not read, or None.
         back: moves `start` back by so much, or None.
         since: a row that this transaction or a later one wrote is read.
         within: of the rows of `since`, only those this far behind `start`, or None for all.
@@ -28,6 +29,7 @@ class Window:
 
     cursor: Cursor | None = None
     start: str | None = None
+    end: str | None = None
     back: str | None = None
     since: int | None = None
     within: str | None = None
@@ -45,6 +47,8 @@ class Window:
         """Return it as it stands behind WHERE, in brackets."""
         wanted = self._wanted()
         parts = [sql.SQL("({})").format(sql.SQL("\n OR ").join(wanted))] if wanted else []
+        if self.cursor is not None and self.end is not None:  # a row without a cursor is
+            parts.append(sql.SQL("({}) IS NOT TRUE").format(self.cursor.at_least(self.end)))
         if self.until is not None:
             parts.append(sql.SQL("NOT ({})").format(_since(self.until)))
         return sql.SQL("({})").format(sql.SQL("\n AND ").join(parts))

@@ -334,6 +334,22 @@ def test_since_is_a_window_of_its_own_and_moves_nothing(shop: Pair) -> None:
     assert same(shop)
 
 
+def test_until_ends_the_part_that_since_begins(shop: Pair) -> None:
+    part = (*CLI, "--since", "2024-01-07 00:00+00", "--until", "2024-01-08 00:00+00")
+    once = shop.pgsluice("sync", *part)
+    assert once.code == 0, once.err
+    assert "  read once from 2024-01-07 00:00:00+00 to below 2024-01-08 00:00:00+00; the watermark stays\n" in once.out
+    there = "SELECT count(*), min(at) >= '2024-01-07Z', max(at) < '2024-01-08Z' FROM s.t WHERE at >= '2024-01-07Z' AND at < '2024-01-08Z'"
+    assert shop.target.rows(
+        "SELECT count(*), min(at) >= '2024-01-07Z', max(at) < '2024-01-08Z' FROM s.t"
+    ) == shop.source.rows(there)
+    alone = shop.pgsluice("sync", *CLI, "--until", "2024-01-08")
+    assert (alone.code, alone.err) == (
+        2,
+        "pgsluice: until ends a part that since begins\nSay from which value on: --since.\n",
+    )
+
+
 def test_since_on_a_target_that_is_new_leaves_the_first_run_to_come(shop: Pair) -> None:
     assert done(shop, **BY_CURSOR, since="2024-01-09 00:00Z").staging_count == 9
     report = done(shop, **BY_CURSOR)

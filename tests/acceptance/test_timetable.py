@@ -5,14 +5,19 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 from faulting import await_that
 from servers import Pair, run_cli, start_cli
 
-from pgsluice.cli.timetable import repeated
-from pgsluice.errors import ConnectError, UsageError
+from pgsluice.cli import timetable
+from pgsluice.cli.timetable import ended_by, repeated, seconds_to
+from pgsluice.endpoint import Endpoint
+from pgsluice.errors import ConnectError, TemporaryError, UsageError
+from pgsluice.job import Selection
+from pgsluice.run import Run
 
 
 @pytest.fixture
@@ -52,6 +57,44 @@ def test_a_long_pause_is_ended_by_a_signal_with_0(shop: Pair) -> None:
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, "ended while nothing was under way" in said) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "seconds"), [("05:30", 6.5 * 3600), ("22:59", 86_340.0), ("23:00", 86_400.0), ("23:01", 60.0)]
+)
+def test_a_deadline_is_the_next_time_that_it_comes(deadline: str, seconds: float) -> None:
+    assert seconds_to(deadline, datetime(2026, 11, 23, 23, 0, tzinfo=UTC)) == seconds
+
+
+def test_a_deadline_that_is_no_time_of_day_is_an_error(shop: Pair) -> None:
+    for wrong in ("25:00", "soon", "5.30"):
+        told = shop.pgsluice("sync", "--table", "s.t", "--deadline", wrong)
+        assert (told.code, told.err) == (
+            2,
+            f"pgsluice: '{wrong}' is no time of day\nWrite HH:MM, for example 05:30.\n",
+        )
+
+
+def test_a_run_that_is_at_work_at_its_deadline_is_rolled_back_and_what_is_done_stays_done(
+    shop: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.source.execute("CREATE TABLE s.u (id int PRIMARY KEY); INSERT INTO s.u VALUES (1)")
+    assert shop.pgsluice("sync", "--table", "s.*").code == 0
+    shop.source.execute("INSERT INTO s.t VALUES (2); INSERT INTO s.u VALUES (2)")
+    monkeypatch.setattr(timetable, "seconds_to", lambda *_: 3.0)
+    run = Run(Endpoint(shop.source.dsn, read_only=True), Endpoint(shop.target.dsn, read_only=False))
+    with psycopg.connect(shop.target.dsn) as other:
+        other.execute("LOCK TABLE s.u IN SHARE MODE")
+        with pytest.raises(TemporaryError, match="05:30 has come"), ended_by("05:30"):
+            run.sync(Selection(("s.t", "s.u")))
+    assert (rows(shop), shop.target.value("SELECT count(*) FROM s.u")) == (2, 1)
+    assert shop.target.staging_tables() == []
+    assert shop.target.rows("SELECT status, done FROM pgsluice.runs ORDER BY started_at") == [
+        ("done", 2),
+        ("interrupted", 1),
+    ]
+    assert shop.pgsluice("sync", "--table", "s.*", "--resume", "last").code == 0
+    assert shop.target.value("SELECT count(*) FROM s.u") == 2
 
 
 def test_a_failure_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

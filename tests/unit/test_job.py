@@ -278,6 +278,7 @@ def test_deletes_are_as_asked_or_the_modes_own_way(mode: Mode, deletes: Deletes 
             "a span for late rows belongs to mode incremental, not to upsert",
         ),
         ({"since": "2024-01-01"}, "a value to read from (since) belongs to mode incremental, not to full"),
+        ({"until": "2024-01-01"}, "a value to read up to (until) belongs to mode incremental, not to full"),
         (
             {"mode": Mode.INCREMENTAL, "cursor": "at", "late_within": "7d", "late_rows": OVERLAP},
             "a span for late rows limits their scan, and overlap:2h does none",
@@ -360,6 +361,7 @@ def test_every_setting_of_a_treatment_reaches_the_job() -> None:
         late_within="7d",
         deletes=SOFT,
         since="2024-01-01",
+        until="2024-02-01",
         from_target=True,
         drift=Drift.WIDEN,
         shape=Shape(exclude=("x",)),

@@ -137,6 +137,7 @@ _SELECTION = (
         help="Heap up to which --late-rows auto scans a table.",
     ),
     option("--since", metavar="VALUE", help="Read from this cursor on, once; the watermark stays where it is."),
+    option("--until", metavar="VALUE", help="With --since: read no row at or above this cursor."),
     option("--full-refresh", is_flag=True, help="Forget the stored position and start over."),
     option(
         "--on-lost-state",

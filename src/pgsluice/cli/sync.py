@@ -13,7 +13,7 @@ import click
 from pgsluice.cli.notify import Notifier
 from pgsluice.cli.options import option, patience, selection
 from pgsluice.cli.render import run_summary, table_report
-from pgsluice.cli.timetable import repeated
+from pgsluice.cli.timetable import ended_by, repeated
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, UsageError
 from pgsluice.events import Sink
@@ -39,6 +39,7 @@ from pgsluice.units import seconds_of
 @option("--metrics-file", type=click.Path(path_type=Path), metavar="FILE", help="Numbers of the run, for Prometheus.")
 @option("--metrics-addr", metavar="HOST:PORT", help="Answer Prometheus there while the run goes on.")
 @option("--notify", metavar="URL|PROGRAM", help="Tell it where a run failed, and where one mends that.")
+@option("--deadline", metavar="HH:MM", help="When that comes, roll back what is under way and end; done stays done.")
 @option("--every", metavar="SPAN", help="Again and again, this long from beginning to beginning: 15m. SIGTERM ends it.")
 def sync(
     source: Endpoint,
@@ -52,6 +53,7 @@ def sync(
     metrics_addr: str | None,
     every: str | None,
     notify: str | list[str] | None,
+    deadline: str | None,
 ) -> int:
     """Make tables of the target equal to those of the source.
 
@@ -68,7 +70,8 @@ def sync(
     def once() -> int:
         with listening(log_format, quiet=quiet) as sinks:
             try:
-                report = Run(source, target, options, (*sinks, *told)).sync(chosen)
+                with ended_by(deadline):
+                    report = Run(source, target, options, (*sinks, *told)).sync(chosen)
             except PgsluiceError as error:
                 if notifier:
                     notifier.not_begun(error)
