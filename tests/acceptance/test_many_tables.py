@@ -107,3 +107,28 @@ def test_what_failed_last_is_told_with_its_way_out_beside_when_it_was_done(synce
     assert "--max-delete 2" in third
     line = synced.pgsluice("status", "--tables", "--json").lines[0]
     assert (line["status"], line["is_late"], line["age"] > 0) == ("failed", False, True)
+
+
+def test_the_runs_of_one_table_are_told_by_its_target_and_a_name_that_is_not_known_is_an_error(synced: Pair) -> None:
+    synced.source.execute("CREATE TABLE s.u (id int PRIMARY KEY); INSERT INTO s.t VALUES (3)")
+    assert synced.pgsluice("sync", "--table", "s.*").code == 0
+    newest, oldest = synced.pgsluice("status", "s.t").out.splitlines()
+    assert "  done  inserted 1, updated 0, unchanged 2, deleted 0  " in newest
+    assert "  done  inserted 2, updated 0, unchanged 0, deleted 0  " in oldest
+    assert [line["inserted"] for line in synced.pgsluice("status", "s.t", "--json", "--last", "1").lines] == [1]
+    unknown = synced.pgsluice("status", "s.nothing")
+    assert (unknown.code, unknown.err) == (
+        2,
+        "pgsluice: no run has done anything with s.nothing on this target\n"
+        "`pgsluice status --tables` lists what is known.\n",
+    )
+
+
+def test_status_says_how_a_failed_run_goes_on(synced: Pair) -> None:
+    assert "next" not in synced.pgsluice("status").out
+    synced.source.execute("DELETE FROM s.t")
+    assert synced.pgsluice("sync", "--table", "s.t").code == 6
+    lines = synced.pgsluice("status").out.splitlines()
+    run_id = synced.target.value("SELECT run_id FROM pgsluice.runs WHERE status = 'failed'")
+    assert lines[-1] == f"next, with the rest of the command as it was: pgsluice sync --resume {run_id}"
+    assert ": 0 of 1 done, 1 failed, 0 rows, " in lines[0]

@@ -24,7 +24,7 @@ COMMANDS = {
     "init": "Look at the source, and write a file that says how each of its tables might be copied, and why.",
     "doctor": "Look at both servers and every table, and say what would keep a run from going well.",
     "config": "Look at the file that names servers and tables, and at what it may hold.",
-    "status": "Show the last runs, or what became of each table last, from the control schema of the target.",
+    "status": "Show the last runs, of all or of a JOB (its id, target or source), or what became of each table last.",
     "report": "Write a page of HTML about a RUN, or the last one, and what runs did lately.",
     "serve": "Serve the page of `report`, always as of now, with JSON and numbers for Prometheus beside it.",
     "state": "Look at where jobs that read on stand, and move them.",

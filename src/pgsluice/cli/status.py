@@ -4,47 +4,79 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
 from pgsluice.cli.options import option, target_only
 from pgsluice.endpoint import Dsn, Endpoint
+from pgsluice.errors import UsageError
 from pgsluice.retry import translated
 from pgsluice.steps import staging, state
 from pgsluice.steps.state import CONTROL_SCHEMA
-from pgsluice.units import seconds_of, span
+from pgsluice.units import seconds_of, size, span
+
+#: Of a run with more tables, those that are done are only counted.
+_LISTED = 20
 
 
 @click.command()
 @target_only
+@click.argument("job", required=False)
 @option("--last", type=click.IntRange(1), default=10, show_default=True, help="How many runs.")
 @click.option("--tables", is_flag=True, help="What became of each table last, instead of runs.")
 @option("--max-age", metavar="SPAN", help="Exit 1 where a table was not done for longer, or nothing ever was: 26h, 7d.")
-def status(target: Dsn, as_json: bool, last: int, tables: bool, max_age: str | None) -> int:
-    """Show the last runs, or what became of each table last, from the control schema of the target.
+def status(target: Dsn, as_json: bool, job: str | None, last: int, tables: bool, max_age: str | None) -> int:
+    """Show the last runs, of all or of a JOB (its id, target or source), or what became of each table last.
+
+    It asks the control schema of the target.
 
     \b
     pgsluice status --target service=lake --last 3
+    pgsluice status --target service=lake raw.orders
     pgsluice status --target service=lake --max-age 26h
     """
     limit = seconds_of(max_age) if max_age else None
+    if job and (tables or max_age):
+        raise UsageError("a job's runs, or what became of each table", hint="Leave one of them out.")
     with translated("status"), Endpoint(target, read_only=False).open() as session:
+        if job:
+            return _job(job, state.table_runs(session, CONTROL_SCHEMA, job, last), as_json=as_json)
         if tables or limit is not None:
             return _tables(state.last_tables(session, CONTROL_SCHEMA), limit, as_json=as_json)
         runs = state.runs(session, CONTROL_SCHEMA, limit=last)
         kept = staging.waiting(session, CONTROL_SCHEMA)
     for run in runs:
-        click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else _as_text(run))
+        click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else "\n".join(_lines(run)))
     waiting = [
         {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until} for each in kept
     ]
     if as_json:
         click.echo(json.dumps({"runs": len(runs), "kept": waiting}, ensure_ascii=False))
-    elif not runs:
+        return 0
+    if not runs:
         click.echo("No run has written to this target yet.")
-    for each in () if as_json else kept:
+    elif runs[0].status not in {"done", "running"}:
+        click.echo(f"next, with the rest of the command as it was: pgsluice sync --resume {runs[0].run_id}")
+    for each in kept:
         click.echo(f"kept for --resume {each.run_id}: {each.ref} ({each.target}), until {each.until}")
+    return 0
+
+
+def _job(job: str, found: Sequence[dict[str, Any]], *, as_json: bool) -> int:
+    for report in found:
+        if as_json:
+            click.echo(json.dumps(report, ensure_ascii=False))
+            continue
+        click.echo(f"{report['recorded']}  {report['run_id']}  {_outcome(report)}")
+        if report["status"] == "failed" and report["hint"]:
+            click.echo(f"  {report['hint']}")
+    if not found:
+        raise UsageError(
+            f"no run has done anything with {job} on this target",
+            hint="`pgsluice status --tables` lists what is known.",
+        )
     return 0
 
 
@@ -72,11 +104,19 @@ def _tables(found: Sequence[state.TableRow], limit: float | None, *, as_json: bo
     return 1 if late or (limit is not None and not found) else 0
 
 
-def _as_text(run: state.RunRow) -> str:
-    lines = [f"{run.run_id}  {run.status}  started {run.started}, finished {run.finished or 'never'}"]
-    for table in run.tables:
-        counts = ", ".join(f"{name} {table[name]:,}" for name in ("inserted", "updated", "unchanged", "deleted"))
-        outcome = counts if table["status"] == "done" else f"{table['step']}: {table['error']}"
-        reached = f"  watermark {table['watermark']}" if table.get("watermark") else ""
-        lines.append(f"  {table['target']}  {table['status']}  {outcome}  {table['seconds']:.2f} s{reached}")
-    return "\n".join(lines)
+def _lines(run: state.RunRow) -> Iterator[str]:
+    """Return a run in words: every table of a small one, of a large one those that are not done."""
+    took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
+    failed = f", {run.failed:,} failed" if run.failed else ""
+    counts = f"{run.done:,} of {run.planned:,} done{failed}, {run.rows:,} rows, {size(run.bytes)}{took}"
+    yield f"{run.run_id}  {run.status}  started {run.started}, finished {run.finished or 'never'}: {counts}"
+    shown = [table for table in run.tables if len(run.tables) <= _LISTED or table["status"] != "done"]
+    yield from (f"  {table['target']}  {_outcome(table)}" for table in shown)
+
+
+def _outcome(table: dict[str, Any]) -> str:
+    """Return what became of a table in one run."""
+    counts = ", ".join(f"{name} {table[name]:,}" for name in ("inserted", "updated", "unchanged", "deleted"))
+    outcome = counts if table["status"] == "done" else f"{table['step']}: {table['error']}"
+    reached = f"  watermark {table['watermark']}" if table.get("watermark") else ""
+    return f"{table['status']}  {outcome}  {table['seconds']:.2f} s{reached}"
