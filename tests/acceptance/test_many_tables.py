@@ -117,10 +117,10 @@ def test_the_runs_of_one_table_are_told_by_its_target_and_a_name_that_is_not_kno
     assert "  done  inserted 2, updated 0, unchanged 0, deleted 0  " in oldest
     assert [line["inserted"] for line in synced.pgsluice("status", "s.t", "--json", "--last", "1").lines] == [1]
     unknown = synced.pgsluice("status", "s.nothing")
-    assert (unknown.code, unknown.err) == (
-        2,
+    assert unknown.code == 2
+    assert unknown.err == (
         "pgsluice: no run has done anything with s.nothing on this target\n"
-        "`pgsluice status --tables` lists what is known.\n",
+        "`pgsluice status --tables` lists what is known.\n"
     )
 
 

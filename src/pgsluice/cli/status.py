@@ -73,10 +73,8 @@ def _job(job: str, found: Sequence[dict[str, Any]], *, as_json: bool) -> int:
         if report["status"] == "failed" and report["hint"]:
             click.echo(f"  {report['hint']}")
     if not found:
-        raise UsageError(
-            f"no run has done anything with {job} on this target",
-            hint="`pgsluice status --tables` lists what is known.",
-        )
+        known = "`pgsluice status --tables` lists what is known."
+        raise UsageError(f"no run has done anything with {job} on this target", hint=known)
     return 0
 
 
