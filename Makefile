@@ -13,7 +13,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-mutation test-soak test-matrix lint format bench clean moved
+.PHONY: help demo test test-faults test-mutation test-soak test-matrix lint format bench man clean moved
 
 help:
 	@echo 'make demo    two throw-away servers, a table copied between them, the result checked'
@@ -25,6 +25,7 @@ help:
 	@echo 'make lint    the checks without the tests'
 	@echo 'make format  put the code in form'
 	@echo 'make bench   measure the relay, and whole runs beside other tools: half an hour'
+	@echo 'make man     write the manual page to build/man, from what the commands say of themselves'
 	@echo 'make clean   remove .venv, caches and what was built'
 
 demo: $(VENV)/.demo
@@ -60,6 +61,9 @@ format: $(VENV)/.dev
 bench: $(VENV)/.benchmarks
 	$(BIN)/python benchmarks/relay.py
 	$(BIN)/python benchmarks/peers.py
+
+man: $(VENV)/.dev
+	$(BIN)/python contrib/manpage.py build/man
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov

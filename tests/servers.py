@@ -82,12 +82,16 @@ class Outcome:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+#: Names of throw-away tables are nobody's to complete: what would be noted for shells has no place to go.
+_NO_CACHE = {"XDG_CACHE_HOME": os.devnull}
+
+
 def run_cli(*arguments: str, timeout: float = 120, cwd: Path | None = None, **environment: str) -> Outcome:
     """Run ``pgsluice`` in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "pgsluice", *arguments],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **_NO_CACHE, **environment},
         capture_output=True,
         stdin=subprocess.DEVNULL,
         text=True,
@@ -106,7 +110,7 @@ def start_cli(*arguments: str) -> subprocess.Popen[str]:
     """Start ``pgsluice``, for a signal to end, and return while it runs."""
     return subprocess.Popen(
         [sys.executable, "-m", "pgsluice", *arguments],
-        env=unmeasured(),
+        env={**unmeasured(), **_NO_CACHE},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -208,9 +208,12 @@ def test_sigterm_while_the_servers_start_leaves_no_server_and_no_file(own_tmp: P
 
 
 @needs_wheel
-@pytest.mark.parametrize("moment", ["Started PostgreSQL", "First sync", "Second sync", "Both sides"])
-def test_sigterm_leaves_no_server_and_no_file(own_tmp: Path, moment: str) -> None:
-    with Demo(own_tmp, "--rows", "40000") as demo:
+@pytest.mark.parametrize(
+    ("moment", "rows"),
+    [("Started PostgreSQL", 40_000), ("First sync", 40_000), ("Second sync", 40_000), ("Both sides", 200_000)],
+)
+def test_sigterm_leaves_no_server_and_no_file(own_tmp: Path, moment: str, rows: int) -> None:
+    with Demo(own_tmp, "--rows", str(rows)) as demo:  # enough that the last step is still at work when it comes
         demo.await_line(moment)
         assert len(servers_in(own_tmp)) >= 2
         assert demo.end(signal.SIGTERM) == 143

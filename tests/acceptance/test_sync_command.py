@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -144,6 +145,25 @@ def test_progress_is_plain_lines_and_logs_are_json_when_nobody_watches(shop: Pai
     assert shop.pgsluice("sync", "--table", "sales.orders", "--quiet").err == ""
 
 
+def test_verbose_tells_each_step_and_twice_when_it_begins_and_json_logs_stay_what_they_are(shop: Pair) -> None:
+    once = shop.pgsluice("sync", "--table", "sales.orders", "-v").err
+    steps = re.findall(r"^sales.orders: (\w+) took \d+\.\d\d s$", once, re.MULTILINE)
+    assert steps[0] == "staging"
+    assert {"relay", "merge"} <= set(steps)
+    assert "begins" not in once
+    assert re.search(r"^sales.orders: done, 1,000 rows, .+ s$", once, re.MULTILINE)
+    twice = shop.pgsluice("sync", "--table", "sales.orders", "-vv").err
+    assert "sales.orders: relay begins, about 1,000 rows" in twice
+    assert re.search(r"^run \w+: begins, 1 tables$", twice, re.MULTILINE)
+    logged = shop.pgsluice("sync", "--table", "sales.orders", "-vv", "--log-format", "json")
+    assert {"event", "at"} <= set.intersection(*(set(json.loads(line)) for line in logged.err.splitlines()))
+
+
+def test_quiet_and_verbose_at_once_are_refused(shop: Pair) -> None:
+    done = shop.pgsluice("sync", "--table", "sales.orders", "-q", "-v")
+    assert (done.code, "Leave one of them out." in done.err) == (2, True)
+
+
 def test_options_come_from_the_environment_too(shop: Pair) -> None:
     done = run_cli(
         "sync", PGSLUICE_SOURCE=shop.source.dsn, PGSLUICE_TARGET=shop.target.dsn, PGSLUICE_TABLE="sales.orders"
@@ -192,7 +212,7 @@ def test_duplicate_and_null_keys_are_named(shop: Pair) -> None:
     code, text = refuse(shop, "--table", "sales.log", "--key", "k")
     assert code == 6
     assert "apart: keys that stand more than once: " in text
-    code, text = refuse(shop, "--table", "sales.log", "--key", "k", "--show-row-data")
+    code, text = refuse(shop, "--table", "sales.log", "--key", "k", "--show-row-data", "--quiet")
     assert code == 6
     assert text.count("stands") + text.count("is NULL") == 5
 

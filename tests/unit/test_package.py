@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import get_type_hints
 
 import click
 import pytest
+from servers import unmeasured
 
 import pgsluice
 from pgsluice import (
@@ -54,6 +57,48 @@ def test_the_help_says_of_a_command_what_the_command_says_of_itself(name: str) -
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert (command.help or "").splitlines()[0] == COMMANDS[name]
+
+
+def commands(context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    """Return every command with its name as it is typed, groups too."""
+    yield context.command_path, context.command
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            inner = context.command.get_command(context, name)
+            assert inner is not None
+            yield from commands(click.Context(inner, info_name=name, parent=context))
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands(click.Context(cli, info_name="pgsluice"))))
+def test_the_help_of_every_command_has_an_example(name: str, command: click.Command) -> None:
+    examples = [line.strip() for line in (command.help or "").splitlines() if line.strip().startswith("pgsluice ")]
+    assert any(example.startswith(name) for example in examples)
+
+
+def test_the_manual_page_has_every_command_and_option(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "contrib" / "manpage.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True)
+    page = (tmp_path / "pgsluice.1").read_text("utf-8")
+    lines = page.replace("\\-", "-").splitlines()
+    for name, command in commands(click.Context(cli, info_name="pgsluice")):
+        assert name == "pgsluice" or f".SS {name}" in lines
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert any(line.startswith(".B -") and parameter.opts[-1] in line for line in lines), parameter.name
+    assert {line.split()[0] for line in lines if line.startswith((".", "'"))} == {
+        ".TH", ".SH", ".SS", ".B", ".PP", ".TP", ".nf", ".fi",
+    }  # fmt: skip
+
+
+def test_an_interrupt_in_the_midst_of_an_import_ends_with_the_code_of_its_signal(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal, time\n"
+        "from pgsluice import cli\n"
+        "cli.cli.main = lambda **_: exec('os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)')\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, env=unmeasured(), check=False)
+    assert done.returncode == 143
 
 
 def test_every_public_method_says_what_it_takes_gives_and_raises() -> None:

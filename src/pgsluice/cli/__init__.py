@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 import click
+from click.shell_completion import CompletionItem
 
 from pgsluice.errors import PgsluiceError, scrub
 from pgsluice.version import __version__
@@ -29,8 +30,15 @@ COMMANDS = {
     "serve": "Serve the page of `report`, always as of now, with JSON and numbers for Prometheus beside it.",
     "state": "Look at where jobs that read on stand, and move them.",
     "clean": "Drop the staging tables that dead runs have left, and only those.",
+    "completion": "Print the script by which a shell completes commands, options and the names of tables.",
     "demo": "Copy a sample shop between two servers of its own, and compare every row.",
 }
+
+
+#: What is read where no table is named.
+FILE_NAME = "pgsluice.yaml"
+#: What the script of `completion` asks by; it also works for `python -m pgsluice`, whose name click would take.
+COMPLETE_VARIABLE = "_PGSLUICE_COMPLETE"
 
 
 class _Commands(click.Group):
@@ -42,6 +50,11 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"pgsluice.cli.{name}"), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands from the list above, for a TAB is not to import them all."""
+        found = [CompletionItem(name, help=said) for name, said in COMMANDS.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -55,6 +68,9 @@ def cli() -> None:
 
     Rows stream into a staging table on the target, are counted and checked there, and pass into the final table in
     one transaction.
+
+    \b
+    pgsluice sync --source service=shop --target service=lake --table 'sales.*'
 
     \b
     Exit codes: 0 done, 1 failed, 2 usage, 3 some tables failed, 4 verification found a difference,
@@ -113,7 +129,7 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     sys.stderr = _Scrubbed(sys.stderr)
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, complete_var=COMPLETE_VARIABLE)
     except click.exceptions.Exit as asked:
         code = asked.exit_code
     except click.ClickException as error:
@@ -125,6 +141,9 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         code = 128 + (signals.caught or signal.SIGINT)
         print("pgsluice: interrupted; what was begun has been rolled back", file=sys.stderr)
+        # An interrupt inside an exec(), as dataclasses make while they are imported, lets `python -m` end by SIGINT
+        # whatever the code, unless another one went well since.
+        exec("")  # noqa: S102 - runs nothing
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is the last flush to be heard
         code = 1

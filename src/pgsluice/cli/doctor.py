@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from pgsluice import transport
+from pgsluice.cli.completion import remember
 from pgsluice.cli.options import selection
 from pgsluice.diagnosis import Finding, Verdict, diagnose
 from pgsluice.endpoint import Endpoint
@@ -58,6 +59,7 @@ def _findings(
     source: Endpoint, target: Endpoint, chosen: Selection | Sequence[SyncJob], options: Options
 ) -> Iterator[Finding]:
     outcomes = Run(source, target, options).plan(chosen)
+    remember(source, (job.source for job, _ in outcomes))
     plans = [outcome for _, outcome in outcomes if isinstance(outcome, SyncPlan)]
     leaves = sum(max(1, len(plan.facts.source_table.leaves)) for plan in plans)
     with translated("doctor"), source.open() as here, target.open() as there:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
-from pgsluice.cli.options import FILE_NAME, option
+from pgsluice.cli import FILE_NAME
+from pgsluice.cli.completion import remember
+from pgsluice.cli.options import TableName, option
 from pgsluice.endpoint import Endpoint, parameters_of
 from pgsluice.errors import SECRETS, UsageError
 from pgsluice.facts import TableInfo
@@ -21,7 +23,15 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 @click.command()
 @option("--source", required=True, metavar="URI", help="Where rows come from; it is looked at, and nothing is copied.")
 @option("--target", metavar="URI", help="Where rows go; it is written down, and not asked.")
-@click.option("--table", "tables", multiple=True, default=("*.*",), show_default=True, help="Tables or patterns.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    type=TableName(),
+    default=("*.*",),
+    show_default=True,
+    help="Tables or patterns.",
+)
 @click.option("--to", default="{schema}.{table}", show_default=True, metavar="NAME", help="Names on the target.")
 @click.option(
     "--config",
@@ -41,11 +51,13 @@ def init(source: str, target: str | None, tables: tuple[str, ...], to: str, conf
     """
     if config_file.exists():
         raise UsageError(f"{config_file} is there, and is left alone", hint="Name another file with --config.")
-    with translated("init"), Endpoint(source, read_only=True).open() as session:
+    endpoint = Endpoint(source, read_only=True)
+    with translated("init"), endpoint.open() as session:
         found = catalog.tables(session, catalog.find(session, tables, CONTROL_SCHEMA))
     readable = [table for table in found if table.schema_usage and "SELECT" in table.privileges]
     with config_file.open("x", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in _lines(source, target, to, readable))
+    remember(endpoint, (table.ref for table in found))
     left = len(found) - len(readable)
     unread = f"; {left} that the role may not read are left out" if left else ""
     click.echo(f"{config_file} names {len(readable)} tables{unread}. Next: pgsluice plan")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
+from pgsluice.cli import FILE_NAME, completion
 from pgsluice.cursors import CURSOR_TYPES
 from pgsluice.endpoint import Dsn, Endpoint, parameters_of
 from pgsluice.errors import SECRETS, UsageError
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from pgsluice.config import Configuration
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-#: What is read where no table is named.
-FILE_NAME = "pgsluice.yaml"
 
 
 def option(*names: str, **settings: Any) -> Callable[[_F], _F]:  # noqa: ANN401 - click's own settings
@@ -43,11 +43,16 @@ def option(*names: str, **settings: Any) -> Callable[[_F], _F]:  # noqa: ANN401 
     return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
-class _TableName(click.ParamType[str]):
+class TableName(click.ParamType[str]):
     """A name or pattern; in the environment several stand with commas, for blanks belong to names."""
 
     name = "NAME"
     envvar_list_splitter = ","
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that are known, without asking a server."""
+        offered = completion.selectable if param.name == "select" else completion.tables
+        return [CompletionItem(name) for name in offered(ctx, incomplete)]
 
 
 _SOURCE = option("--source", metavar="URI", help="Where rows come from: a URI, a conninfo string or service=NAME.")
@@ -63,7 +68,7 @@ _CONFIG = option(
 _SELECT = option(
     "--select",
     multiple=True,
-    type=_TableName(),
+    type=TableName(),
     help="Of the file's tables, those of this name or pattern, on the source or the target; again for more.",
 )
 json_output = option("--json", "as_json", is_flag=True, help="JSON Lines on stdout, the summary last.")
@@ -72,7 +77,7 @@ _SELECTION = (
         "--table",
         "tables",
         multiple=True,
-        type=_TableName(),
+        type=TableName(),
         help="A table (schema.table) or a pattern ('sales.*'); again for more (commas in the environment).",
     ),
     option(
@@ -137,7 +142,7 @@ _SELECTION = (
         help="Heap up to which --late-rows auto scans a table.",
     ),
     option("--since", metavar="VALUE", help="Read from this cursor on, once; the watermark stays where it is."),
-    option("--until", metavar="VALUE", help="With --since: read no row at or above this cursor."),
+    option("--until", metavar="VALUE", help="With --since, read no row at or above this cursor."),
     option("--full-refresh", is_flag=True, help="Forget the stored position and start over."),
     option(
         "--on-lost-state",

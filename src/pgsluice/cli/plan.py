@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pgsluice import sqltext
+from pgsluice.cli.completion import remember
 from pgsluice.cli.options import selection
 from pgsluice.cli.overview import overview, reasons
 from pgsluice.cli.sync import listening
@@ -43,6 +44,7 @@ def plan(
     pgsluice plan --source service=shop --target service=lake --table sales.orders
     """
     outcomes = Run(source, target, options).plan(chosen)
+    remember(source, (job.source for job, _ in outcomes))
     counted: dict[str, TableReport] = {}
     if exact and any(isinstance(outcome, SyncPlan) for _, outcome in outcomes):
         with listening("text", quiet=False) as sinks:

@@ -17,6 +17,15 @@ def table_report(report: TableReport) -> str:
     return "\n".join(_table_lines(report))
 
 
+def table_line(report: TableReport) -> str:
+    """Return the report of one that is done among others: a line, and its notes."""
+    created = ", created" if report.created else ""
+    changed = f"{report.inserted:,} inserted, {report.updated:,} updated, {report.deleted:,} deleted{created}"
+    name = report.target if report.source == report.target else f"{report.source} -> {report.target}"
+    line = f"{name}: {report.status}, {changed}, in {report.seconds:.2f} s"
+    return "\n".join([line, *(f"  note: {note}" for note in report.notes)])
+
+
 def _table_lines(report: TableReport) -> Iterator[str]:
     yield f"{report.source} -> {report.target}: {report.status} in {report.seconds:.2f} s ({report.mode})"
     if report.error:

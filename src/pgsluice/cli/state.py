@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgsluice import locks, sqltext
+from pgsluice.cli.completion import jobs
 from pgsluice.cli.options import target_only
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import UsageError
@@ -22,12 +23,16 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 
 @click.group()
 def state() -> None:
-    """Look at where jobs that read on stand, and move them."""
+    """Look at where jobs that read on stand, and move them.
+
+    \b
+    pgsluice state show --target service=lake
+    """
 
 
 @state.command()
 @target_only
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=jobs)
 def show(target: Dsn, as_json: bool, job: str | None) -> int:
     """Show where jobs stand: all of them, or those of a JOB's id, its target or its source.
 
@@ -51,7 +56,7 @@ def show(target: Dsn, as_json: bool, job: str | None) -> int:
 
 @state.command()
 @target_only
-@click.argument("job")
+@click.argument("job", shell_complete=jobs)
 def reset(target: Dsn, as_json: bool, job: str) -> int:
     """Forget where a JOB stands (its id, or its target where that has one job): its next run reads everything.
 
@@ -68,7 +73,7 @@ def reset(target: Dsn, as_json: bool, job: str) -> int:
 
 @state.command(name="set")
 @target_only
-@click.argument("job")
+@click.argument("job", shell_complete=jobs)
 @click.argument("watermark")
 def set_(target: Dsn, as_json: bool, job: str, watermark: str) -> int:
     """Let a JOB of mode incremental read on from another WATERMARK; rows between the two are read again, or never.

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
+from pgsluice.cli.completion import remember
 from pgsluice.cli.notify import Notifier
 from pgsluice.cli.options import option, patience, selection
-from pgsluice.cli.render import run_summary, table_report
+from pgsluice.cli.render import run_summary, table_line, table_report
 from pgsluice.cli.timetable import ended_by, repeated
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, UsageError
@@ -35,7 +36,14 @@ from pgsluice.units import seconds_of
     show_default=True,
     help="On stderr: progress for people, or one JSON object an event.",
 )
-@option("--quiet", "-q", "quiet", is_flag=True, help="No progress on stderr.")
+@option(
+    "--verbose",
+    "-v",
+    "verbosity",
+    count=True,
+    help="Beside progress: each step of a table as it ends; -vv: as it begins too, and how tables were copied.",
+)
+@option("--quiet", "-q", "quiet", is_flag=True, help="No progress and no warnings of the run on stderr.")
 @option("--metrics-file", type=click.Path(path_type=Path), metavar="FILE", help="Numbers of the run, for Prometheus.")
 @option("--metrics-addr", metavar="HOST:PORT", help="Answer Prometheus there while the run goes on.")
 @option("--notify", metavar="URL|PROGRAM", help="Tell it where a run failed, and where one mends that.")
@@ -48,6 +56,7 @@ def sync(
     options: Options,
     as_json: bool,
     log_format: str,
+    verbosity: int,
     quiet: bool,
     metrics_file: Path | None,
     metrics_addr: str | None,
@@ -60,6 +69,8 @@ def sync(
     \b
     pgsluice sync --source service=shop --target service=lake --table 'sales.*' --to 'raw.{table}'
     """
+    if quiet and verbosity:
+        raise UsageError("--quiet says nothing, and --verbose more", hint="Leave one of them out.")
     told = (Prometheus(metrics_file, metrics_addr),) if metrics_file or metrics_addr else ()
     seconds = seconds_of(every) if every else 0.0
     if seconds and (options.resume or options.full_refresh):
@@ -68,7 +79,7 @@ def sync(
     notifier = Notifier(notify, target) if notify else None
 
     def once() -> int:
-        with listening(log_format, quiet=quiet) as sinks:
+        with listening(log_format, quiet=quiet, verbosity=verbosity) as sinks:
             try:
                 with ended_by(deadline):
                     report = Run(source, target, options, (*sinks, *told)).sync(chosen)
@@ -78,13 +89,15 @@ def sync(
                 raise
         if notifier:
             notifier.ended(report)
-        _tell(report, as_json=as_json)
+        remember(source, (table.source for table in report.tables))
+        remember(target, (table.target for table in report.tables))
+        _tell(report, as_json=as_json, whole=verbosity > 0)
         return report.exit_code
 
     return repeated(seconds, once) if seconds else once()
 
 
-def _tell(report: Report, *, as_json: bool) -> None:
+def _tell(report: Report, *, as_json: bool, whole: bool) -> None:
     if as_json:
         for table in report.tables:
             click.echo(json.dumps(table.to_dict(), ensure_ascii=False))
@@ -92,12 +105,13 @@ def _tell(report: Report, *, as_json: bool) -> None:
         click.echo(json.dumps({**summary, "tables": len(report.tables)}, ensure_ascii=False))
     else:
         for table in sorted(report.tables, key=lambda each: each.status == "done"):  # what failed comes first
-            click.echo(table_report(table))
+            is_whole = whole or len(report.tables) == 1 or table.status != "done"
+            click.echo(table_report(table) if is_whole else table_line(table))
         click.echo(run_summary(report))
 
 
 @contextlib.contextmanager
-def listening(log_format: str, *, quiet: bool) -> Iterator[tuple[Sink, ...]]:
+def listening(log_format: str, *, quiet: bool, verbosity: int = 0) -> Iterator[tuple[Sink, ...]]:
     """Return the sinks that suit stderr."""
     if log_format == "json":
         yield (JsonLog(sys.stderr),)
@@ -109,9 +123,10 @@ def listening(log_format: str, *, quiet: bool) -> Iterator[tuple[Sink, ...]]:
 
     from pgsluice.sinks.progress import LiveProgress, PlainProgress  # noqa: PLC0415
 
-    if sys.stderr.isatty():
-        with LiveProgress(Console(stderr=True)) as live:
+    console = Console(stderr=True)
+    if sys.stderr.isatty() and not console.is_dumb_terminal:
+        with LiveProgress(console, verbosity) as live:
             yield (live,)
     else:
-        with PlainProgress(sys.stderr) as plain:
+        with PlainProgress(sys.stderr, verbosity=verbosity) as plain:
             yield (plain,)
