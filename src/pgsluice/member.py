@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import time
 import traceback
 
@@ -266,5 +268,8 @@ def _clear(error: BaseException) -> None:
     """Free what an error's frames hold: a row of hundreds of megabytes would count for the tables after it."""
     found: BaseException | None = error
     while found is not None:
-        traceback.clear_frames(found.__traceback__)
+        for frame, _ in traceback.walk_tb(found.__traceback__):
+            if not frame.f_code.co_flags & inspect.CO_GENERATOR:  # a held context would end, the snapshot's too
+                with contextlib.suppress(RuntimeError):  # one that is still at work
+                    frame.clear()
         found = found.__cause__ or found.__context__

@@ -32,6 +32,24 @@ def test_of_three_hundred_tables_one_fails_and_the_rest_is_done_and_the_next_run
     assert pair.pgsluice("status", "--max-age", "1h").code == 0
 
 
+@pytest.mark.parametrize("staging", ["unlogged", "temporary"])
+def test_a_table_that_is_refused_leaves_the_snapshot_of_the_others_alone(pair: Pair, staging: str) -> None:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.a_bare (v int)")
+    pair.target.execute("CREATE SCHEMA s; CREATE TABLE s.a_bare (v int)")
+    for name in ("b", "c", "d"):
+        pair.source.execute(f"CREATE TABLE s.{name} AS SELECT g AS id FROM generate_series(1, 50000) g")
+        pair.source.execute(f"ALTER TABLE s.{name} ADD PRIMARY KEY (id)")
+    done = pair.pgsluice("sync", "--table", "s.*", "--jobs", "2", "--staging", staging, "--json")
+    assert {line["target"]: (line["status"], line["attempts"]) for line in done.lines if "target" in line} == {
+        "s.a_bare": ("failed", 1),
+        "s.b": ("done", 1),
+        "s.c": ("done", 1),
+        "s.d": ("done", 1),
+    }
+    assert "new snapshot" not in done.err
+    assert len({line["snapshot_xmin"] for line in done.lines if line.get("status") == "done" and "target" in line}) == 1
+
+
 @pytest.fixture
 def synced(pair: Pair) -> Pair:
     pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1), (2)")

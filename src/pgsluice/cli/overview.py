@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rich.cells import cell_len, set_cell_size
+
 from pgsluice.errors import PgsluiceError, PlanError
 from pgsluice.job import Options, SyncJob, sessions
 from pgsluice.model import TableReport
@@ -24,9 +26,9 @@ def overview(outcomes: Outcomes, counted: Sequence[TableReport | None], options:
         options: of the run.
     """
     rows = [_HEAD, *(_row(job, outcome) for job, outcome in outcomes)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield "  ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
     for (job, outcome), report in zip(outcomes, counted, strict=True):
         told = [f"- {reason}" for reason in reasons(outcome)] if isinstance(outcome, PgsluiceError) else []
         if isinstance(outcome, SyncPlan):
