@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import urllib.request
@@ -15,7 +16,8 @@ from servers import Pair, run_cli
 from pgsluice import Options, sync
 from pgsluice.errors import UsageError
 from pgsluice.events import Sink
-from pgsluice.sinks.prometheus import METRICS, Prometheus
+from pgsluice.sinks.numbers import METRICS
+from pgsluice.sinks.prometheus import Prometheus
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 TABLES = (
@@ -82,3 +84,17 @@ def test_the_page_lists_every_number() -> None:
         f"| `{each.name}` | {each.kind} | {', '.join(each.labels) or ' '} | {each.meaning} |\n" for each in METRICS
     )
     assert rows in DOCS.read_text()
+
+
+def test_the_dashboard_asks_for_numbers_that_exist_by_labels_that_they_have() -> None:
+    board = json.loads((DOCS.parents[1] / "contrib" / "grafana.json").read_text("utf-8"))
+    known = {each.name: set(each.labels) for each in METRICS}
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) > 8
+    for panel in board["panels"]:
+        (target,) = panel["targets"]
+        names = re.findall(r"pgsluice_\w+", target["expr"])
+        assert names, panel["title"]
+        labels = set(re.findall(r"(\w+)(?:=~|!=|=)\"", target["expr"])) | set(
+            re.findall(r"{{(\w+)}}", target["legendFormat"])
+        )
+        assert all(labels <= known[name] for name in names), panel["title"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
+from pgsluice import events
 from pgsluice.events import (
     Emitter,
     Event,
@@ -89,3 +93,16 @@ def test_each_event_is_one_json_object_a_line(event: Event, name: str, fields: d
     assert line["at"] == "1970-01-01T00:00:00.500+00:00"
     assert line["run_id"] == "r"
     assert {field: line[field] for field in fields} == fields
+
+
+def test_the_page_on_logs_names_every_event_and_every_field_and_none_besides() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text("utf-8")
+    told = set(re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\|", page, re.MULTILINE))
+    kinds = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, events.Event)]
+    written = set()
+    for kind in kinds:
+        if kind is not events.Event:
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+            own = {field.name for field in dataclasses.fields(kind)} - {"run_id", "at"}
+            written |= {(name, ""), *((name, field) for field in own)}
+    assert told == written

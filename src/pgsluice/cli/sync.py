@@ -22,6 +22,7 @@ from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.model import Report
 from pgsluice.run import Run
 from pgsluice.sinks.jsonlog import JsonLog
+from pgsluice.sinks.opentelemetry import OpenTelemetry
 from pgsluice.sinks.prometheus import Prometheus
 from pgsluice.units import seconds_of
 
@@ -46,6 +47,7 @@ from pgsluice.units import seconds_of
 @option("--quiet", "-q", "quiet", is_flag=True, help="No progress and no warnings of the run on stderr.")
 @option("--metrics-file", type=click.Path(path_type=Path), metavar="FILE", help="Numbers of the run, for Prometheus.")
 @option("--metrics-addr", metavar="HOST:PORT", help="Answer Prometheus there while the run goes on.")
+@option("--otel", is_flag=True, help="Spans and numbers for OpenTelemetry, to where its OTEL_* variables say.")
 @option("--notify", metavar="URL|PROGRAM", help="Tell it where a run failed, and where one mends that.")
 @option("--deadline", metavar="HH:MM", help="When that comes, roll back what is under way and end; done stays done.")
 @option("--every", metavar="SPAN", help="Again and again, this long from beginning to beginning: 15m. SIGTERM ends it.")
@@ -60,6 +62,7 @@ def sync(
     quiet: bool,
     metrics_file: Path | None,
     metrics_addr: str | None,
+    otel: bool,
     every: str | None,
     notify: str | list[str] | None,
     deadline: str | None,
@@ -71,7 +74,9 @@ def sync(
     """
     if quiet and verbosity:
         raise UsageError("--quiet says nothing, and --verbose more", hint="Leave one of them out.")
-    told = (Prometheus(metrics_file, metrics_addr),) if metrics_file or metrics_addr else ()
+    told: list[Sink] = [Prometheus(metrics_file, metrics_addr)] if metrics_file or metrics_addr else []
+    tracer = OpenTelemetry() if otel else None
+    told += [tracer] if tracer else []
     seconds = seconds_of(every) if every else 0.0
     if seconds and (options.resume or options.full_refresh):
         raise UsageError("--every does the same each time, and --resume and --full-refresh are for once")
@@ -87,6 +92,9 @@ def sync(
                 if notifier:
                     notifier.not_begun(error)
                 raise
+            finally:
+                if tracer:
+                    tracer.close()
         if notifier:
             notifier.ended(report)
         remember(source, (table.source for table in report.tables))

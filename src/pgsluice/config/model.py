@@ -75,6 +75,7 @@ class FileSettings(_Settings):
         None, description="A URL or a program with its arguments, told where a run failed, and where one mends that."
     )
     deadline: str | None = Field(None, description="HH:MM: when that comes, a run that is at work is ended.")
+    otel: bool | None = Field(None, description="Spans and numbers for OpenTelemetry.")
     metrics_file: str | None = Field(None, description="Numbers of the run, for Prometheus.")
     metrics_addr: str | None = Field(None, description="Answer Prometheus at HOST:PORT while the run goes on.")
     max_connections: Count | None = Field(None, description="Sessions that a run may have open on each side.")

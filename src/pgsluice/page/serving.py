@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgsluice import page
 from pgsluice.errors import PgsluiceError, UsageError, scrub
-from pgsluice.sinks.prometheus import METRICS
+from pgsluice.sinks.numbers import METRICS
 from pgsluice.steps.state import RunRow
 
 if TYPE_CHECKING:
