@@ -60,3 +60,18 @@ def test_a_job_that_a_run_is_at_is_left_alone(synced: Pair) -> None:
         busy = stated(synced, "reset", "s.t")
     assert busy.code == 11, busy
     assert len(stated(synced, "show", "--json").lines) == 1
+
+
+def test_status_says_how_far_a_job_is_behind_its_source(synced: Pair) -> None:
+    def told() -> str:
+        return synced.pgsluice("status", "--lag", "--source", synced.source.dsn).out
+
+    assert told() == ("s.t -> s.t: watermark 2026-01-21 00:00:00+00, source at 2026-01-21 00:00:00+00: up to date\n")
+    synced.source.execute("INSERT INTO s.t VALUES (21, '2026-01-22 06:00Z')")
+    assert told().endswith("source at 2026-01-22 06:00:00+00: 1d 6h behind\n")
+    line = synced.pgsluice("status", "--lag", "--source", synced.source.dsn, "--json").lines[0]
+    assert (line["cursor"], line["highest"], line["behind"]) == ("at", "2026-01-22 06:00:00+00", "1d 6h behind")
+    synced.source.execute("DROP TABLE s.t")
+    assert told().endswith("source at None: not known\n")
+    alone = synced.pgsluice("status", "--lag")
+    assert (alone.code, "--source, or --config" in alone.err) == (2, True)

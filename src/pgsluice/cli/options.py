@@ -55,7 +55,9 @@ class TableName(click.ParamType[str]):
         return [CompletionItem(name) for name in offered(ctx, incomplete)]
 
 
-_SOURCE = option("--source", metavar="URI", help="Where rows come from: a URI, a conninfo string or service=NAME.")
+source_option = option(
+    "--source", metavar="URI", help="Where rows come from: a URI, a conninfo string or service=NAME."
+)
 _TARGET = option("--target", metavar="URI", help="Where rows go.")
 _CONFIG = option(
     "--config",
@@ -344,13 +346,15 @@ def target_only(command: _F) -> _F:
 
 
 def on_target(command: _F) -> _F:
-    """Give a command ``--target``, or the file that names it."""
+    """Give a command ``--target``, or the file that names it, and the file's source where it asks for one."""
 
     @functools.wraps(command)
     def wrapped(target: str | None, config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401 - as click calls
         file = config_file or _found(target)
-        known = _load(file, {}, ()).target if file else None
-        return command(target=_end("--target", target, known).dsn, **given)
+        known = _load(file, {}, ()) if file else None
+        if "source" in given:
+            given["source"] = given["source"] or (known.source if known else None)
+        return command(target=_end("--target", target, known.target if known else None).dsn, **given)
 
     return cast("_F", _with(wrapped, (_TARGET, _CONFIG)))
 
@@ -389,7 +393,7 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
         ends = (_end("--source", source, known.source), _end("--target", target, known.target))
         return command(*ends, known.tables, known.tables.options, **given)
 
-    return _with(wrapped, (_SOURCE, _TARGET, _CONFIG, _SELECT, *_SELECTION, json_output))
+    return _with(wrapped, (source_option, _TARGET, _CONFIG, _SELECT, *_SELECTION, json_output))
 
 
 def _found(*named: object) -> Path | None:

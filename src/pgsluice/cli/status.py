@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
 
-from pgsluice.cli.options import option, target_only
+from pgsluice.cli.options import option, source_option, target_only
 from pgsluice.endpoint import Dsn, Endpoint
-from pgsluice.errors import UsageError
+from pgsluice.errors import PgsluiceError, UsageError
+from pgsluice.job import TableRef
 from pgsluice.retry import translated
-from pgsluice.steps import staging, state
+from pgsluice.session import Session
+from pgsluice.steps import catalog, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.units import seconds_of, size, span
 
@@ -26,8 +29,19 @@ _LISTED = 20
 @click.argument("job", required=False)
 @option("--last", type=click.IntRange(1), default=10, show_default=True, help="How many runs.")
 @click.option("--tables", is_flag=True, help="What became of each table last, instead of runs.")
+@click.option("--lag", is_flag=True, help="How far the jobs that read on by a cursor are behind the source.")
+@source_option
 @option("--max-age", metavar="SPAN", help="Exit 1 where a table was not done for longer, or nothing ever was: 26h, 7d.")
-def status(target: Dsn, as_json: bool, job: str | None, last: int, tables: bool, max_age: str | None) -> int:
+def status(
+    target: Dsn,
+    as_json: bool,
+    job: str | None,
+    last: int,
+    tables: bool,
+    lag: bool,
+    source: Dsn | None,
+    max_age: str | None,
+) -> int:
     """Show the last runs, of all or of a JOB (its id, target or source), or what became of each table last.
 
     It asks the control schema of the target.
@@ -36,23 +50,34 @@ def status(target: Dsn, as_json: bool, job: str | None, last: int, tables: bool,
     pgsluice status --target service=lake --last 3
     pgsluice status --target service=lake raw.orders
     pgsluice status --target service=lake --max-age 26h
+    pgsluice status --target service=lake --source service=shop --lag
     """
     limit = seconds_of(max_age) if max_age else None
+    if lag and not source:
+        raise UsageError("how far behind the source can't be told without it", hint="Name it: --source, or --config.")
     if job and (tables or max_age):
         raise UsageError("a job's runs, or what became of each table", hint="Leave one of them out.")
     with translated("status"), Endpoint(target, read_only=False).open() as session:
         if job:
             return _job(job, state.table_runs(session, CONTROL_SCHEMA, job, last), as_json=as_json)
+        if lag and source:
+            with Endpoint(source, read_only=True).open() as theirs:
+                return _lag(theirs, state.positions(session, CONTROL_SCHEMA), as_json=as_json)
         if tables or limit is not None:
             return _tables(state.last_tables(session, CONTROL_SCHEMA), limit, as_json=as_json)
-        runs = state.runs(session, CONTROL_SCHEMA, limit=last)
-        kept = staging.waiting(session, CONTROL_SCHEMA)
+        return _runs(session, last, as_json=as_json)
+
+
+def _runs(session: Session, last: int, *, as_json: bool) -> int:
+    runs = state.runs(session, CONTROL_SCHEMA, limit=last)
+    kept = staging.waiting(session, CONTROL_SCHEMA)
     for run in runs:
         click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else "\n".join(_lines(run)))
-    waiting = [
-        {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until} for each in kept
-    ]
     if as_json:
+        waiting = [
+            {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until}
+            for each in kept
+        ]
         click.echo(json.dumps({"runs": len(runs), "kept": waiting}, ensure_ascii=False))
         return 0
     if not runs:
@@ -62,6 +87,36 @@ def status(target: Dsn, as_json: bool, job: str | None, last: int, tables: bool,
     for each in kept:
         click.echo(f"kept for --resume {each.run_id}: {each.ref} ({each.target}), until {each.until}")
     return 0
+
+
+def _lag(source: Session, positions: Sequence[state.Position], *, as_json: bool) -> int:
+    """Ask the source for the highest value of each cursor: an index look, or a scan where there is none."""
+    for each in (each for each in positions if each.cursor and each.watermark):
+        try:
+            (info,) = catalog.tables(source, (TableRef.parse(each.source),))
+            cursor = watermark.cursor_of(source, info, str(each.cursor), None)
+            highest = watermark.highest(source, info.ref, info.relkind, cursor)
+            behind = _behind(str(each.watermark), highest)
+        except (ValueError, PgsluiceError):  # a query, a table that is gone, a cursor whose kind has to be named
+            highest, behind = None, "not known"
+        if as_json:
+            told = {"target": each.target, "source": each.source, "cursor": each.cursor, "watermark": each.watermark}
+            click.echo(json.dumps({**told, "highest": highest, "behind": behind}, ensure_ascii=False))
+        else:
+            click.echo(f"{each.source} -> {each.target}: watermark {each.watermark}, source at {highest}: {behind}")
+    return 0
+
+
+def _behind(reached: str, highest: str | None) -> str:
+    """Return the distance of two values of a cursor, where both are moments or numbers."""
+    if highest is None or highest == reached:
+        return "up to date"
+    try:
+        seconds = (datetime.fromisoformat(highest) - datetime.fromisoformat(reached)).total_seconds()
+        return f"{span(seconds)} behind" if seconds > 0 else "up to date"
+    except (ValueError, TypeError):
+        pass
+    return f"{int(highest) - int(reached):,} behind" if highest.isdigit() and reached.isdigit() else "behind"
 
 
 def _job(job: str, found: Sequence[dict[str, Any]], *, as_json: bool) -> int:

@@ -9,5 +9,5 @@ SELECT run_id, status, started_at::timestamptz(0)::text, finished_at::timestampt
   FROM ({runs}) r
  WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s OR %(run_id)s = 'last')
    AND (%(seconds)s::float8 IS NULL OR started_at > clock_timestamp() - %(seconds)s::float8 * interval '1 second')
- ORDER BY started_at DESC, run_id DESC
+ ORDER BY r.started_at DESC, r.run_id DESC  -- bare, the first would be the text above
  LIMIT CASE WHEN %(run_id)s = 'last' THEN 1 ELSE %(limit)s::bigint END

@@ -1,6 +1,6 @@
 -- What became of a table in its last runs, newest first? %(wanted)s: its job's id, its target or its source; %(limit)s: how many.
 SELECT report, recorded_at::timestamptz(0)::text
-  FROM {run_table}
+  FROM {run_table} t
  WHERE %(wanted)s IN (job_id, source, target)
- ORDER BY recorded_at DESC
+ ORDER BY t.recorded_at DESC  -- bare, it would be the text above
  LIMIT %(limit)s
