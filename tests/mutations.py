@@ -34,6 +34,8 @@ _SCHEMAS = "tests/integration/test_schemas.py::"
 _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
 _RESUMING = "tests/faults/test_resuming.py::"
+_MANY = "tests/acceptance/test_many_tables.py::"
+_SERVE = "tests/acceptance/test_serve.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 
 
@@ -443,6 +445,56 @@ MUTATIONS = (
         "        return value\n",
         "A bigint whose halves change places is found equal.",
         ("tests/integration/test_hashing.py::test_what_is_equal_and_not_the_same_is_found_in_one_bucket[halves]",),
+    ),
+    Mutation(
+        "held contexts are spared",
+        "member.py",
+        "            if not frame.f_code.co_flags & inspect.CO_GENERATOR:",
+        "            if frame:",
+        "A refused table ends the snapshot that the tables beside it are read in.",
+        (f"{_MANY}test_a_table_that_is_refused_leaves_the_snapshot_of_the_others_alone[unlogged]",),
+    ),
+    Mutation(
+        "history keeps what was done last",
+        "steps/queries/forget_history.sql",
+        "                    AND (t.status <> 'done' OR later.status = 'done'))",
+        "                    )",
+        "A table that has failed ever since is said to have never been done.",
+        (f"{_MANY}test_history_is_kept_for_so_long_and_of_each_table_what_became_of_it_last",),
+    ),
+    Mutation(
+        "host header",
+        "page/serving.py",
+        "        if host not in self._hosts:",
+        "        if not self._hosts:",
+        "A page elsewhere, whose name is made to lead here, reads what runs did.",
+        (f"{_SERVE}test_a_name_that_is_made_to_lead_here_is_turned_away",),
+    ),
+    Mutation(
+        "token",
+        "page/serving.py",
+        "        if self._token and not hmac.compare_digest(given, self._token.encode()):",
+        "        if self._token and not given:",
+        "Whoever gives any token is let in.",
+        (f"{_SERVE}test_others_are_let_in_by_a_token_alone",),
+    ),
+    Mutation(
+        "names are escaped",
+        "page/__init__.py",
+        "autoescape=True",
+        "autoescape=False",
+        "A table's name becomes part of the page.",
+        ("tests/acceptance/test_report.py::test_the_page_asks_for_nothing_and_holds_names_as_text_alone",),
+    ),
+    Mutation(
+        "a job whose post_sql failed is done again",
+        "steps/queries/done_jobs.sql",
+        "                                    AND later.attempt > t.attempt))",
+        "                                    AND later.attempt > t.attempt + 1))",
+        "--resume leaves out what shall follow a table.",
+        (
+            "tests/acceptance/test_own_sql.py::test_a_post_sql_that_fails_leaves_the_rows_and_is_told_until_a_run_does_it",
+        ),
     ),
 )
 

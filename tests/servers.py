@@ -121,7 +121,7 @@ def start_cli(*arguments: str) -> subprocess.Popen[str]:
 #: What a test may leave in a database that dropping its schemas does not take along.
 _LASTING = """
 SELECT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database())
-    OR EXISTS (SELECT FROM pg_database WHERE datname = current_database() AND datacl IS NOT NULL)
+    OR EXISTS (SELECT FROM pg_database WHERE datname = current_database() AND (datacl IS NOT NULL OR datconnlimit <> -1))
     OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
     OR EXISTS (SELECT FROM pg_default_acl)
     OR EXISTS (SELECT FROM pg_extension WHERE extname <> 'plpgsql')

@@ -400,7 +400,9 @@ def _checked(source: Session, job: SyncJob, info: TableInfo) -> SyncJob:
         watermark.check_distance(source, cursor, distance)
     if job.since is None:
         return job
-    since, until = (value and watermark.check_value(source, cursor, value) for value in (job.since, job.until))
+    since, until = (
+        None if value is None else watermark.check_value(source, cursor, value) for value in (job.since, job.until)
+    )
     return dataclasses.replace(job, since=since, until=until)
 
 

@@ -98,21 +98,22 @@ def test_history_is_kept_for_so_long_and_of_each_table_what_became_of_it_last(sy
     assert synced.pgsluice("sync", "--table", "s.t").code == 6  # the delete guard
     synced.target.execute("UPDATE pgsluice.run_table SET recorded_at = recorded_at - interval '100 days'")
     synced.target.execute("UPDATE pgsluice.run SET started_at = started_at - interval '100 days'")
-    synced.source.execute("INSERT INTO s.t VALUES (1), (3)")
     history = "SELECT target, status FROM pgsluice.run_table ORDER BY recorded_at"
-    assert synced.pgsluice("sync", "--table", "s.t", "--max-delete", "1").code == 0
+    refused = synced.pgsluice("sync", "--table", "s.t", "--keep-history", "101d")
+    assert refused.code == 6
     assert len(synced.target.rows(history)) == 4
-    synced.source.execute("DELETE FROM s.t")
     assert synced.pgsluice("sync", "--table", "s.t", "--keep-history", "90d").code == 6
-    assert synced.target.rows(history) == [("s.old", "done"), ("s.t", "done"), ("s.t", "failed")]
-    assert synced.target.value("SELECT count(*) FROM pgsluice.run") == 2
+    assert synced.target.rows(history) == [("s.t", "done"), ("s.old", "done"), ("s.t", "failed"), ("s.t", "failed")]
+    assert synced.pgsluice("sync", "--table", "s.t", "--max-delete", "100%", "--keep-history", "90d").code == 0
+    assert synced.target.rows(history) == [("s.old", "done"), ("s.t", "failed"), ("s.t", "failed"), ("s.t", "done")]
     assert synced.target.rows("SELECT target, status, rows FROM pgsluice.tables ORDER BY 1") == [
         ("s.old", "done", 0),
-        ("s.t", "failed", None),
+        ("s.t", "done", 0),
     ]
     assert synced.target.rows("SELECT status, done, failed, rows FROM pgsluice.runs ORDER BY started_at") == [
-        ("done", 1, 0, 2),
         ("failed", 0, 1, 0),
+        ("failed", 0, 1, 0),
+        ("done", 1, 0, 0),
     ]
 
 

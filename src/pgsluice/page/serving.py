@@ -57,7 +57,7 @@ class Site:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._token = token
         self._lock = threading.Lock()
-        self._known: dict[str | None, tuple[float, page.History]] = {}
+        self._known: dict[str | None, tuple[float, page.History | PgsluiceError]] = {}
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
         """Answer one request."""
@@ -117,8 +117,15 @@ class Site:
             now = time.monotonic()
             self._known = {key: value for key, value in self._known.items() if now - value[0] < _FRESH}
             if run_id not in self._known:
-                self._known[run_id] = (now, self._look(run_id))
-            return self._known[run_id][1]
+                try:
+                    found: page.History | PgsluiceError = self._look(run_id)
+                except PgsluiceError as error:  # whoever waits behind us need not try the same
+                    found = error
+                self._known[run_id] = (time.monotonic(), found)
+            answer = self._known[run_id][1]
+        if isinstance(answer, PgsluiceError):
+            raise answer
+        return answer
 
 
 def metrics(history: page.History) -> str:

@@ -23,6 +23,8 @@ from pgsluice.reading import remembered
 from pgsluice.session import Session
 
 CONTROL_SCHEMA = "pgsluice"
+#: What reports of releases that did not know a field yet are taken to say of it.
+_BLANK = TableReport("", "", "", "").to_dict()
 _DDL_LOCK = sqltext.advisory_key("control", "schema")
 
 
@@ -424,4 +426,4 @@ def _rows(session: Session, query: sql.Composed, values: dict[str, Any]) -> list
 
 
 def _report(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - jsonb
-    return dict(entry) if isinstance(entry, dict) else dict(json.loads(entry))
+    return _BLANK | (entry if isinstance(entry, dict) else json.loads(entry))
