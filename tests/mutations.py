@@ -473,8 +473,8 @@ MUTATIONS = (
     Mutation(
         "token",
         "page/serving.py",
-        "        if self._token and not hmac.compare_digest(given, self._token.encode()):",
-        "        if self._token and not given:",
+        'not hmac.compare_digest(_given(environ.get("HTTP_AUTHORIZATION", "")), self._token.encode()):',
+        'not _given(environ.get("HTTP_AUTHORIZATION", "")):',
         "Whoever gives any token is let in.",
         (f"{_SERVE}test_others_are_let_in_by_a_token_alone",),
     ),
