@@ -38,6 +38,11 @@ PRELUDE: Mapping[str, str] = {
 }
 _SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
 
+#: A statement whose client was killed is ended within this time, where the server can see that; elsewhere SET fails.
+_CHECK_CLIENT = "client_connection_check_interval"
+_CHECK_CLIENT_MS = "1000"
+_CHECK_CLIENT_SINCE = 140000
+
 #: A peer that vanishes is noticed within a minute, in either direction.
 _TRANSPORT = {
     "keepalives": "1",
@@ -171,7 +176,8 @@ class Endpoint:
                 " WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
             )
         )
-        search_path, time_zone, *_ = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        calls.append(_client_check(session.version))
+        search_path, time_zone, *_, check = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
         readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
         *now, pid, started, port = session.row(
             sql.SQL(
@@ -195,7 +201,7 @@ class Endpoint:
                 hint="A pooler stands in between, or something that changes settings; connect to the server itself.",
                 step="connect",
             )
-        session.settings = {**wanted, **patience}
+        session.settings = {**wanted, **patience} | ({_CHECK_CLIENT: _CHECK_CLIENT_MS} if check else {})
         session.search_path, session.time_zone, session.started = str(search_path), str(time_zone), str(started)
 
     @property
@@ -240,6 +246,16 @@ _FORMS = (
     "Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name; in a URI, signs of a password"
     " are encoded: %40 for @, %2F for /, %25 for %."
 )
+
+
+def _client_check(version: int) -> Query:
+    """Return what sets the check of the client, or NULL where the server can't do it: older than 14, or no Linux."""
+    if version < _CHECK_CLIENT_SINCE:
+        return sql.SQL("NULL")
+    return sql.SQL(
+        "CASE WHEN pg_catalog.version() OPERATOR(pg_catalog.~~) '%linux%'"
+        " THEN pg_catalog.set_config({}, {}, false) END"
+    ).format(sql.Literal(_CHECK_CLIENT), sql.Literal(_CHECK_CLIENT_MS))
 
 
 def _same_setting(wanted: str, shown: str) -> bool:
