@@ -215,7 +215,7 @@ class Member:
         if text is None or step in self._done:
             return
         with self.account.step(step), self._servers.aside() as session, session.transaction():
-            session.execute(sqltext.verbatim(text))
+            session.script(sqltext.verbatim(text))
         self._done.add(step)
 
     # --- the end -----------------------------------------------------------------------------------------------------

@@ -28,10 +28,25 @@ _RESTRICTS = {14: 140013, 15: 150008, 16: 160004}
 
 #: A backend that waits for its client is not at work, nor one whose commit waits for a standby.
 _WORKING = sql.SQL(
-    "SET TimeZone = 'UTC'; SELECT pid FROM pg_catalog.pg_stat_activity WHERE {} AND state = 'active'"
+    "SELECT pid FROM pg_catalog.pg_stat_activity WHERE {} AND state = 'active'"
     " AND pid <> pg_catalog.pg_backend_pid()"
     " AND wait_event_type IS DISTINCT FROM 'Client' AND wait_event IS DISTINCT FROM 'SyncRep'"
 )
+
+
+class OneStatement(psycopg.Cursor[Any]):
+    """Sends every text by the extended protocol, in which a server takes one statement and refuses a second (42601).
+
+    The driver chooses the simple protocol for a text without parameters. In that one, whatever closes a bracket of
+    ours and begins a statement of its own is run.
+    """
+
+    is_extended = False
+
+    def _execute_send(self, *query: Any, **named: Any) -> None:  # noqa: ANN401 - types of the driver's own
+        """Say what the driver has no public word for."""
+        self.is_extended = True
+        super()._execute_send(*query, **{**named, "force_extended": True})
 
 
 class Terms(Protocol):
@@ -83,6 +98,7 @@ class Session:
             terms: that it was opened on.
         """
         self._connection = connection
+        connection.cursor_factory = OneStatement
         self._terms = terms
         self._severed = ""
         self.pgconn = connection.pgconn
@@ -173,14 +189,28 @@ class Session:
         """Run a statement and return the number of rows in its command tag."""
         return self._run(query, params).rowcount
 
+    def script(self, text: Query) -> None:
+        """Run several statements in one round trip: only a text of our own files, or one that the user wrote as code.
+
+        This is the one way to the simple protocol, so nothing that a server printed may stand in the text.
+        """
+        self._connection.cursor_factory = psycopg.Cursor
+        try:
+            self._run(text, None)
+        finally:
+            self._connection.cursor_factory = OneStatement
+
     def _run(self, query: Query, params: Params) -> psycopg.Cursor[Any]:
         with self.waiting():
             try:
-                return self._connection.execute(query, params)
+                cursor = self._connection.execute(query, params)
             except psycopg.Error as error:
                 if isinstance(error.__context__, KeyboardInterrupt):  # psycopg cancelled, and met this error instead
                     raise KeyboardInterrupt from error
                 raise
+        if isinstance(cursor, OneStatement) and not cursor.is_extended:  # as the prelude of every session shows
+            raise StepError("this release of psycopg does not send a statement alone", hint="Install another one.")
+        return cursor
 
     @contextlib.contextmanager
     def waiting(self, *others: Party, seconds: float | None = None) -> Iterator[Wait]:
@@ -223,7 +253,9 @@ class Session:
 
     def is_working(self) -> bool:
         """Ask whether this session's backend is at work for us."""
-        who = sql.SQL("pid = {} AND backend_start::text = {}").format(sql.Literal(self.pid), sql.Literal(self.started))
+        who = sql.SQL("pid = {} AND backend_start = {}::timestamptz").format(
+            sql.Literal(self.pid), sql.Literal(self.started)
+        )
         return bool(self.aside(_WORKING.format(who)))
 
     def run_is_working(self) -> bool:
@@ -237,8 +269,9 @@ class Session:
         Returns:
             Rows as text; none where there are none, and where no answer came within the time to connect.
         """
+        options = self.live.get("options", "")
         try:
-            with self._terms.dial(self.parameters) as other:
+            with self._terms.dial({**self.parameters, "options": f"{options} -c search_path="}) as other:
                 return _asked(other.pgconn, query.as_string(None), self._terms.connect_timeout)
         except Exception:  # noqa: BLE001 - who gives out secrets can fail in ways of its own
             return []
@@ -406,7 +439,7 @@ def _asked(pgconn: pq.abc.PGconn, query: str, seconds: float) -> list[tuple[str,
     """Return the rows of a query as text; none where they do not come in time, whatever the server does."""
     deadline = time.monotonic() + seconds
     rows: list[tuple[str, ...]] = []
-    pgconn.send_query(query.encode())
+    pgconn.send_query_params(query.encode(), None)
     while True:
         events = select.POLLIN | (select.POLLOUT if pgconn.flush() else 0)
         if not pgconn.is_busy():

@@ -131,7 +131,7 @@ def _show(source: str, target: str, rows: int) -> int:
 def _load(shop: Session, rows: int) -> None:
     started = time.monotonic()
     shop.rows(sql.SQL("SELECT pg_catalog.set_config('demo.rows', %s, false)"), (str(rows),))
-    shop.execute(_script("shop"))
+    shop.script(_script("shop"))
     click.echo(f"Loaded a sample shop on the source: {time.monotonic() - started:.1f} s.")
 
 

@@ -440,7 +440,7 @@ def _set(session: Session, name: str, value: str) -> str:
 
 
 def _start(pgconn: pq.abc.PGconn, statement: str, expected: pq.ExecStatus) -> None:
-    pgconn.send_query(statement.encode())
+    pgconn.send_query_params(statement.encode(), None)  # which takes one statement only
     _flush(pgconn)
     result = _result(pgconn)
     if result is None or result.status != expected:

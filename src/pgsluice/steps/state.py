@@ -74,8 +74,8 @@ def ensure(session: Session, schema: str) -> None:
         session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (_DDL_LOCK,))
         name = sql.Identifier(schema)
         if session.row(sql.SQL("SELECT pg_catalog.to_regnamespace(%s) IS NULL"), (session.text(name),))[0]:
-            session.execute(sqltext.load("control_schema").format(schema=name))
-        session.execute(sqltext.load("control").format(schema=name))
+            session.script(sqltext.load("control_schema").format(schema=name))
+        session.script(sqltext.load("control").format(schema=name))
         for view in ("runs", "tables"):
             query = sqltext.load(f"view_{view}").format(**_history(schema))
             session.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(sql.Identifier(schema, view), query))
