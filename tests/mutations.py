@@ -35,6 +35,7 @@ _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
 _RESUMING = "tests/faults/test_resuming.py::"
 _MANY = "tests/acceptance/test_many_tables.py::"
+_PSQL = "tests/integration/test_psql_lane.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 
@@ -176,6 +177,25 @@ MUTATIONS = (
         "        if True:\n",
         "A source that dies midway ends its stream like a normal end of file.",
         (f"{_CRASHES}test_a_source_that_dies_midway_leaves_no_part_of_a_table_and_is_read_again[psql-0]",),
+    ),
+    Mutation(
+        "psql stops at a statement that failed",
+        "steps/relay.py",
+        '"ON_ERROR_STOP=1"',
+        '"ON_ERROR_STOP=0"',
+        "A copy outside of the snapshot, or none, is taken for the table.",
+        (f"{_PSQL}test_what_does_not_find_the_snapshot_reads_nothing[of the system]",),
+    ),
+    Mutation(
+        "files of psql have no name",
+        "steps/relay.py",
+        'os.fdopen(os.memfd_create("pgsluice"), "w+b")',
+        "tempfile.NamedTemporaryFile(delete=False)",
+        "A run that is killed leaves a password on disk.",
+        (
+            f"{_PSQL}test_other_users_see_nothing_of_a_statement_and_a_killed_run_leaves_no_file",
+            f"{_PSQL}test_a_run_killed_before_psql_has_connected_leaves_no_file",
+        ),
     ),
     Mutation(
         "pinned date style",
@@ -353,8 +373,8 @@ MUTATIONS = (
     Mutation(
         "all slices of one snapshot",
         "steps/relay.py",
-        "source.text(snapshot.BEGIN), source.text(snapshot.join), statement]",
-        "source.text(snapshot.BEGIN), statement]",
+        "[source.text(snapshot.BEGIN), source.text(snapshot.join), statement]",
+        "[source.text(snapshot.BEGIN), statement]",
         "Slices of one table show it at several moments.",
         (
             "tests/integration/test_side_by_side.py::test_a_table_in_many_slices_is_one_snapshot_while_others_write[psql-promoted]",

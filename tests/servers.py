@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -106,16 +108,32 @@ def unmeasured() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
-def start_cli(*arguments: str) -> subprocess.Popen[str]:
+def start_cli(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start ``pgsluice``, for a signal to end, and return while it runs."""
     return subprocess.Popen(
         [sys.executable, "-m", "pgsluice", *arguments],
-        env={**unmeasured(), **_NO_CACHE},
+        env={**unmeasured(), **_NO_CACHE, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def psql_of(pid: int, seconds: float = 30) -> str:
+    """Return arguments and environment of the psql that a process starts, in whichever of its threads: "" for none."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # either has just ended
+                for child in listed.read_text().split():
+                    argv, environ = (
+                        Path(f"/proc/{child}/{each}").read_text("utf-8") for each in ("cmdline", "environ")
+                    )
+                    if "ON_ERROR_STOP" in argv:
+                        return argv + environ
+        time.sleep(0.01)
+    return ""
 
 
 #: What a test may leave in a database that dropping its schemas does not take along.

@@ -27,6 +27,7 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.units import size
 
 _LOOK_SECONDS = 0.5
+_NOT_BY_PSQL = "slices too small for the start of a psql, or no psql where they were copied"
 
 
 class Landing:
@@ -286,7 +287,7 @@ class Landing:
             staging_count=rows,
             bytes=staged.bytes,
             lane=staged.lane,
-            lane_reason=copy.lane_reason if staged.lane == copy.lane else "too long a statement for psql",
+            lane_reason=copy.lane_reason if staged.lane == copy.lane else _NOT_BY_PSQL,
             psql_peak_bytes=staged.psql_peak_bytes,
         )
         return merge.Staged(staged.staging, rows)

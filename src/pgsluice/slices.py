@@ -123,7 +123,7 @@ def relay_slice(
     statement = worker.reader.text(copy_out(plan))
     is_restricted = plan.reads_tables_alone and worker.reader.can_restrict_relations
     psql = relay.find_psql(plan.psql) if plan.lane is Lane.PSQL else None
-    if psql and len(statement.encode()) <= relay.PSQL_STATEMENT_BYTES:
+    if psql:
         settings = {"search_path": plan.search_path, "TimeZone": plan.time_zone}
         settings |= TABLES_ALONE if is_restricted else {}
         relayed, lane = relay.by_psql(psql, worker.reader, snapshot, statement, settings, writer), Lane.PSQL

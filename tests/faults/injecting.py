@@ -276,9 +276,9 @@ def _finishing(ops: Operations, original: Callable[..., int], pgconn: Any) -> in
 
 
 def _starting_psql(ops: Operations, original: Callable[..., Any], self: Any) -> Any:
-    is_it = ops.tick(f"psql: {self._command[-1]}")
+    is_it = ops.tick(f"psql: {self._statements[-1]}")
     if is_it and ops.action in SQLSTATES:
-        self._command[-1] = ops.raising
+        self._statements[-1] = ops.raising
     if is_it and ops.action in SIGNALS:
         ops.strike_self()
     started = original(self)

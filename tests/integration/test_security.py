@@ -9,7 +9,6 @@ import io
 import os
 import pickle
 import re
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pytest
 from faulting import At
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from servers import Database, Pair, run_cli, start_cli
+from servers import Database, Pair, psql_of, run_cli, start_cli
 
 from pgsluice import DatabaseOperations, Lane, Options, TableReport, sync
 from pgsluice.embedded import Cluster
@@ -219,10 +218,9 @@ def test_the_command_line_tells_no_secret_that_stands_in_the_wrong_place() -> No
         assert "S3cr3t" not in done.out + done.err, arguments
 
 
-def test_psql_holds_no_secret_in_its_arguments_environment_or_folder_while_it_copies(
+def test_psql_holds_no_secret_in_its_arguments_or_environment_while_it_copies(
     pair: Pair, source_cluster: Cluster
 ) -> None:
-    """Its parameters lie in a folder of its own, 0700, which is gone once it has connected."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("needs /proc")
     password = "S3cr3t:\\'x"
@@ -239,7 +237,7 @@ def test_psql_holds_no_secret_in_its_arguments_environment_or_folder_while_it_co
         process = start_cli(
             "sync", "--table", "s.t", "--key", "id", "--lane", "psql", "--where", "s.slow(id)", "--mode", "upsert"
         )
-        seen = functools.reduce(lambda found, _: found or children(process.pid), range(600), "")
+        seen = psql_of(process.pid)
         process.terminate()
         said = process.communicate(timeout=60)
     finally:
@@ -248,20 +246,6 @@ def test_psql_holds_no_secret_in_its_arguments_environment_or_folder_while_it_co
         pair.source.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     assert "ON_ERROR_STOP=1" in seen
     assert not secrets_in(seen + said[0] + said[1], password)
-
-
-def children(pid: int) -> str:
-    """Return arguments and environment of the psql that a process has started, in whichever of its threads."""
-    time.sleep(0.05)
-    found = ""
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in listed.read_text().split():
-                files = [Path(f"/proc/{child}/{name}").read_text("utf-8", "replace") for name in ("cmdline", "environ")]
-                found += "".join(files) if "ON_ERROR_STOP" in files[0] else ""
-        except OSError:
-            continue
-    return found
 
 
 # --- what the roles may do -------------------------------------------------------------------------------------------

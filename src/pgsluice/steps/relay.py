@@ -15,13 +15,14 @@ import re
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import IO, Protocol, Self
 
 import psycopg
 from psycopg import pq, sql
@@ -37,8 +38,6 @@ from pgsluice.snapshot import Exported
 from pgsluice.watchdog import Party, Wait
 
 BLOCK_BYTES = 128 << 10
-#: A longer statement does not fit into one argument of a process (Linux: 128 KiB).
-PSQL_STATEMENT_BYTES = 100_000
 _PIPE_BYTES = 1 << 20
 _PSQL_LOST_CONNECTION = 2  # psql(1), exit status
 _POLL_MS = 1000
@@ -48,6 +47,8 @@ _WORDS_BYTES = 4096
 _GRACE_SECONDS = 5.0
 _SAMPLE_SECONDS = 0.5
 _PAUSE_SECONDS = 0.2
+#: Where a process finds the files that it was handed open.
+_DESCRIPTORS = Path("/dev/fd")
 _UNFINISHED = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
 
 OnBytes = Callable[[int], float]
@@ -136,6 +137,8 @@ def psql_obstacle(source: Session, wanted: str | None = None) -> str | None:
         return "the only psql found is the embedded one, which can't speak TLS"
     if any(sign in value for value in source.explicit.values() for sign in "\n\r"):
         return "a connection parameter holds a line break, which psql's files can't"
+    if not _can_be_opened_again():
+        return f"no file can be opened by its descriptor under {_DESCRIPTORS}, which is how psql gets its parameters"
     return None
 
 
@@ -155,9 +158,8 @@ def by_psql(  # noqa: PLR0913, PLR0917 - what the other process has to be told
     Raises:
         StepError: psql failed; nothing of the copy is visible on the target then.
     """
-    setup = [_set(source, name, value) for name, value in {**source.settings, **settings}.items()]
-    script = [*setup, source.text(snapshot.BEGIN), source.text(snapshot.join), statement]
-    with _PsqlReader(psql, source, script) as reader:
+    statements = [source.text(snapshot.BEGIN), source.text(snapshot.join), statement]
+    with _PsqlReader(psql, source, {**source.settings, **settings}, statements) as reader:
         rows = writer.write(reader)
         return Relayed(rows, -1, writer.bytes, reader.peak_bytes)
 
@@ -295,12 +297,12 @@ def _pieces(row: memoryview) -> Iterator[bytes]:
 
 
 class _PsqlReader:
-    """A psql process and the private folder that holds its connection parameters."""
+    """A psql process, and the files it is handed open: without a name, they are gone with the last who holds them."""
 
-    def __init__(self, psql: str, source: Session, script: list[str]) -> None:
-        self._command = [psql, "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-d", "service=pgsluice"]
-        for statement in script:
-            self._command += ["-c", statement]
+    def __init__(self, psql: str, source: Session, settings: Mapping[str, str], statements: list[str]) -> None:
+        self._command = [psql, "-XqAtw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-d", "service=pgsluice"]
+        self._settings = settings
+        self._statements = statements
         self._source = source
         self._severed = ""
         self.pid: int | None = None
@@ -314,22 +316,29 @@ class _PsqlReader:
         self._process.kill()
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="pgsluice-")  # 0700
+        self._errors = _unnamed()
         try:
-            self._errors = Path(self._folder.name, "stderr").open("w+b")
-            self._process = subprocess.Popen(  # noqa: S603 - psql itself, its arguments a list
-                self._command,
-                env=_psql_environment(Path(self._folder.name), self._source.explicit),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                start_new_session=True,  # Ctrl-C at a terminal is ours to handle
-            )
+            self._process = self._started()
         except BaseException:
-            self._folder.cleanup()
+            self._errors.close()
             raise
         self.pid = self._process.pid
         return self
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        with contextlib.ExitStack() as ours:  # psql has descriptors of its own
+            script = ours.enter_context(_unnamed(_script(self._settings, self._statements)))
+            files = {name: ours.enter_context(_unnamed(text)) for name, text in _files(self._source.explicit).items()}
+            return subprocess.Popen(  # noqa: S603 - psql itself, its arguments a list
+                self._command,
+                env=environment | {name: str(_path(file)) for name, file in files.items()},
+                stdin=script,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                pass_fds=[file.fileno() for file in files.values()],
+                start_new_session=True,  # Ctrl-C at a terminal is ours to handle
+            )
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
@@ -341,7 +350,6 @@ class _PsqlReader:
         if self._process.stdout:
             self._process.stdout.close()
         self._errors.close()
-        self._folder.cleanup()
 
     def blocks(self) -> Iterator[Block]:
         if self._process.stdout is None:  # never: it was opened with PIPE
@@ -351,7 +359,6 @@ class _PsqlReader:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         block = memoryview(bytearray(BLOCK_BYTES))  # one for all: a thread's own blocks would go back to the system
         size = os.readv(pipe, [block])
-        self._folder.cleanup()  # psql has connected: killed from now on, we leave no secret on disk
         sampled = 0.0
         while size:
             yield block[:size]
@@ -407,33 +414,69 @@ def _refuse_writes(sqlstate: str | None, message: str | None) -> None:
         )
 
 
-def _psql_environment(folder: Path, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Write the connection's parameters to 0600 files; no secret goes into argv or the environment."""
-    service = ["[pgsluice]"]
-    service += [f"{name}={value}" for name, value in parameters.items() if name not in _NOT_IN_SERVICE]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    if password := parameters.get("password"):
+# --- what psql is told, and how ---------------------------------------------------------------------------------------
+
+
+def _script(settings: Mapping[str, str], statements: Sequence[str]) -> str:
+    r"""Return what psql reads from its standard input: all as hexadecimal digits, which the server decodes.
+
+    Psql would read statements of a script in its own way: backslash commands, variables, semicolons. What a server
+    returns for \gexec it sends as it stands. \gset keeps the settings out of the stream.
+    """
+    calls = (
+        sql.SQL("pg_catalog.set_config({}, {}, false)").format(_decoded(name), _decoded(value))
+        for name, value in settings.items()
+    )
+    lines = (
+        sql.SQL("SELECT {} \\gset\n").format(sql.SQL(", ").join(calls)),
+        sql.SQL("SELECT {} \\gexec\n").format(sql.SQL(", ").join(map(_decoded, statements))),
+    )
+    return sql.Composed(lines).as_string(None)
+
+
+def _decoded(text: str) -> sql.Composed:
+    return sql.SQL("pg_catalog.convert_from(pg_catalog.decode({}, 'hex'), 'UTF8')").format(text.encode().hex())
+
+
+def _files(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that lead psql to the server, by the variables that name them."""
+    password = parameters.get("password")
+    left_out = _NOT_IN_SERVICE | ({"passfile"} if password else set())
+    service = ["[pgsluice]", *(f"{name}={value}" for name, value in parameters.items() if name not in left_out)]
+    files = {"PGSERVICEFILE": "\n".join(service) + "\n"}
+    if password:
         escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-        passfile = _private(folder / "passfile", f"*:*:*:*:{escaped}\n")
-        service = [line for line in service if not line.startswith("passfile=")] + [f"passfile={passfile}"]
-    environment["PGSERVICEFILE"] = str(_private(folder / "service", "\n".join(service) + "\n"))
-    return environment
+        files["PGPASSFILE"] = f"*:*:*:*:{escaped}\n"
+    return files
 
 
 _NOT_IN_SERVICE = frozenset({"password", "service", "servicefile", "replication"})
 
 
-def _private(path: Path, text: str) -> Path:
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
+def _unnamed(text: str = "") -> IO[bytes]:
+    """Return a private file without a name, set to its beginning; in memory where the system can."""
+    try:
+        file: IO[bytes] = os.fdopen(os.memfd_create("pgsluice"), "w+b")
+    except (AttributeError, OSError):  # not Linux, or forbidden there
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - its caller closes it
+    os.fchmod(file.fileno(), stat.S_IRUSR | stat.S_IWUSR)  # else libpq takes no passfile
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
-def _set(session: Session, name: str, value: str) -> str:
-    """Return a SET: unlike SELECT set_config() it prints nothing into the stream."""
-    if name == "search_path" and value:  # a list of names, as SHOW prints it
-        return session.text(sql.SQL("SET search_path TO {}").format(sqltext.verbatim(value)))
-    return session.text(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
+def _path(file: IO[bytes]) -> Path:
+    """Return where a process that was handed the file open finds it."""
+    return _DESCRIPTORS / str(file.fileno())
+
+
+def _can_be_opened_again() -> bool:
+    with _unnamed("here") as file:
+        try:
+            mode = _path(file).stat().st_mode
+            return stat.S_ISREG(mode) and stat.S_IMODE(mode) == 0o600 and _path(file).read_text("utf-8") == "here"  # noqa: PLR2004
+        except OSError:
+            return False
 
 
 # --- libpq, without ever blocking inside it: a blocked call would hold the GIL and every watch with it ---------------
