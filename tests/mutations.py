@@ -262,7 +262,7 @@ MUTATIONS = (
     Mutation(
         "fence of the commit proof",
         "steps/state.py",
-        "        fence(session, target, seconds)\n",
+        "            fence(session, schema, target, seconds)\n",
         "",
         "The target is asked before the old backend has ended, and says no to what it then commits.",
         (f"{_COMMITS}test_a_commit_that_still_waits_is_not_taken_for_a_rollback[unlogged]",),
@@ -270,8 +270,8 @@ MUTATIONS = (
     Mutation(
         "fence of the merge",
         "commit.py",
-        "        locks.fence(writer, plan.job.target, plan.options.lock_timeout)\n",
-        "",
+        "        holders = locks.fence(writer, CONTROL_SCHEMA, plan.job.target, plan.options.lock_timeout)\n",
+        "        holders = (holder,)\n",
         "The proof's fence is free while the merge is still committing.",
         (f"{_COMMITS}test_a_commit_that_still_waits_is_not_taken_for_a_rollback[unlogged]",),
     ),
@@ -302,16 +302,16 @@ MUTATIONS = (
     # --- runs beside each other, and what they leave
     Mutation(
         "the run's lock",
-        "locks.py",
-        '    take = sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)")\n',
-        '    take = sql.SQL("SELECT pg_catalog.pg_try_advisory_lock_shared(%s)")\n',
+        "steps/queries/take_lock.sql",
+        "pg_catalog.pg_try_advisory_lock(",
+        "pg_catalog.pg_try_advisory_lock_shared(",
         "Two runs work on one target at once.",
         (f"{_CRASHES}test_a_second_run_on_a_held_target_exits_with_11",),
     ),
     Mutation(
         "the run's lock, looked at again",
         "commit.py",
-        "        if holder is not None and not locks.holds(writer, plan.job.target, holder):\n",
+        "        if holder is not None and holder not in holders:\n",
         "        if False:\n",
         "A run whose lock was lost merges older rows over those that another has merged meanwhile.",
         (
@@ -324,7 +324,7 @@ MUTATIONS = (
     Mutation(
         "owner of a staging table",
         "steps/staging.py",
-        '        if not session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]:\n',
+        "        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, owner[\"lock\"])):\n",
         "        if False:\n",
         "The staging tables of live runs are dropped under them.",
         (f"{_CRASHES}test_clean_drops_what_a_killed_run_left_and_nothing_of_a_live_one",),

@@ -98,6 +98,12 @@ class Proxy:
         with self._lock:
             self._begin(Armed(fault, at, towards, every))
 
+    def isolate(self) -> None:
+        """Let nothing pass the connections that are open any more, not even their ends, as where a machine is lost."""
+        with self._lock:
+            for link in self._links:
+                link.swallowed.update(Towards)
+
     def heal(self) -> None:
         """Let everything pass from now on; what is in a black hole comes to its end. Counting begins anew."""
         with self._lock:

@@ -75,8 +75,8 @@ class Merge:
             LockLostError: one may have.
         """
         writer, plan, holder = self._servers.writer, self.plan, self._holder
-        locks.fence(writer, plan.job.target, plan.options.lock_timeout)
-        if holder is not None and not locks.holds(writer, plan.job.target, holder):
+        holders = locks.fence(writer, CONTROL_SCHEMA, plan.job.target, plan.options.lock_timeout)
+        if holder is not None and holder not in holders:
             raise LockLostError(hint="Nothing was merged; run again.", step="merge", table=str(plan.job.target))
 
     def look(self) -> None:

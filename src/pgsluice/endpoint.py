@@ -253,8 +253,7 @@ def _client_check(version: int) -> Query:
     if version < _CHECK_CLIENT_SINCE:
         return sql.SQL("NULL")
     return sql.SQL(
-        "CASE WHEN pg_catalog.version() OPERATOR(pg_catalog.~~) '%linux%'"
-        " THEN pg_catalog.set_config({}, {}, false) END"
+        "CASE WHEN pg_catalog.version() OPERATOR(pg_catalog.~~) '%linux%' THEN pg_catalog.set_config({}, {}, false) END"
     ).format(sql.Literal(_CHECK_CLIENT), sql.Literal(_CHECK_CLIENT_MS))
 
 

@@ -201,6 +201,7 @@ class Options:
         max_delete: the delete guard.
         verify: what of both sides is compared before the commit.
         lock_timeout: seconds to wait for a table lock, all tries together.
+        wait_for_lock: seconds to wait for other runs that are at the same targets, all together; 0 not to wait.
         connect_timeout: seconds to wait for a connection.
         stall_timeout: seconds in which nothing moves and the server does no work for us, before a wait is ended; 0 for
             never.
@@ -245,6 +246,7 @@ class Options:
     max_delete: MaxDelete = field(default_factory=MaxDelete)
     verify: Verify = Verify.COUNT
     lock_timeout: float = 30.0
+    wait_for_lock: float = 30.0
     connect_timeout: float = 10.0
     stall_timeout: float = 300.0
     statement_timeout: float = 0.0

@@ -67,7 +67,7 @@ class Landing:
         tables = self._tables(plan, staging.TEMPORARY_SCHEMA, attempt)
         with self._account.step("staging"):
             for table in tables:
-                staging.create(self._servers.writer, table, locks.run_key(self._job.target))
+                staging.create(self._servers.writer, table)
         copies = {"relay": plan.copy, **({"sweep": plan.sweep} if plan.sweep else {})}
         staged = [self._at_once(step, copy, table) for (step, copy), table in zip(copies.items(), tables, strict=True)]
         self._run.ready.read(self._job)
@@ -104,7 +104,8 @@ class Landing:
                     failing.callback(self._drop, table)
                     becomes = plan.promoted if table == rows else None
                     definition = self._definition(plan, becomes, table)
-                    staging.create(self._servers.control, table, locks.run_key(self._job.target), definition)
+                    control = self._servers.control
+                    staging.create(control, table, locks.run_key(control, self._job.target), definition)
             if plan.keeps_slices:
                 with self._account.step("resume"), contextlib.ExitStack() as creating:
                     creating.callback(self._drop, rows)  # it may be there although its COMMIT got no answer

@@ -9,7 +9,7 @@ import traceback
 
 import psycopg
 
-from pgsluice import locks, memory, sqltext
+from pgsluice import memory, sqltext
 from pgsluice.account import Account
 from pgsluice.commit import Merge, remember
 from pgsluice.comparison import Comparison
@@ -24,6 +24,7 @@ from pgsluice.shared import Shared
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import merge, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.turn import Turn
 
 
 class Member:
@@ -101,7 +102,8 @@ class Member:
             notes=plan.notes,
         )
         with self.account.step("staging"):
-            locks.hold(self._servers.control, self.job.target)  # again: a control session opened anew has lost it
+            # again: a control session opened anew has lost it
+            Turn(CONTROL_SCHEMA).hold(self._servers.control, self.job.target)
             self._run.write_down()
         self._own_sql("pre_sql", plan.options.pre_sql)
         if plan.staging is not StagingKind.TEMPORARY:

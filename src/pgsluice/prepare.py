@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgsluice import blockers, changes, locks, shaping, sqltext
+from pgsluice import blockers, changes, shaping, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     TABLES,
@@ -40,6 +40,7 @@ from pgsluice.session import Session
 from pgsluice.snapshot import Snapshot, snapshot
 from pgsluice.steps import catalog, fitting, relay, staging, state, swap, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.turn import Turn
 
 LOCKABLE = frozenset({"r", "p", "v"})
 
@@ -73,7 +74,7 @@ def jobs_of(servers: Servers, selection: Selection, control_schema: str) -> tupl
 
 @contextlib.contextmanager
 def prepared(
-    servers: Servers, jobs: Sequence[SyncJob], options: Options, control_schema: str, *, hold: bool
+    servers: Servers, jobs: Sequence[SyncJob], options: Options, control_schema: str, turn: Turn | None = None
 ) -> Iterator[Prepared]:
     """Plan every job against one snapshot of the source: lock, then snapshot, then look.
 
@@ -84,7 +85,7 @@ def prepared(
         jobs: what to do.
         options: how.
         control_schema: its name on the target.
-        hold: take the run lock of every target first, so that what is seen there stays true.
+        turn: takes the run lock of every target first, so that what is seen there stays true; None to do without.
 
     Raises:
         UnknownTableError: a source table does not exist.
@@ -96,10 +97,11 @@ def prepared(
     early = catalog.require(source, tables, _tables(source, tables), "source")
     asked: dict[SyncJob, SyncJob] = {}
     fits: dict[SyncJob, _Fit] = {}
+    if turn:
+        turn.end_dead_runs(source, control)
+        _hold(turn, control, jobs, refused)
     for job in (job for job in jobs if job not in refused):
         with _refusing(refused, job):
-            if hold:
-                locks.hold(control, job.target)
             info = described[job] if job in described else early[_table_of(job)]
             _check_condition(source, job, info)
             fit = _fit(source, dataclasses.replace(_checked(source, job, info), key=shaping.key_of(job)), info)
@@ -205,6 +207,13 @@ def _refusing(refused: dict[SyncJob, PgsluiceError], job: SyncJob) -> Iterator[N
         refused[job] = error
     except psycopg.Error as error:
         refused[job] = step_error(error, "plan", str(job.target))
+
+
+def _hold(turn: Turn, control: Session, jobs: Sequence[SyncJob], refused: dict[SyncJob, PgsluiceError]) -> None:
+    """Take the run locks by the names of the targets, so that two runs never wait for each other in a circle."""
+    for job in sorted(set(jobs) - refused.keys(), key=lambda job: job.target):
+        with _refusing(refused, job):
+            turn.hold(control, job.target)
 
 
 def _describe_queries(

@@ -13,6 +13,7 @@ from pgsluice.retry import Answer, answer, server_error, translated
 from pgsluice.servers import Servers
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.turn import Turn
 
 
 class Readiness:
@@ -29,12 +30,13 @@ class Readiness:
             servers: of the run.
             jobs: in the order they were asked for.
             options: how.
-            warn: told where another snapshot was taken.
+            warn: told where another snapshot was taken, and what kept the run from its targets.
         """
         self._servers = servers
         self.jobs = tuple(jobs)
         self._options = options
         self._warn = warn
+        self._turn = Turn(CONTROL_SCHEMA, options.wait_for_lock, warn)
         self._now: Prepared | None = None
         self._planned: dict[str, SyncPlan | PgsluiceError] = {}
         self._unread: set[str] = set()
@@ -127,6 +129,6 @@ class Readiness:
     def _plan(self, jobs: Sequence[SyncJob]) -> None:
         self.close()
         self.holder = self._servers.control.pid
-        self._now = self._held.enter_context(prepared(self._servers, jobs, self._options, CONTROL_SCHEMA, hold=True))
+        self._now = self._held.enter_context(prepared(self._servers, jobs, self._options, CONTROL_SCHEMA, self._turn))
         self._planned |= {str(job.target): outcome for job, outcome in self._now.outcomes}
         self._unread = {str(job.target) for job in jobs}

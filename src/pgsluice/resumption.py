@@ -38,6 +38,7 @@ class Resumption:
         self._kept: staging.Kept | None = None
         self._read_in: Snapshot | None = None
         self._done: dict[int, CommittedSlice] = {}
+        self._lock = 0
         self.reused = 0
 
     @property
@@ -68,6 +69,7 @@ class Resumption:
             fresh: the name of one to create.
         """
         now = _kept(self._servers, plan)
+        self._lock = locks.run_key(self._servers.control, plan.job.target)
         if self._table is not None and self._kept is not None:
             if not self._is_made_from(now, self._kept, self._table.run_id):
                 staging.drop(self._servers.control, self._table.ref)
@@ -75,7 +77,7 @@ class Resumption:
         elif plan.options.resume:
             self._take_over(plan, now, fresh.run_id)
         if self._table is None:
-            staging.create(self._servers.control, fresh, locks.run_key(plan.job.target))  # kept from its first slice on
+            staging.create(self._servers.control, fresh, self._lock)  # kept from its first slice on
             self._table, self._kept, self._done, self.reused = fresh, now, {}, 0
         else:
             self._keep_what_holds(plan, snapshot, self._table)
@@ -98,7 +100,7 @@ class Resumption:
             else:
                 self._kept = dataclasses.replace(now, pages=found.kept.pages)
                 self._table = StagingTable(found.ref, plan.job.target, plan.columns, run_id)
-                staging.tag(control, self._table, locks.run_key(plan.job.target), self._kept)
+                staging.tag(control, self._table, self._lock, self._kept)
 
     def _is_made_from(self, now: staging.Kept, then: staging.Kept, run_id: str) -> bool:
         """Tell whether what was staged is made from what would be staged now; say what differs."""
@@ -158,12 +160,12 @@ class Resumption:
         before = len(self._done)
         self._done |= {each.slice.number: each for each in committed}
         if self._table is not None and len(self._done) > before:
-            staging.tag(self._servers.control, self._table, locks.run_key(self._table.target), self._kept)
+            staging.tag(self._servers.control, self._table, self._lock, self._kept)
 
     def release(self) -> None:
         """Say, in the open transaction that has merged the rows, that they wait for no other run any more."""
         if self._table is not None:
-            staging.tag(self._servers.writer, self._table, locks.run_key(self._table.target))
+            staging.tag(self._servers.writer, self._table, self._lock)
 
 
 def _kept(servers: Servers, plan: SyncPlan) -> staging.Kept:

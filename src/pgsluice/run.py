@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, comparison, creation, drift, sequences, sqltext, transport
+from pgsluice import changes, comparison, creation, drift, presence, sequences, sqltext, transport
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
@@ -75,7 +75,7 @@ class Run:
         """
         with translated("prepare"), self._servers as servers:
             jobs = self._jobs(servers, request)
-            with prepared(servers, jobs, self._options, CONTROL_SCHEMA, hold=False) as ready:
+            with prepared(servers, jobs, self._options, CONTROL_SCHEMA) as ready:
                 return ready.outcomes
 
     def sync(self, request: Selection | Sequence[SyncJob]) -> Report:
@@ -88,6 +88,8 @@ class Run:
             KeyboardInterrupt: what was begun has been rolled back and cleaned up.
         """
         with contextlib.ExitStack() as stack:
+            presence.sweep()
+            stack.enter_context(presence.announced(self.run_id))
             stack.enter_context(self._servers)
             ready = self._begun(request)
             stack.callback(ready.close)

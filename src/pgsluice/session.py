@@ -91,7 +91,8 @@ class Session:
 
         `pid` and `started` name the server's backend; `pinned` are the parameters that lead to this very server,
         whatever a name or a host list gives next time; `settings` are in force; `search_path` and `time_zone` are the
-        role's own, before the prelude; `ended` is the SQLSTATE that its server ended it with, as far as `answers` saw.
+        role's own, before the prelude; `ended` is the SQLSTATE that its server ended it with, as far as `answers` saw;
+        `run_locks` are the keys of the run locks that it has asked for, by target.
 
         Args:
             connection: in autocommit mode.
@@ -108,6 +109,7 @@ class Session:
         self.ended: str | None = None
         self.settings: Mapping[str, str] = {}
         self.search_path = self.time_zone = ""
+        self.run_locks: dict[str, int] = {}
 
     @property
     def name(self) -> str:
@@ -365,6 +367,7 @@ class Session:
         read_only: bool = False,
         provable: bool = False,
         committing: AbstractContextManager[None] | None = None,
+        keep: bool = True,
     ) -> Iterator[None]:
         """Run the block in a READ COMMITTED transaction; commit it, or roll back on any exception.
 
@@ -372,6 +375,7 @@ class Session:
             read_only: as in BEGIN READ ONLY.
             provable: the caller can find out what became of a COMMIT that got no answer; others do the block again.
             committing: entered around COMMIT alone.
+            keep: False to roll back in any case: a COMMIT after a row was locked can wait for a standby.
 
         Raises:
             CommitUnknownError: COMMIT was sent and its outcome is not known, where it is provable. Nothing else in
@@ -384,6 +388,9 @@ class Session:
         except BaseException:
             self.rollback()
             raise
+        if not keep:
+            self.rollback()
+            return
         with committing or contextlib.nullcontext():
             self._commit(provable=provable)
 

@@ -88,6 +88,7 @@ RUN_OPTIONS: _Parsers = {
     "jobs": int,
     "max_connections": _sessions,
     "executor": _as_it_is,
+    "wait_for_lock": float,
     "connect_timeout": float,
     "stall_timeout": float,
     "statement_timeout": float,

@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from pgsluice import locks, sqltext
+from pgsluice import locks, presence, sqltext
 from pgsluice.commit import Merge, carry, provable, remember
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UnknownTableError, UsageError
@@ -26,6 +26,7 @@ from pgsluice.slices import SliceTask, copy_slice
 from pgsluice.snapshot import snapshot
 from pgsluice.steps import audit, catalog, merge, relay, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.turn import Turn
 from pgsluice.version import __version__
 
 
@@ -41,6 +42,7 @@ class Stepwise:
         self._run_id = run_id
         self._numbers = itertools.count(1)
         self._owner: Session | None = None
+        self._announced = contextlib.ExitStack()
         self._held: dict[TableRef, TableRef] = {}
 
     def close(self) -> None:
@@ -48,6 +50,7 @@ class Stepwise:
         if self._owner is not None:
             self._owner.close()
             self._owner = None
+        self._announced.close()
 
     @contextlib.contextmanager
     def _servers(self, step: str, table: object = None) -> Iterator[Servers]:
@@ -63,7 +66,7 @@ class Stepwise:
             state.ensure(control, CONTROL_SCHEMA)
             columns = self._staging_columns(servers, target, like)
             table = staging.named(CONTROL_SCHEMA, self._run_id, next(self._numbers), target, columns)
-            staging.create(control, table, locks.run_key(target))
+            staging.create(control, table, locks.run_key(control, target))
         self._held[table.ref] = target
         return table
 
@@ -100,8 +103,9 @@ class Stepwise:
         """Hold the run lock of `target` on a session that stays open."""
         if self._owner is None or not self._owner.usable:
             self.close()
+            self._announced.enter_context(presence.announced(self._run_id))
             self._owner = self._target.open()
-        locks.hold(self._owner, target)
+        Turn(CONTROL_SCHEMA, self._options.wait_for_lock, self._warn).hold(self._owner, target)
         return self._owner
 
     # --- copy --------------------------------------------------------------------------------------------------------

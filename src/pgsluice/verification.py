@@ -77,7 +77,7 @@ def verify(  # noqa: PLR0913 - what a comparison needs
     with translated("prepare"), Servers(source.named(run_id, options), target.named(run_id, options)) as servers:
         jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
         whole = {_whole(job): job for job in jobs}
-        with prepared(servers, list(whole), options, CONTROL_SCHEMA, hold=False) as ready:
+        with prepared(servers, list(whole), options, CONTROL_SCHEMA) as ready:
             for job, outcome in ready.outcomes:
                 found.append((job, _compared(servers, whole[job], outcome, ready.snapshot, asked)))
     return Verified(

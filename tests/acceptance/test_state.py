@@ -6,8 +6,6 @@ import psycopg
 import pytest
 from servers import Outcome, Pair, run_cli
 
-from pgsluice.job import TableRef
-from pgsluice.locks import run_key
 
 WAY = ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--late-rows", "trust")
 
@@ -56,7 +54,7 @@ def test_a_job_that_is_not_there_or_has_no_watermark_is_told(synced: Pair) -> No
 
 def test_a_job_that_a_run_is_at_is_left_alone(synced: Pair) -> None:
     with psycopg.connect(synced.target.dsn) as run:
-        run.execute("SELECT pg_advisory_lock(%s)", (run_key(TableRef("s", "t")),))
+        run.execute("SELECT pg_advisory_lock(lock_key) FROM pgsluice.target WHERE target = 's.t'")
         busy = stated(synced, "reset", "s.t")
     assert busy.code == 11, busy
     assert len(stated(synced, "show", "--json").lines) == 1

@@ -17,7 +17,7 @@ from pgsluice.events import Retrying
 from pgsluice.session import Session
 from pgsluice.sinks.recorder import Recorder
 
-FENCE_WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+FENCE_WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
 
 
 @pytest.mark.parametrize("staging", [StagingKind.UNLOGGED, StagingKind.TEMPORARY], ids=str)

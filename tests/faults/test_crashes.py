@@ -258,6 +258,6 @@ def test_clean_drops_what_a_killed_run_left_and_nothing_of_a_live_one(shop: Pair
 def test_a_second_run_on_a_held_target_exits_with_11(shop: Pair) -> None:
     with DataCopyEngine(DatabaseOperations(shop.source.dsn, shop.target.dsn)) as engine:
         engine.create_staging_table("s.t")
-        second = shop.pgsluice("sync", "--table", "s.t")
+        second = shop.pgsluice("sync", "--table", "s.t", "--wait-for-lock", "0")
     assert second.code == 11
     assert "another run holds s.t" in second.out

@@ -12,15 +12,16 @@ from pathlib import Path
 import psycopg
 import pytest
 from faulting import ROWS, await_that, versions
-from proxying import Fault, proxied
-from psycopg import sql
-from servers import Database, Outcome, Pair, run_cli, start_cli
+from proxying import proxied
+from servers import Database, Pair, run_cli, start_cli
 
 #: Seconds that an orphan would go on, if nobody ended it: longer than a test may take.
 LONG = 3600
 ROUNDS = int(os.environ.get("PGSLUICE_KILLS", "3"))
 AT_WORK = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %%' AND wait_event = 'PgSleep'"
-OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %%' AND datname = current_database()"
+OURS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgsluice %%' AND datname = current_database()"
+)
 
 
 def tcp(database: Database) -> str:
@@ -94,8 +95,9 @@ def test_a_killed_run_whose_server_does_not_notice_blocks_nobody(slow: Pair) -> 
             with started(*sync(slow.source.dsn, dsn)) as process:
                 await_that(lambda: slow.target.value(AT_WORK) > 0, "the merge to be under way")
                 slow.target.execute("DELETE FROM public.slow")
-                proxy.arm(Fault.BLACK_HOLE, 0, every=True)
+                proxy.isolate()
                 kill(process)
+            assert slow.target.value(AT_WORK) == 1
             second = run_cli(*sync(slow.source.dsn, slow.target.dsn, "--lock-timeout", "10", "--retries", "0"))
             assert second.code == 0, (number, second.out, second.err)
             assert versions(slow.target) == [(number, ROWS)]

@@ -151,7 +151,7 @@ def test_of_two_runs_of_one_job_one_works_and_the_other_ends_with_11(log: Pair, 
     synced(log, mode)
     grow(log, 500)
     with held_at_its_merge(log, mode) as (first, blocker):
-        second = log.pgsluice("sync", "--table", "s.t", *MODES[mode])
+        second = log.pgsluice("sync", "--table", "s.t", "--wait-for-lock", "0", *MODES[mode])
         blocker.close()
         assert ended(first).code == 0
     assert second.code == 11, second.out

@@ -181,7 +181,7 @@ def test_a_tool_that_is_frozen_keeps_others_out_until_its_session_is_ended_and_t
             await_that(lambda: shop.target.value(waiting) > 0, "the merge to wait for its lock")
             process.send_signal(signal.SIGSTOP)
             other.rollback()
-            second = shop.pgsluice("sync", "--table", "s.t")
+            second = shop.pgsluice("sync", "--table", "s.t", "--wait-for-lock", "0.5")
             assert second.code == 11, second.out
             named = re.search(r"another run holds s\.t \((pgsluice \S+), pid (\d+) of the target", second.out)
             assert named, second.out

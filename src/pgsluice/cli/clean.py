@@ -6,11 +6,13 @@ import json
 
 import click
 
+from pgsluice import presence
 from pgsluice.cli.options import target_only
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.retry import translated
 from pgsluice.steps import staging
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.turn import Turn
 
 
 @click.command()
@@ -23,6 +25,8 @@ def clean(target: Dsn, as_json: bool, kept: bool) -> int:
     pgsluice clean --target service=lake
     """
     with translated("clean"), Endpoint(target, read_only=False).open() as session:
+        Turn(CONTROL_SCHEMA).end_dead_runs(session)
+        presence.sweep()
         swept = staging.sweep(session, CONTROL_SCHEMA, also_kept=kept)
     if as_json:
         kept_names = [str(each.ref) for each in swept.waiting]

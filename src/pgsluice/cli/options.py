@@ -310,6 +310,13 @@ _PATIENCE = (
         help="Seconds in which they may begin.",
     ),
     option(
+        "--wait-for-lock",
+        type=click.FloatRange(0),
+        default=30,
+        show_default=True,
+        help="Seconds to wait for other runs that are at the same tables; 0: end with exit 11 at once.",
+    ),
+    option(
         "--atomic",
         is_flag=True,
         help="Commit all tables of the run in one transaction; else those that foreign keys of the target tie.",

@@ -9,7 +9,7 @@ import click
 import psycopg
 from psycopg import sql
 
-from pgsluice import locks, sqltext
+from pgsluice import sqltext
 from pgsluice.cli.completion import jobs
 from pgsluice.cli.options import target_only
 from pgsluice.endpoint import Dsn, Endpoint
@@ -19,6 +19,7 @@ from pgsluice.retry import translated
 from pgsluice.session import Session
 from pgsluice.steps import state as states
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.turn import Turn
 
 
 @click.group()
@@ -107,7 +108,7 @@ def _held(session: Session, job: str) -> states.Position:
     if len(found) > 1:
         listed = ", ".join(f"{each.job_id} ({each.source}, {each.mode})" for each in found)
         raise UsageError(f"{job} has several jobs: {listed}", hint="Name one by its id.")
-    locks.hold(session, TableRef.parse(found[0].target))
+    Turn(CONTROL_SCHEMA).hold(session, TableRef.parse(found[0].target))
     return found[0]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgsluice import sqltext
+from pgsluice import locks, sqltext
 from pgsluice.errors import UsageError
 from pgsluice.facts import Column
 from pgsluice.job import TableRef
@@ -95,13 +95,13 @@ def create_sql(staging: StagingTable) -> sql.Composed:
     )
 
 
-def create(session: Session, staging: StagingTable, owner_key: int, definition: sql.Composed | None = None) -> None:
+def create(session: Session, staging: StagingTable, owner_key: int = 0, definition: sql.Composed | None = None) -> None:
     """Create a staging table: an UNLOGGED one says who owns it and is closed to everybody else.
 
     Args:
         session: on the target, idle; for a temporary one, in the transaction that it shall live in.
         staging: what to create.
-        owner_key: the advisory lock that its run holds; free means orphan.
+        owner_key: of the run lock that its run holds; without its run it is an orphan. None of it for a temporary one.
         definition: the CREATE TABLE, where it is to become the target; else the copied columns alone.
     """
     if staging.ref.schema == TEMPORARY_SCHEMA:
@@ -217,8 +217,9 @@ class Swept:
 def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool = False) -> Swept:
     """Drop the staging tables whose runs are dead, and only those, from any machine.
 
-    A run holds the advisory lock that its tables name for as long as it lives; the server frees it with the
-    connection. Tables without our tag are not ours, and those that are kept for a run that resumes stay for their time.
+    A run holds the run lock that its tables name for as long as it lives; the server frees it with the connection, and
+    a stranger who takes it keeps nothing alive. Tables without our tag are not ours, and those that are kept for a run
+    that resumes stay for their time.
 
     Args:
         session: on the target, idle.
@@ -230,7 +231,8 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
     for ref, owner, now in _owned(session, schema):
         if owner["run"] == own_run:
             continue
-        if not session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]:
+        is_free = session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]
+        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, owner["lock"])):
             continue
         try:
             if owner.get("until", 0) > now and not also_kept:
@@ -241,7 +243,8 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable) as error:
             left.append((str(ref), error.diag.message_primary or "it is in use"))
         finally:
-            session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (owner["lock"],))
+            if is_free:
+                session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (owner["lock"],))
     return Swept(tuple(dropped), tuple(left), tuple(waiting))
 
 

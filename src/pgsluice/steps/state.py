@@ -1,4 +1,4 @@
-"""Job state and run history in the target's control schema, and the advisory locks that guard them."""
+"""Job state and run history in the target's control schema."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from pgsluice.session import Session
 CONTROL_SCHEMA = "pgsluice"
 #: What reports of releases that did not know a field yet are taken to say of it.
 _BLANK = TableReport("", "", "", "").to_dict()
-_DDL_LOCK = sqltext.advisory_key("control", "schema")
+#: What two runs meet that create it at the same time; one of them is done then.
+_CREATED_BESIDE = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.InternalError_,  # tuple concurrently updated
+)
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,22 @@ class RunRow:
 
 
 def ensure(session: Session, schema: str) -> None:
-    """Create the control schema where it is missing, or what it lacks. One round trip where all is there."""
-    if _exists(session, schema, "tables"):  # what is created last
-        return
+    """Create the control schema where it is missing, or what it lacks. One round trip where all is there.
+
+    No lock guards it: what every role can lock, every role could keep locked.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        if _exists(session, schema, "target"):  # what came last
+            return
+        try:
+            _create(session, schema)
+        except _CREATED_BESIDE:
+            if not tries_left:
+                raise
+
+
+def _create(session: Session, schema: str) -> None:
     with session.transaction():
-        session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(%s)"), (_DDL_LOCK,))
         name = sql.Identifier(schema)
         if session.row(sql.SQL("SELECT pg_catalog.to_regnamespace(%s) IS NULL"), (session.text(name),))[0]:
             session.script(sqltext.load("control_schema").format(schema=name))
@@ -79,6 +97,19 @@ def ensure(session: Session, schema: str) -> None:
         for view in ("runs", "tables"):
             query = sqltext.load(f"view_{view}").format(**_history(schema))
             session.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(sql.Identifier(schema, view), query))
+        _grant_alike(session, schema)
+
+
+def _grant_alike(session: Session, schema: str) -> None:
+    """Give the roles that may write the history of an older release what they need on the table that is new in this."""
+    query = sql.SQL(
+        "SELECT r.rolname::text FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a, pg_catalog.pg_roles r"
+        " WHERE c.oid = pg_catalog.to_regclass(%s) AND a.privilege_type = 'INSERT' AND r.oid = a.grantee"
+        " AND a.grantee <> c.relowner"
+    )
+    table = sql.Identifier(schema, "target")
+    for (role,) in session.rows(query, (session.text(sql.Identifier(schema, "run_table")),)):
+        session.execute(sql.SQL("GRANT SELECT, INSERT, UPDATE ON {} TO {}").format(table, sql.Identifier(role)))
 
 
 def exists(session: Session, schema: str) -> bool:
@@ -316,8 +347,8 @@ def committed(  # noqa: PLR0913, PLR0917 - what names one job of one run
     """
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE run_id = %s AND job_id = %s AND status = 'done')")
     try:
-        with session.transaction():
-            fence(session, target, seconds)
+        with session.transaction(keep=False):
+            fence(session, schema, target, seconds)
             return bool(session.row(query.format(sql.Identifier(schema, "run_table")), (run_id, job_id))[0])
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return False  # the COMMIT was that of the control schema itself

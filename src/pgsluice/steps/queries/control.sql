@@ -1,4 +1,4 @@
--- The tables of the control schema: where jobs stand, and what runs did. {schema} is its name.
+-- The tables of the control schema: where jobs stand, what runs did, and who may merge. {schema} is its name.
 CREATE TABLE IF NOT EXISTS {schema}.job_state (
   job_id text PRIMARY KEY,
   seq bigint NOT NULL,
@@ -51,3 +51,10 @@ CREATE TABLE IF NOT EXISTS {schema}.run_table (
 CREATE INDEX IF NOT EXISTS run_table_recorded_at ON {schema}.run_table (recorded_at);
 CREATE INDEX IF NOT EXISTS run_table_target ON {schema}.run_table (target, source, recorded_at);
 COMMENT ON TABLE {schema}.run_table IS 'One row a job of a run, never overwritten; a done one was written by the commit it reports';
+
+CREATE TABLE IF NOT EXISTS {schema}.target (
+  target text PRIMARY KEY,
+  lock_key bigint NOT NULL,
+  updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE {schema}.target IS 'One row a target: a merge locks it, and a run takes the advisory lock it names';
