@@ -324,7 +324,7 @@ MUTATIONS = (
     Mutation(
         "owner of a staging table",
         "steps/staging.py",
-        "        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, owner[\"lock\"])):\n",
+        '        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, owner["lock"])):\n',
         "        if False:\n",
         "The staging tables of live runs are dropped under them.",
         (f"{_CRASHES}test_clean_drops_what_a_killed_run_left_and_nothing_of_a_live_one",),

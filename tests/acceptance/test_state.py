@@ -6,7 +6,6 @@ import psycopg
 import pytest
 from servers import Outcome, Pair, run_cli
 
-
 WAY = ("--table", "s.t", "--mode", "incremental", "--cursor", "at", "--late-rows", "trust")
 
 

@@ -288,9 +288,7 @@ def test_without_psql_the_psql_copy_says_how_to_get_one_and_the_whole_way_does_w
 def test_a_staging_table_keeps_other_runs_away_until_it_is_cleaned_up(shop: Pair, engine: DataCopyEngine) -> None:
     staging = engine.create_staging_table("sales.orders")
     with (
-        DataCopyEngine(
-            DatabaseOperations(shop.source.dsn, shop.target.dsn), options=Options(wait_for_lock=0)
-        ) as other,
+        DataCopyEngine(DatabaseOperations(shop.source.dsn, shop.target.dsn), options=Options(wait_for_lock=0)) as other,
         pytest.raises(BusyError, match=r"another run holds sales\.orders \(pgsluice "),
     ):
         other.copy_with_staging_table("sales.orders", "sales.orders", ["id"])
