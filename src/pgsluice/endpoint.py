@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
 from pgsluice.job import Options
-from pgsluice.session import Query, Session
+from pgsluice.session import TABLES_ALONE, Query, Session
 
 Dsn = str | Callable[[], str]
 
@@ -72,6 +72,7 @@ class Endpoint:
         show_row_data: errors may hold what a server says of a row.
         application_name: shown in pg_stat_activity.
         pinned: parameters that lead to one server, laid over those of `dsn`.
+        looks: nothing is written, and nothing but tables is read, as by commands that only tell what is there.
     """
 
     dsn: Dsn
@@ -83,6 +84,11 @@ class Endpoint:
     show_row_data: bool = False
     application_name: str = "pgsluice"
     pinned: Mapping[str, str] | None = None
+    looks: bool = False
+
+    def looking(self) -> Endpoint:
+        """Return the endpoint as a command uses it that only tells what is there."""
+        return dataclasses.replace(self, looks=True)
 
     def named(self, run_id: str, options: Options) -> Endpoint:
         """Return the endpoint as one run uses it."""
@@ -157,7 +163,8 @@ class Endpoint:
     def _begin(self, session: Session) -> None:
         """Run the prelude, keep what the role had before it, and see that it holds. Two round trips."""
         wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if session.version >= since}
-        wanted["default_transaction_read_only"] = "on" if self.read_only else "off"
+        wanted["default_transaction_read_only"] = "on" if self.read_only or self.looks else "off"
+        wanted |= TABLES_ALONE if self.looks and session.can_restrict_relations else {}
         patience = {
             "lock_timeout": str(max(1, round(self.lock_timeout * 1000))),
             "statement_timeout": str(round(self.statement_timeout * 1000)),

@@ -250,7 +250,7 @@ class Member:
             return
         try:
             control = self._servers.revive_control()
-            state.record_failed(control, CONTROL_SCHEMA, self.plan.job_id, self.account.report, number)
+            state.record_failed(control, CONTROL_SCHEMA, [(self.plan.job_id, self.account.report)], number)
         except (psycopg.Error, PgsluiceError):
             self.account.warn("the failure could not be written to the run history")
 

@@ -241,15 +241,16 @@ class Run:
                 if not state.exists(control, CONTROL_SCHEMA):
                     return
                 state.start_run(control, CONTROL_SCHEMA, self.run_id, len(ready.jobs), __version__, self._resumed)
-            for table in failed:
-                state.record_failed(control, CONTROL_SCHEMA, ready.id_of(table.target), table)
+                self._is_written_down = True
+            state.record_failed(control, CONTROL_SCHEMA, [(ready.id_of(table.target), table) for table in failed])
 
     def _note(self, status: str, exit_code: int) -> None:
+        if not self._is_written_down or self._is_preview:
+            return
         with contextlib.suppress(psycopg.Error, PgsluiceError):  # the targets are what they are, told or not
             control = self._servers.revive_control()
             state.finish_run(control, CONTROL_SCHEMA, self.run_id, status, exit_code)
-            if self._is_written_down and not self._is_preview:
-                state.forget_history(control, CONTROL_SCHEMA, self._options.keep_history)
+            state.forget_history(control, CONTROL_SCHEMA, self._options.keep_history)
 
     # --- told --------------------------------------------------------------------------------------------------------
 

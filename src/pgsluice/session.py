@@ -361,6 +361,14 @@ class Session:
             self.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
 
     @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """Run the block in a transaction that writes nothing and reads nothing but tables, where the server can."""
+        with self.transaction(read_only=True):
+            if self.can_restrict_relations:
+                self.restrict_relations()
+            yield
+
+    @contextlib.contextmanager
     def transaction(
         self,
         *,

@@ -149,16 +149,17 @@ def _since(servers: Servers, job: SyncJob, plan: SyncPlan) -> tuple[str, Window]
         StepError: they can't be told.
     """
     id_, same = job_id(job, plan.facts.source), same_job(job, plan.facts.source)
-    known, _ = state.load(servers.control, CONTROL_SCHEMA, [(id_, same)])
-    reached = known.get(id_)
+    with servers.control.looking():
+        known, _ = state.load(servers.control, CONTROL_SCHEMA, [(id_, same)])
+        reached = known.get(id_)
+        xmin = state.snapshot_xmin(servers.control, CONTROL_SCHEMA, reached.run_id, id_) if reached else None
     if reached is None:
         raise StepError(
             f"no run of this job into {job.target} is remembered there",
             hint="Name table, mode, condition and cursor as the sync did, or leave out --as-of-run.",
             step="verify",
         )
-    xmin = state.snapshot_xmin(servers.control, CONTROL_SCHEMA, reached.run_id, id_) or reached.xmin
-    since = since_run(plan.facts, reached, xmin)
+    since = since_run(plan.facts, reached, xmin or reached.xmin)
     if isinstance(since, str):
         raise StepError(
             f"what the source got since run {reached.run_id} can't be told: {since}",

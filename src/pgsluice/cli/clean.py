@@ -6,7 +6,7 @@ import json
 
 import click
 
-from pgsluice import presence
+from pgsluice import control, presence
 from pgsluice.cli.options import target_only
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.retry import translated
@@ -25,6 +25,7 @@ def clean(target: Dsn, as_json: bool, kept: bool) -> int:
     pgsluice clean --target service=lake
     """
     with translated("clean"), Endpoint(target, read_only=False).open() as session:
+        control.missing(session, CONTROL_SCHEMA)
         Turn(CONTROL_SCHEMA).end_dead_runs(session)
         presence.sweep()
         swept = staging.sweep(session, CONTROL_SCHEMA, also_kept=kept)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from pgsluice import transport
+from pgsluice import control, transport
 from pgsluice.cli.completion import remember
 from pgsluice.cli.options import selection
 from pgsluice.diagnosis import Finding, Verdict, diagnose
@@ -19,6 +19,7 @@ from pgsluice.plan import SyncPlan
 from pgsluice.retry import translated
 from pgsluice.run import Run
 from pgsluice.steps import catalog, relay, vitals
+from pgsluice.steps.state import CONTROL_SCHEMA
 
 _FAILED = 6
 _SIGNS = {Verdict.OK: "ok     ", Verdict.WARNING: "warning", Verdict.FAILURE: "FAILURE"}
@@ -58,7 +59,10 @@ def doctor(
 def _findings(
     source: Endpoint, target: Endpoint, chosen: Selection | Sequence[SyncJob], options: Options
 ) -> Iterator[Finding]:
-    outcomes = Run(source, target, options).plan(chosen)
+    with translated("doctor"), target.looking().open() as there:
+        unfit = control.look(there, CONTROL_SCHEMA).faults
+    yield from (Finding(Verdict.FAILURE, "target", "control schema", f"{control.UNFIT}: {said}") for said in unfit)
+    outcomes = () if unfit else Run(source, target, options).plan(chosen)  # which the same keeps from being made
     remember(source, (job.source for job, _ in outcomes))
     plans = [outcome for _, outcome in outcomes if isinstance(outcome, SyncPlan)]
     leaves = sum(max(1, len(plan.facts.source_table.leaves)) for plan in plans)

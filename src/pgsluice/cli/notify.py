@@ -64,7 +64,7 @@ class Notifier:
 
     def _mended(self, run_id: str) -> list[str]:
         try:
-            with self._target.open() as session:
+            with self._target.looking().open() as session:
                 return list(state.mended(session, CONTROL_SCHEMA, run_id))
         except (psycopg.Error, PgsluiceError):
             return []

@@ -30,7 +30,7 @@ def report(target: Dsn, run: str | None, last: str, output: Path) -> int:
     pgsluice report --target service=lake -o night.html
     """
     endpoint = Endpoint(target, read_only=False)
-    with translated("report"), endpoint.open() as session:
+    with translated("report"), endpoint.looking().open() as session:
         history = page.look_up(session, endpoint.place, seconds_of(last), run)
     text = page.render(history)
     if str(output) == "-":

@@ -45,7 +45,7 @@ def serve(target: Dsn, host: str, port: int, allow_host: tuple[str, ...], last: 
     seconds, endpoint = seconds_of(last), Endpoint(target, read_only=False)
 
     def look(run_id: str | None) -> page.History:
-        with translated("serve"), endpoint.open() as session:
+        with translated("serve"), endpoint.looking().open() as session:
             return page.look_up(session, endpoint.place, seconds, run_id)
 
     site = Site(look, (*_OURS, host, *allow_host), token)

@@ -40,7 +40,7 @@ def show(target: Dsn, as_json: bool, job: str | None) -> int:
     \b
     pgsluice state show --target service=lake
     """
-    with translated("state"), Endpoint(target, read_only=False).open() as session:
+    with translated("state"), Endpoint(target, read_only=False).looking().open() as session:
         found = states.positions(session, CONTROL_SCHEMA, job)
     for each in found:
         if as_json:

@@ -57,7 +57,7 @@ def status(
         raise UsageError("how far behind the source can't be told without it", hint="Name it: --source, or --config.")
     if job and (tables or max_age):
         raise UsageError("a job's runs, or what became of each table", hint="Leave one of them out.")
-    with translated("status"), Endpoint(target, read_only=False).open() as session:
+    with translated("status"), Endpoint(target, read_only=False).looking().open() as session:
         if job:
             return _job(job, state.table_runs(session, CONTROL_SCHEMA, job, last), as_json=as_json)
         if lag and source:

@@ -92,7 +92,7 @@ class History:
 
 
 def look_up(session: Session, place: str, seconds: float, run_id: str | None = None) -> History:
-    """Return what the control schema knows, at one moment. Eight round trips, and one scan of the history.
+    """Return what the control schema knows, at one moment. Ten round trips, and one scan of the history.
 
     Args:
         session: on the target.
@@ -104,8 +104,6 @@ def look_up(session: Session, place: str, seconds: float, run_id: str | None = N
         UsageError: there is no such run.
     """
     at = session.row(sql.SQL("SELECT clock_timestamp()::timestamptz(0)::text"))[0]
-    if not state.exists(session, CONTROL_SCHEMA):
-        return History(place, at, None, (), ())
     with session.transaction(read_only=True):
         session.execute(sql.SQL("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         found = state.runs(session, CONTROL_SCHEMA, run_id=run_id or "last", limit=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pgsluice import sqltext
-from pgsluice.errors import BusyError, UsageError
+from pgsluice import control, sqltext
+from pgsluice.errors import BusyError, RefusedError, UsageError
 from pgsluice.facts import JobState, SeenLeaf
 from pgsluice.job import TableRef
 from pgsluice.locks import fence
@@ -77,27 +77,49 @@ def ensure(session: Session, schema: str) -> None:
     """Create the control schema where it is missing, or what it lacks. One round trip where all is there.
 
     No lock guards it: what every role can lock, every role could keep locked.
+
+    Raises:
+        RefusedError: others could run code by it, or it is older than this release and another role's.
     """
     for tries_left in reversed(range(_TRIES)):
-        if _exists(session, schema, "target"):  # what came last
+        if not (missing := control.missing(session, schema)):
             return
         try:
-            _create(session, schema)
+            with _owning(schema), session.transaction():
+                _create(session, schema, missing)
+                if control.missing(session, schema):  # so it was not we who made all of it
+                    raise RefusedError("the control schema of the target changes while it is made", hint="Run again.")
         except _CREATED_BESIDE:
             if not tries_left:
                 raise
 
 
-def _create(session: Session, schema: str) -> None:
-    with session.transaction():
-        name = sql.Identifier(schema)
-        if session.row(sql.SQL("SELECT pg_catalog.to_regnamespace(%s) IS NULL"), (session.text(name),))[0]:
-            session.script(sqltext.load("control_schema").format(schema=name))
-        session.script(sqltext.load("control").format(schema=name))
-        for view in ("runs", "tables"):
-            query = sqltext.load(f"view_{view}").format(**_history(schema))
-            session.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(sql.Identifier(schema, view), query))
-        _grant_alike(session, schema)
+@contextlib.contextmanager
+def _owning(schema: str) -> Iterator[None]:
+    """Say what to do where what is missing can't be added, for it belongs to another role.
+
+    Raises:
+        RefusedError: it does.
+    """
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RefusedError(
+            f"schema {schema} of the target lacks what this release needs, and the role may not add it:"
+            f" {error.diag.message_primary}",
+            hint="Run once as the role that owns its tables; what is missing is added then.",
+        ) from error
+
+
+def _create(session: Session, schema: str, missing: frozenset[str]) -> None:
+    name = sql.Identifier(schema)
+    if "" in missing:
+        session.script(sqltext.load("control_schema").format(schema=name))
+    session.script(sqltext.load("control").format(schema=name))
+    for view in control.VIEWS:
+        query = sqltext.load(f"view_{view}").format(**_history(schema))
+        session.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(sql.Identifier(schema, view), query))
+    _grant_alike(session, schema)
 
 
 def _grant_alike(session: Session, schema: str) -> None:
@@ -113,13 +135,12 @@ def _grant_alike(session: Session, schema: str) -> None:
 
 
 def exists(session: Session, schema: str) -> bool:
-    """Tell whether the control schema is there."""
-    return _exists(session, schema, "run")
+    """Tell whether the control schema is there. One round trip.
 
-
-def _exists(session: Session, schema: str, name: str) -> bool:
-    query = sql.SQL("SELECT pg_catalog.to_regclass({}) IS NOT NULL")
-    return bool(session.row(query.format(sql.Literal(session.text(sql.Identifier(schema, name)))))[0])
+    Raises:
+        RefusedError: others could run code by it.
+    """
+    return "run" not in control.missing(session, schema)
 
 
 def load(
@@ -304,17 +325,23 @@ def record(session: Session, schema: str, job_id: str, report: TableReport) -> N
     _record(session, schema, job_id, report, 1, sql.SQL(""))
 
 
-def record_failed(session: Session, schema: str, job_id: str, report: TableReport, number: int = 1) -> None:
-    """Write that a job failed, where nothing was written of it; said again, it is said once.
+def record_failed(session: Session, schema: str, reports: Iterable[tuple[str, TableReport]], number: int = 1) -> None:
+    """Write that jobs failed, where nothing was written of it; said again, it is said once.
+
+    One round trip, and one more for each.
 
     Args:
         session: on the target.
         schema: the control schema.
-        job_id: of the job.
-        report: of its failure.
+        reports: of failures, each with the id of its job.
         number: 1, or 2 for what failed after it was done.
+
+    Raises:
+        RefusedError: others could run code by it: a failure may be just that.
     """
-    _record(session, schema, job_id, report, number, sql.SQL("ON CONFLICT DO NOTHING"))
+    control.missing(session, schema)
+    for job_id, report in reports:
+        _record(session, schema, job_id, report, number, sql.SQL("ON CONFLICT DO NOTHING"))
 
 
 def _record(  # noqa: PLR0913, PLR0917 - a row's columns
@@ -376,7 +403,7 @@ def runs(  # noqa: PLR0913 - ways of choosing
     names = _history(schema)
     query = sqltext.load("runs").format(runs=sqltext.load("view_runs").format(**names), **names)
     wanted = {"limit": limit, "run_id": run_id, "seconds": seconds, "reports": reports}
-    found = ((*row[:-1], tuple(map(_report, row[-1] or ()))) for row in _rows(session, query, wanted))
+    found = ((*row[:-1], tuple(map(_report, row[-1] or ()))) for row in _rows(session, schema, query, wanted))
     return tuple(RunRow(*row) for row in found)
 
 
@@ -414,7 +441,7 @@ def last_tables(session: Session, schema: str) -> tuple[TableRow, ...]:
     ).format(sqltext.load("view_tables").format(**_history(schema)))
     return tuple(
         TableRow(source, target, status, run_id, _report(entry), *rest)
-        for source, target, status, run_id, entry, *rest in _rows(session, query, {})
+        for source, target, status, run_id, entry, *rest in _rows(session, schema, query, {})
     )
 
 
@@ -428,14 +455,14 @@ def table_runs(session: Session, schema: str, wanted: str, limit: int) -> tuple[
         limit: how many at most.
     """
     query = sqltext.load("table_runs").format(**_history(schema))
-    found = _rows(session, query, {"wanted": wanted, "limit": limit})
+    found = _rows(session, schema, query, {"wanted": wanted, "limit": limit})
     return tuple({**_report(entry), "recorded": recorded} for entry, recorded in found)
 
 
 def mended(session: Session, schema: str, run_id: str) -> tuple[str, ...]:
     """Return the targets that a run has done and whose run before had failed."""
     query = sqltext.load("mended").format(**_history(schema))
-    return tuple(target for (target,) in _rows(session, query, {"run_id": run_id}))
+    return tuple(target for (target,) in _rows(session, schema, query, {"run_id": run_id}))
 
 
 def forget_history(session: Session, schema: str, seconds: float) -> None:
@@ -448,12 +475,9 @@ def _history(schema: str) -> dict[str, sql.Identifier]:
     return {"run": sql.Identifier(schema, "run"), "run_table": sql.Identifier(schema, "run_table")}
 
 
-def _rows(session: Session, query: sql.Composed, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Return what the history says; nothing where there is none."""
-    try:
-        return session.rows(query, values)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        return []
+def _rows(session: Session, schema: str, query: sql.Composed, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return what the history says; nothing where there is none. Two round trips."""
+    return session.rows(query, values) if exists(session, schema) else []
 
 
 def _report(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - jsonb

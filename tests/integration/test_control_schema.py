@@ -1,0 +1,315 @@
+"""The control schema is used only where nobody else could have put anything into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from unittest.mock import ANY
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from servers import Outcome, Pair, run_cli
+
+from pgsluice import control, sqltext, sync
+from pgsluice.endpoint import Endpoint
+from pgsluice.errors import RefusedError
+from pgsluice.steps import state
+
+#: Where her function notes whose rights it was given; all may write there, so that it never fails.
+SPY = """
+CREATE SCHEMA spy; GRANT ALL ON SCHEMA spy TO PUBLIC;
+CREATE TABLE spy.ran (who text, what text); GRANT ALL ON spy.ran TO PUBLIC;
+"""
+HERS = """
+CREATE SCHEMA hers; GRANT USAGE ON SCHEMA hers TO PUBLIC;
+CREATE FUNCTION hers.strikes() RETURNS text LANGUAGE plpgsql AS $$
+  BEGIN INSERT INTO spy.ran VALUES (current_user, 'strikes'); RETURN 'x'; END $$;
+CREATE FUNCTION hers.agrees(anyelement) RETURNS boolean LANGUAGE plpgsql AS $$
+  BEGIN INSERT INTO spy.ran VALUES (current_user, 'agrees'); RETURN true; END $$;
+CREATE FUNCTION hers.keeps(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+  BEGIN PERFORM hers.strikes(); RETURN $1; END $$;
+CREATE FUNCTION hers.pulls() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN INSERT INTO spy.ran VALUES (current_user, 'pulls'); RETURN new; END $$;
+"""
+DDL = sqltext.load("control").as_string(None).replace("{{}}", "{}")
+PROPER = "CREATE SCHEMA pgsluice; GRANT ALL ON SCHEMA pgsluice TO PUBLIC;" + DDL.replace("{schema}", "pgsluice")
+OPEN = "GRANT ALL ON ALL TABLES IN SCHEMA pgsluice TO PUBLIC;"
+VIEWS = "CREATE VIEW pgsluice.runs AS SELECT 1 AS one; CREATE VIEW pgsluice.tables AS SELECT 1 AS one;"
+WHOLE = PROPER + VIEWS
+
+
+def disguised(kind: str) -> str:
+    """Return what puts her own relations in the place of ours, with all the columns that ours have."""
+    listed = (f"CREATE {kind} pgsluice.{name} AS {over_her_function(name)};" for name in NAMES)
+    return "CREATE SCHEMA pgsluice; GRANT ALL ON SCHEMA pgsluice TO PUBLIC;" + "".join(listed) + VIEWS
+
+
+def over_her_function(name: str) -> str:
+    return f"SELECT t.* FROM (SELECT hers.strikes() AS x) f LEFT JOIN hers.{name} t ON true WHERE x IS NOT NULL"
+
+
+NAMES = ("run", "run_table", "job_state")
+PARTITIONED = """
+ALTER TABLE pgsluice.run RENAME TO run_old;
+CREATE TABLE pgsluice.run (LIKE pgsluice.run_old INCLUDING DEFAULTS, PRIMARY KEY (run_id)) PARTITION BY HASH (run_id);
+CREATE TABLE pgsluice.run_0 PARTITION OF pgsluice.run FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TRIGGER t BEFORE INSERT ON pgsluice.run_0 FOR EACH ROW EXECUTE FUNCTION hers.pulls();
+"""
+#: What mallory makes, as herself and before the tool comes, and the words that name it.
+SHAPES = {
+    "views over her function": (disguised("VIEW"), "is a view"),
+    "materialized views of hers": (disguised("MATERIALIZED VIEW"), "is a materialized view"),
+    "a trigger": (
+        WHOLE + "CREATE TRIGGER t BEFORE INSERT ON pgsluice.run FOR EACH ROW EXECUTE FUNCTION hers.pulls();",
+        "it has trigger t",
+    ),
+    "a rule": (
+        WHOLE + "CREATE RULE r AS ON INSERT TO pgsluice.run_table DO ALSO SELECT hers.strikes();",
+        "it has rule r",
+    ),
+    "a policy": (
+        WHOLE
+        + "ALTER TABLE pgsluice.run ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON pgsluice.run USING (hers.strikes() = 'x');",
+        "row-level security",
+    ),
+    "a child": (
+        WHOLE
+        + "CREATE TABLE pgsluice.child () INHERITS (pgsluice.run);"
+        + "INSERT INTO pgsluice.child (run_id, tables, version, status) VALUES ('99_forged', 1, '1', 'done');",
+        "inherits",
+    ),
+    "a default": (WHOLE + "ALTER TABLE pgsluice.run ADD COLUMN more text DEFAULT hers.strikes();", "hers.strikes()"),
+    "a check": (WHOLE + "ALTER TABLE pgsluice.run ADD CHECK (hers.agrees(run_id));", "run_run_id_check"),
+    "a domain with a check": (
+        WHOLE
+        + "CREATE DOMAIN hers.version AS text CHECK (hers.agrees(value)); GRANT USAGE ON TYPE hers.version TO PUBLIC;"
+        + "ALTER TABLE pgsluice.run ALTER COLUMN version TYPE hers.version;",
+        "hers.version",
+    ),
+    "a generated column": (
+        WHOLE + "ALTER TABLE pgsluice.run ADD COLUMN more text GENERATED ALWAYS AS (hers.keeps(run_id)) STORED;",
+        "generated",
+    ),
+    "an index over her function": (WHOLE + "CREATE INDEX i ON pgsluice.run (hers.keeps(run_id));", "index"),
+    "a table of partitions": (WHOLE + PARTITIONED, "is a partitioned table"),
+    "nothing but its owner": (WHOLE, "belongs to"),
+}
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A target on which mallory may make schemas, and a tool that logs in as somebody else."""
+
+    pair: Pair
+    mallory: str
+    tool: str
+
+    def strike(self, script: str, user: str = "") -> None:
+        dsn = make_conninfo(self.pair.target.dsn, user=user or self.mallory)
+        type(self.pair.target)(self.pair.target.cluster, self.pair.target.name, dsn).execute(script)
+
+    def run(self, command: str, *arguments: str) -> Outcome:
+        target = make_conninfo(self.pair.target.dsn, user=self.tool)
+        source = ("--source", self.pair.source.dsn) if command in {"sync", "plan", "doctor", "verify"} else ()
+        return run_cli(*command.split(), *source, "--target", target, *arguments)
+
+    @property
+    def ran(self) -> list[str]:
+        """Return whose rights her functions were given, but her own."""
+        return [who for (who,) in self.pair.target.rows("SELECT DISTINCT who FROM spy.ran") if who != self.mallory]
+
+
+@pytest.fixture(params=["superuser", "plain role"])
+def attack(request: pytest.FixtureRequest, pair: Pair) -> Iterator[Attack]:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1), (2)")
+    pair.target.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY);" + SPY)
+    mallory, writer = f"mallory_{pair.target.name}", f"writer_{pair.target.name}"
+    for role in (mallory, writer):
+        pair.target.execute(f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {pair.target.name} TO {role}")
+    pair.target.execute(f"GRANT USAGE ON SCHEMA s TO {writer}; GRANT ALL ON s.t TO {writer}")
+    found = Attack(pair, mallory, "postgres" if request.param == "superuser" else writer)
+    found.strike(HERS + DDL.replace("{schema}", "hers"))
+    yield found
+    for role in (mallory, writer):
+        pair.target.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+TABLE = ("--table", "s.t")
+#: What asks the control schema, and how.
+COMMANDS: dict[str, tuple[str, ...]] = {"sync": TABLE, "status": ()}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_control_schema_that_somebody_else_made_is_refused_by_name_and_nothing_of_theirs_runs(
+    attack: Attack, shape: str
+) -> None:
+    made, told = SHAPES[shape]
+    attack.strike(made + OPEN)
+    for command, arguments in COMMANDS.items():
+        done = attack.run(command, *arguments)
+        assert attack.ran == [], f"her function ran as {attack.ran} in {command}"
+        assert done.code == 6, (command, done)
+        assert "the control schema of the target can't be used" in done.err, (command, done)
+        assert "pgsluice" in done.err
+        assert told in done.err or f"belongs to {attack.mallory}" in done.err, (command, done)
+        assert "ALTER SCHEMA pgsluice OWNER TO" in done.err, (command, done)
+    assert attack.pair.target.value("SELECT count(*) FROM s.t") == 0
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "nothing but its owner"])
+@pytest.mark.parametrize("attack", ["superuser"], indirect=True)
+def test_what_is_wrong_with_a_table_is_said_whoever_owns_it(attack: Attack, shape: str) -> None:
+    """An admin has taken the schema over as it was, which is no way to make it safe."""
+    made, told = SHAPES[shape]
+    attack.strike(made + OPEN)
+    attack.pair.target.execute(
+        f"REASSIGN OWNED BY {attack.mallory} TO postgres; ALTER SCHEMA hers OWNER TO {attack.mallory}"
+    )
+    with Endpoint(attack.pair.target.dsn, read_only=False).looking().open() as session:
+        faults = control.look(session, "pgsluice").faults
+    assert attack.ran == []
+    assert any(told in fault for fault in faults), faults
+    assert not any("belongs to" in fault for fault in faults)
+
+
+def test_every_command_that_asks_the_control_schema_refuses_one_of_somebody_else(attack: Attack) -> None:
+    made, _ = SHAPES["views over her function"]
+    attack.strike(made + OPEN)
+    for command, *arguments in (
+        ("state show",),
+        ("status", "--tables"),
+        ("status", "--lag", "--source", attack.pair.source.dsn),
+        ("status", "s.t"),
+        ("status", "--max-age", "1h"),
+        ("report", "-o", "-"),
+        ("state reset", "s.t"),
+        ("state set", "s.t", "7"),
+        ("clean",),
+        ("sync", *TABLE, "--resume", "last"),
+        ("sync", *TABLE, "--mode", "incremental", "--cursor", "id"),
+        ("plan", *TABLE),
+        ("verify", *TABLE, "--as-of-run"),
+    ):
+        done = attack.run(command, *arguments)
+        assert attack.ran == [], f"her function ran as {attack.ran} in {command} {arguments}"
+        assert done.code == 6, (command, arguments, done)
+        assert "the control schema of the target can't be used" in done.err, (command, done)
+
+
+def test_doctor_names_what_is_wrong_with_the_control_schema_and_the_way_out(attack: Attack) -> None:
+    made, _ = SHAPES["a trigger"]
+    attack.strike(made + OPEN)
+    done = attack.run("doctor", *TABLE, "--json")
+    assert attack.ran == []
+    assert done.code == 6, done
+    found = [line["said"] for line in done.lines if line.get("subject") == "control schema"]
+    assert any("it has trigger t" in said for said in found), done.out
+    assert any(f"belongs to {attack.mallory}" in said for said in found)
+    assert any(line.get("subject") == "connections" for line in done.lines), "the rest is looked at all the same"
+
+
+def test_a_schema_that_we_have_made_is_what_is_expected_to_the_last_column(pair: Pair) -> None:
+    """On both majors; whatever is added to the script is expected from then on."""
+    for server in (pair.source, pair.target):
+        with Endpoint(server.dsn, read_only=False).open() as session:
+            assert control.missing(session, "pgsluice") == {"", *control.tables(), *control.VIEWS}
+            state.ensure(session, "pgsluice")
+            assert control.look(session, "pgsluice") == control.Look(frozenset(), (), ANY)
+        made = server.rows(
+            """SELECT attrelid::regclass::text, attname::text, atttypid FROM pg_attribute
+            WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'pgsluice'::regnamespace AND relkind = 'r')
+            AND attnum > 0"""
+        )
+        expected = [
+            (f"pgsluice.{table}", column, server.value("SELECT %s::regtype::oid", (type_,)))
+            for table, columns in control.tables().items()
+            for column, type_ in columns.items()
+        ]
+        assert sorted(made) == sorted(expected)
+
+
+def test_what_an_older_release_has_made_gets_what_it_lacks(attack: Attack) -> None:
+    target = attack.pair.target
+    assert attack.run("sync", *TABLE).code == 0
+    target.execute("DROP VIEW pgsluice.runs; ALTER TABLE pgsluice.run DROP COLUMN resumes")
+    assert attack.run("sync", *TABLE).code == 0
+    assert target.value("SELECT count(*) FROM pgsluice.run WHERE resumes IS NULL") == 2
+    assert target.value("SELECT count(*) FROM pgsluice.runs") == 2
+
+
+# --- what is let be --------------------------------------------------------------------------------------------------
+
+
+def test_one_that_a_role_made_whose_rights_we_have_or_that_an_admin_made_is_used(attack: Attack) -> None:
+    target = attack.pair.target
+    attack.strike(WHOLE + OPEN + "DROP VIEW pgsluice.runs, pgsluice.tables;")
+    if attack.tool == "postgres":
+        target.execute(f"GRANT {attack.mallory} TO postgres")
+        assert attack.run("sync", *TABLE).code == 6, "a superuser has everybody's rights, which says nothing"
+        target.execute(f"REVOKE {attack.mallory} FROM postgres; REASSIGN OWNED BY {attack.mallory} TO postgres")
+    else:
+        assert attack.run("sync", *TABLE).code == 6
+        target.execute(f"GRANT {attack.mallory} TO {attack.tool}")
+    done = attack.run("sync", *TABLE)
+    assert done.code == 0, done
+    assert attack.run("status").code == 0
+
+
+def test_what_a_role_with_create_in_the_schema_puts_there_is_not_taken_for_ours(attack: Attack) -> None:
+    """The schema is an admin's, who lets several roles of the tool in; one of them is hers."""
+    target = attack.pair.target
+    target.execute("CREATE SCHEMA pgsluice; GRANT ALL ON SCHEMA pgsluice TO PUBLIC")
+    attack.strike("CREATE VIEW pgsluice.run_table AS " + over_her_function("run_table"))
+    for command, arguments in COMMANDS.items():
+        done = attack.run(command, *arguments)
+        assert (done.code, attack.ran) == (6, []), (command, done)
+        assert f"pgsluice.run_table belongs to {attack.mallory}" in done.err
+    target.execute("DROP VIEW pgsluice.run_table")
+    attack.strike("CREATE VIEW pgsluice.runs AS SELECT hers.strikes()")
+    done = attack.run("sync", *TABLE)
+    assert (done.code, f"pgsluice.runs belongs to {attack.mallory}" in done.err) == (6, True), done
+
+
+def test_a_trigger_that_came_by_a_privilege_is_seen_in_the_next_run(attack: Attack) -> None:
+    assert attack.run("sync", *TABLE).code == 0
+    attack.strike(
+        f"GRANT TRIGGER ON pgsluice.run TO {attack.mallory}; GRANT USAGE ON SCHEMA pgsluice TO {attack.mallory}",
+        attack.tool,
+    )
+    attack.strike("CREATE TRIGGER t BEFORE INSERT ON pgsluice.run FOR EACH ROW EXECUTE FUNCTION hers.pulls()")
+    done = attack.run("sync", *TABLE)
+    assert attack.ran == []
+    assert (done.code, "it has trigger t" in done.err) == (6, True), done
+
+
+def forged(attack: Attack) -> None:
+    """Let her put tables of the same columns in the place of ours, by renaming the schema that is hers."""
+    attack.pair.target.execute(f"ALTER SCHEMA pgsluice OWNER TO {attack.mallory}")
+    attack.strike("ALTER SCHEMA pgsluice RENAME TO pgsluice_old;" + WHOLE + OPEN)
+
+
+def owned(attack: Attack) -> None:
+    attack.pair.target.execute(
+        f"ALTER SCHEMA pgsluice OWNER TO {attack.mallory}; GRANT USAGE, CREATE ON SCHEMA pgsluice TO {attack.tool}"
+    )
+
+
+def taken(attack: Attack) -> None:
+    attack.pair.target.execute(f"ALTER TABLE pgsluice.job_state OWNER TO {attack.mallory}")
+
+
+@pytest.mark.parametrize("done_by", [forged, owned, taken])
+def test_a_schema_that_was_ours_and_is_not_any_more_is_refused(
+    attack: Attack, done_by: Callable[[Attack], None]
+) -> None:
+    assert attack.run("sync", *TABLE).code == 0
+    done_by(attack)
+    done = attack.run("sync", *TABLE)
+    assert (done.code, f"belongs to {attack.mallory}" in done.err) == (6, True), done
+
+
+def test_the_python_interface_refuses_it_too(pair: Pair) -> None:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY)")
+    pair.target.execute("CREATE SCHEMA pgsluice; CREATE VIEW pgsluice.run AS SELECT 1 AS run_id")
+    with pytest.raises(RefusedError, match=r"pgsluice\.run is a view: drop it"):
+        sync(pair.source.dsn, pair.target.dsn, "s.t")
