@@ -14,6 +14,7 @@ from typing import NoReturn, TextIO
 import click
 from click.shell_completion import CompletionItem
 
+from pgsluice.cli import streams
 from pgsluice.errors import PgsluiceError, scrub
 from pgsluice.version import __version__
 
@@ -124,9 +125,7 @@ def main() -> NoReturn:
     """Run the command line and exit with the code that its help tells."""
     signals = _Signals()
     signals.install()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
+    streams.steady()
     sys.stderr = _Scrubbed(sys.stderr)
     try:
         code = cli.main(standalone_mode=False, complete_var=COMPLETE_VARIABLE)
@@ -144,16 +143,17 @@ def main() -> NoReturn:
         # An interrupt inside an exec(), as dataclasses make while they are imported, lets `python -m` end by SIGINT
         # whatever the code, unless another one went well since.
         exec("")  # noqa: S102 - runs nothing
-    except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is the last flush to be heard
-        code = 1
     except Exception as error:
         if os.environ.get("PGSLUICE_DEBUG"):
             raise
         reason = scrub(f"{type(error).__name__}: {error}")
         _show(PgsluiceError(f"unexpected: {reason}", hint="That is a fault of ours; PGSLUICE_DEBUG=1 shows where."))
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if reason := streams.lost():
+        print(f"pgsluice: what was printed could not be written: {reason}", file=sys.stderr)
+        code = code or 1
+    sys.exit(code)
 
 
 def _show(error: PgsluiceError) -> None:
