@@ -38,6 +38,8 @@ _MANY = "tests/acceptance/test_many_tables.py::"
 _PSQL = "tests/integration/test_psql_lane.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
+_STREAMS = "tests/acceptance/test_streams.py::"
+_OTHERS = "tests/acceptance/test_files_of_others.py::"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,63 @@ class Mutation:
 
 
 MUTATIONS = (
+    # --- whose files and programs are believed, and for how long
+    Mutation(
+        "file of a stranger",
+        "config/files.py",
+        "        if owner not in {os.geteuid(), _ROOT}:\n",
+        "        if False:\n",
+        "A pgsluice.yaml that another user has put into the folder runs its programs as us.",
+        (f"{_OTHERS}test_roots_file_is_read_by_anybody_and_ones_own_too",),
+    ),
+    Mutation(
+        "link of a stranger",
+        "config/files.py",
+        "    for owner in (found.st_uid, path.lstat().st_uid):\n",
+        "    for owner in (found.st_uid,):\n",
+        "Another user chooses by a link which of our files is read.",
+        (f"{_OTHERS}test_a_link_is_its_owners_word_too[to our own file]",),
+    ),
+    Mutation(
+        "writers of a found file",
+        "config/files.py",
+        "    if _is_open(found):\n        return path\n",
+        "",
+        "A file that all may write is read without a word.",
+        (f"{_OTHERS}test_what_others_can_write_to_is_warned_of_and_read[the file to all]",),
+    ),
+    Mutation(
+        "kinds of files",
+        "config/files.py",
+        "        _refuse_others(path, found, called, pipes=pipes)\n",
+        "",
+        "A device or a named pipe is read like a file.",
+        (f"{_OTHERS}test_nothing_but_a_file_that_ends_is_read[${{file:}}-fifo]",),
+    ),
+    Mutation(
+        "program's group",
+        "config/references.py",
+        "            os.killpg(program.pid, signal.SIGKILL)\n",
+        "            program.kill()\n",
+        "What a program has started outlives the time it was given.",
+        (f"{_OTHERS}test_a_program_that_never_ends_is_killed_with_what_it_started[it sleeps]",),
+    ),
+    Mutation(
+        "closed descriptors",
+        "cli/streams.py",
+        "            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one\n",
+        "            pass\n",
+        "A socket to a server becomes stderr.",
+        (f"{_STREAMS}test_a_closed_stderr_is_not_what_the_next_connection_gets",),
+    ),
+    Mutation(
+        "steady streams",
+        "cli/streams.py",
+        "            written = memoryview(data).nbytes\n",
+        "            raise\n",
+        "A reader that leaves changes the exit code of work that is done.",
+        (f"{_STREAMS}test_every_command_keeps_its_exit_code[config schema-0-a reader that leaves]",),
+    ),
     # --- what stands between staging and the target
     Mutation(
         "count gate",

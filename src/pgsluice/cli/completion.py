@@ -139,13 +139,14 @@ def _offered(incomplete: str, names: Callable[[], Iterable[str]]) -> list[str]:
 
 def _configured(ctx: click.Context) -> Configuration | None:
     """Return the file that the command would read, where it can be read; no program of it is run."""
-    file = ctx.params.get("config_file") or Path(FILE_NAME)
+    named = ctx.params.get("config_file")
+    file = named or Path(FILE_NAME)
     if not file.is_file():
         return None
     from pgsluice import config  # noqa: PLC0415 - a TAB without a file need not wait for what reads it
 
     with contextlib.suppress(UsageError):
-        return config.load(file, warn=lambda _: None)
+        return config.load(file, warn=lambda _: None, was_named=bool(named))
     return None
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from pgsluice.cli import FILE_NAME
-from pgsluice.config import SQL, Configuration, load, references
+from pgsluice.cli.options import configuration
+from pgsluice.config import SQL, Configuration, references
 from pgsluice.config.model import FileSettings
 
 _FILE = click.option(
@@ -18,10 +19,8 @@ _FILE = click.option(
     "-c",
     "config_file",
     type=click.Path(path_type=Path),
-    default=FILE_NAME,
-    show_default=True,
     metavar="FILE",
-    help="The file.",
+    help=f"The file. Default: {FILE_NAME} of this folder.",
 )
 
 
@@ -46,32 +45,32 @@ def schema() -> None:
 
 @config.command()
 @_FILE
-def check(config_file: Path) -> None:
+def check(config_file: Path | None) -> None:
     """Read the file, and tell everything that is wrong with it; no server is asked.
 
     \b
     pgsluice config check -c pgsluice.yaml
     """
-    known = load(config_file, warn=_warned)
+    known = _read(config_file)
     entries = len(known.tables.entries)
-    click.echo(f"{config_file} is fine: {entries} {'entry' if entries == 1 else 'entries'}, every setting known.")
+    click.echo(f"{known.path} is fine: {entries} {'entry' if entries == 1 else 'entries'}, every setting known.")
 
 
 @config.command()
 @_FILE
 @click.option("--origin", is_flag=True, help="Say where each value comes from.")
-def show(config_file: Path, origin: bool) -> None:
+def show(config_file: Path | None, origin: bool) -> None:
     """Print the file's settings, references resolved, secrets as ***; what it leaves out is as `sync --help` says.
 
     \b
     pgsluice config show --origin
     """
-    for place, value, line in _settings(load(config_file, warn=_warned)):
-        click.echo(f"{place}: {value}" + (f"  # {config_file}:{line}" if origin else ""))
+    for place, value, line in _settings(known := _read(config_file)):
+        click.echo(f"{place}: {value}" + (f"  # {known.path}:{line}" if origin else ""))
 
 
-def _warned(text: str) -> None:
-    click.echo(f"pgsluice: warning: {text}", err=True)
+def _read(named: Path | None) -> Configuration:
+    return configuration(named or Path(FILE_NAME), was_named=bool(named))
 
 
 def _settings(known: Configuration) -> Iterator[tuple[str, str, int]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -33,6 +34,9 @@ from pgsluice.settings import options_of, treatment_of
 if TYPE_CHECKING:
     from pgsluice.config import Configuration
 
+_STDIN = 0
+#: Of a query.
+_MOST_BYTES = 1 << 20
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -84,7 +88,7 @@ _SELECTION = (
     ),
     option(
         "--query-file",
-        type=click.File(encoding="utf-8"),
+        type=click.Path(path_type=Path, allow_dash=True),
         metavar="FILE",
         help="A SELECT as the source, instead of tables ('-' reads stdin); needs --to and --key.",
     ),
@@ -358,7 +362,7 @@ def on_target(command: _F) -> _F:
     @functools.wraps(command)
     def wrapped(target: str | None, config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401 - as click calls
         file = config_file or _found(target)
-        known = _load(file, {}, ()) if file else None
+        known = configuration(file, was_named=bool(config_file)) if file else None
         if "source" in given:
             given["source"] = given["source"] or (known.source if known else None)
         return command(target=_end("--target", target, known.target if known else None).dsn, **given)
@@ -394,7 +398,7 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*ends, _request(values), options_of(values), **given)
         if values["tables"] or values["query_file"]:
             raise UsageError(f"the tables are named by {file}", hint="Choose among them with --select.")
-        known = _load(file, _typed(values), select)
+        known = configuration(file, _typed(values), select, was_named=bool(config_file))
         typed = _typed(given)
         given |= {name: value for name, value in known.settings.given().items() if name in given and name not in typed}
         ends = (_end("--source", source, known.source), _end("--target", target, known.target))
@@ -406,16 +410,31 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
 def _found(*named: object) -> Path | None:
     """Return this folder's file, where nothing is named that it would say."""
     file = Path(FILE_NAME)
-    return file if not any(named) and file.is_file() else None
+    with contextlib.suppress(OSError):  # a folder that we may not look into
+        return file if not any(named) and file.is_file() else None
+    return None
 
 
-def _load(file: Path, typed: dict[str, Any], select: tuple[str, ...]) -> Configuration:
+def configuration(
+    file: Path, typed: Mapping[str, Any] | None = None, select: tuple[str, ...] = (), *, was_named: bool
+) -> Configuration:
+    """Read the file that a command goes by, and warn on stderr.
+
+    Args:
+        file: its path.
+        typed: settings that stand above the file's.
+        select: patterns of its tables that are meant.
+        was_named: by the user; one that a command found by itself must be the user's own, or root's.
+
+    Raises:
+        UsageError: everything that is wrong with it.
+    """
     from pgsluice import config  # noqa: PLC0415 - who needs no file need not wait for what reads it
 
     def warn(text: str) -> None:
         print(f"pgsluice: warning: {text}", file=sys.stderr)
 
-    return config.load(file, typed, select, warn)
+    return config.load(file, typed, select, warn, was_named=was_named)
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
@@ -451,17 +470,18 @@ _NAMES = tuple(
 
 def _request(values: dict[str, Any]) -> Selection | tuple[SyncJob, ...]:
     treatment = treatment_of(values)
-    query = _read(values["query_file"]) if values["query_file"] else None
+    query = _query(values["query_file"]) if values["query_file"] else None
     if query is None and not values["tables"]:
         raise UsageError("nothing to copy was named", hint="Give --table schema.table, or --query-file FILE.")
     return requested(values["tables"], query, values["to"], treatment)
 
 
-def _read(file: TextIO) -> str:
-    try:
-        return file.read()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the query in {file.name} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
+def _query(path: Path) -> str:
+    from pgsluice.config import files  # noqa: PLC0415 - who needs no file need not wait for what reads it
+
+    if str(path) == "-":
+        return files.text(_STDIN, _MOST_BYTES, "the query on stdin", seconds=None)
+    return files.read(path, _MOST_BYTES, f"the query in {path}", pipes=True)
 
 
 def _warned(dsn: str, name: str) -> str:

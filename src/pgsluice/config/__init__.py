@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pgsluice.config import document, references
+from pgsluice.config import document, files, references
 from pgsluice.config.document import Document, Place
 from pgsluice.config.model import FileSettings, TableSettings
 from pgsluice.endpoint import Dsn
@@ -141,7 +142,12 @@ class Configuration:
 
 
 def load(
-    path: Path, overrides: Mapping[str, Any] | None = None, select: Iterable[str] = (), warn: Warn = warnings.warn
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    select: Iterable[str] = (),
+    warn: Warn = warnings.warn,
+    *,
+    was_named: bool = True,
 ) -> Configuration:
     """Read a file, and tell everything that is wrong with it.
 
@@ -150,11 +156,18 @@ def load(
         overrides: settings that stand above all of the file's: those typed.
         select: patterns of the tables that are meant; all where empty.
         warn: told what is no error.
+        was_named: by the user, whose word for it is taken; else it must be the user's own, or root's.
 
     Raises:
         UsageError: everything that is wrong, each with its line.
     """
-    found = document.read(path)
+
+    def check(opened: os.stat_result) -> None:
+        if not was_named:
+            files.refuse_strangers(path, opened)
+            _warn_of_others(path, opened, warn)
+
+    found = document.read(path, check)
     wrong: list[tuple[int, str]] = []
     plain = _resolved(found.plain, (), found, wrong, warn)
     settings = _checked(plain, found, wrong)
@@ -178,12 +191,17 @@ def load(
     raw = found.plain
     return Configuration(
         path=str(path),
-        source=_dsn(raw.get("source"), settings.source, warn),
-        target=_dsn(raw.get("target"), settings.target, warn),
+        source=_dsn(raw.get("source"), settings.source),
+        target=_dsn(raw.get("target"), settings.target),
         tables=tables,
         settings=settings,
         document=found,
     )
+
+
+def _warn_of_others(path: Path, opened: os.stat_result, warn: Warn) -> None:
+    if place := files.open_to_others(path, opened):
+        warn(f"others can write to {place}, and what {path} says runs as you: chmod go-w {place}, or name it: --config")
 
 
 def _only_skips(entry: Entry) -> bool:
@@ -195,11 +213,15 @@ def _joined(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting
     return ",".join(value) if name in _LISTS and isinstance(value, list) else value
 
 
-def _dsn(raw: Any, resolved: str | None, warn: Warn) -> Dsn | None:  # noqa: ANN401 - as it stands in the file
+def _dsn(raw: Any, resolved: str | None) -> Dsn | None:  # noqa: ANN401 - as it stands in the file
     """Return a connection string; one that a program tells is asked for at every connect."""
     if isinstance(raw, str) and references.has_command(raw):
-        return lambda: references.resolve(raw, warn)
+        return lambda: references.resolve(raw, _silent)
     return resolved
+
+
+def _silent(_: str) -> None:
+    """Say nothing: it was told when the file was read."""
 
 
 # --- what is wrong with a file ---------------------------------------------------------------------------------------
@@ -213,12 +235,12 @@ def _resolved(node: Any, place: Place, found: Document, wrong: list[tuple[int, s
         return [_resolved(value, (*place, number), found, wrong, warn) for number, value in enumerate(node)]
     if not isinstance(node, str) or SQL.intersection(map(str, place)):
         return node
-    if references.has_command(node):
-        if place not in {("source",), ("target",)}:
-            wrong.append((found.line(place), f"{_path(place)}: a program is asked for source and target alone"))
+    is_command = references.has_command(node)
+    if is_command and place not in {("source",), ("target",)}:
+        wrong.append((found.line(place), f"{_path(place)}: a program is asked for source and target alone"))
         return node
     try:
-        return references.resolve(node, warn)
+        return references.checked(node, warn) if is_command else references.resolve(node, warn)
     except UsageError as error:
         wrong.append((found.line(place), f"{_path(place)}: {_sentence(error)}"))
         return node

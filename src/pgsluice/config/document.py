@@ -1,17 +1,21 @@
-"""A YAML file as a tree that knows its lines. The only module that knows YAML."""
+"""A YAML file as plain values that know their lines. The only module that knows YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
+from pgsluice.config import files
 from pgsluice.errors import UsageError
 
 Place = tuple[str | int, ...]
@@ -19,6 +23,26 @@ Place = tuple[str | int, ...]
 _MOST_BYTES = 1 << 20
 #: Aliases of aliases can make a small file a huge tree.
 _MOST_NODES = 100_000
+#: Settings need six; an alias of what it stands in has no end.
+_MOST_LEVELS = 40
+_YAML = "tag:yaml.org,2002:"
+#: Dates too mean the text that stands there: no setting takes one.
+_TEXTS = frozenset({"str", "timestamp", "merge", "value"})
+_NUL, _SURROGATES = "\0", ("\ud800", "\udfff")
+
+
+class _MistakeError(Exception):
+    """Something in the text that no setting can mean.
+
+    Attributes:
+        line: from 1.
+        text: what is wrong.
+        hint: what to write instead.
+    """
+
+    def __init__(self, line: int, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.line, self.text, self.hint = line, text, hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,64 +51,61 @@ class Document:
 
     Attributes:
         path: of it, for people.
-        root: its tree, with lines.
+        plain: its tree.
+        lines: of its keys and items, from 1.
     """
 
     path: str
-    root: CommentedMap
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """Return the tree as plain values."""
-        plain = _plain(self.root, [0])
-        return plain if isinstance(plain, dict) else {}
+    plain: dict[str, Any]
+    lines: Mapping[Place, int]
 
     def line(self, place: Place) -> int:
         """Return the line, from 1, of a key, or of what comes nearest to it."""
-        node: Any = self.root
-        found = 1
-        for part in place:
-            if isinstance(node, CommentedMap) and part in node:
-                found = node.lc.key(part)[0] + 1
-            elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-                found = node.lc.item(part)[0] + 1
-            else:
-                break
-            node = node[part]
-        return found
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
 
 
-def read(path: Path) -> Document:
+def read(path: Path, check: files.Check | None = None) -> Document:
     """Read a file: YAML 1.2, in which ``no`` is a word, and a key that stands twice an error.
+
+    Args:
+        path: of the file.
+        check: looks at what was opened before it is read.
 
     Raises:
         UsageError: it is not there, or no YAML; tells the line.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"{path} has more than {_MOST_BYTES >> 20} MiB", hint="Is it the right file?")
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}", hint="pgsluice init writes one.") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
+        text = files.read(path, _MOST_BYTES, str(path), pipes=True, check=check)
+    except UsageError as error:
+        hint = "" if os.access(path, os.F_OK) else "pgsluice init writes one."
+        raise UsageError(error.message, hint=error.hint or hint) from None
     try:
-        root = YAML(typ="rt", pure=True).load(text)
-    except DuplicateKeyError as error:
-        raise UsageError(
-            f"{path}:{_line(error)}: a key stands twice", hint="Of two values one would be lost: keep one of them."
-        ) from None
+        yaml = YAML(typ="safe", pure=True)
+        root = _composed(yaml, text)
+        if not isinstance(root, MappingNode):
+            raise UsageError(f"{path} holds no settings", hint="It begins with source:, target: and tables:.")
+        tree = _Tree(yaml.constructor)
+        return Document(str(path), tree.mapping(root, ()), tree.lines)
+    except _MistakeError as error:
+        raise UsageError(f"{path}:{error.line}: {error.text}", hint=error.hint) from None
+
+
+def _composed(yaml: YAML, text: str) -> Node | None:
+    """Return the root of a text, whose values are still as they stand there."""
+    yaml.Composer = _Bounded
+    try:
+        return yaml.compose(text)  # type: ignore[no-any-return]
     except MarkedYAMLError as error:
-        raise UsageError(f"{path}:{_line(error)}: {_problem(error)}", hint="Indent by blanks, two a level.") from None
-    except YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}") from None
-    if not isinstance(root, CommentedMap):
-        raise UsageError(f"{path} holds no settings", hint="It begins with source:, target: and tables:.")
-    return Document(str(path), root)
-
-
-def _line(error: MarkedYAMLError) -> int:
-    return error.problem_mark.line + 1 if error.problem_mark else 1
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise _MistakeError(line, _problem(error), "Indent by blanks, two a level.") from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _MistakeError(line, "a character that YAML does not allow", "Take it out.") from None
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # what the parser stumbles over, such as "\UFFFFFFFF", is a mistake of the text all the same
+        raise _MistakeError(yaml.reader.line + 1, f"not YAML: {error}", "Put odd characters in quotes.") from None
 
 
 def _problem(error: MarkedYAMLError) -> str:
@@ -92,12 +113,126 @@ def _problem(error: MarkedYAMLError) -> str:
     return "a tab, which YAML does not take for indentation" if r"'\t'" in problem else problem
 
 
-def _plain(node: Any, seen: list[int]) -> Any:  # noqa: ANN401 - any node
-    seen[0] += 1
-    if seen[0] > _MOST_NODES:
-        raise UsageError("the file's aliases make more than 100,000 values", hint="Write them out.")
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value, seen) for key, value in node.items()}
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        return [_plain(value, seen) for value in node]
-    return str(node) if isinstance(node, str) else node
+class _Bounded(Composer):
+    """Ends what would take minutes to read, or more of the stack than there is."""
+
+    def __init__(self, loader: Any = None) -> None:  # noqa: ANN401 - YAML's own
+        super().__init__(loader)
+        self.warn_double_anchors = False
+        self._nodes = self._levels = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - YAML's own
+        self._nodes += 1
+        self._levels += 1
+        _refuse_excess(self._nodes, self._levels, self.parser.peek_event().start_mark.line)
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+
+def _refuse_excess(nodes: int, levels: int, line: int) -> None:
+    if levels > _MOST_LEVELS:
+        raise _MistakeError(
+            line + 1, f"more than {_MOST_LEVELS} levels, or an alias of what it stands in", "Settings need six levels."
+        )
+    if nodes > _MOST_NODES:
+        raise _MistakeError(line + 1, f"more than {_MOST_NODES:,} values, aliases counted", "Name tables by patterns.")
+
+
+class _Tree:
+    """Plain values, made of nodes.
+
+    Attributes:
+        lines: of what was made.
+    """
+
+    def __init__(self, constructor: SafeConstructor) -> None:
+        self.lines: dict[Place, int] = {}
+        self._constructor = constructor
+        self._nodes = 0
+
+    def mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
+        """Return a mapping; its own keys stand above those that it merges, of these the first above the later."""
+        _refuse_twins(node)
+        known: dict[str, Any] = {}
+        for key, value in self._pairs(node, len(place)):
+            if (name := _name(key)) not in known:
+                known[name] = self._item(key, value, (*place, name))
+        return known
+
+    def _pairs(self, node: MappingNode, levels: int) -> Iterator[tuple[Node, Node]]:
+        """Return what a mapping has, and then what it merges."""
+        yield from (pair for pair in node.value if not _is_merge(pair[0]))
+        for each in (each for key, value in node.value if _is_merge(key) for each in _merged(value)):
+            for key, value in self._pairs(each, self._counted(each, levels + 1)):
+                self._counted(key, levels)
+                yield key, value
+
+    def _item(self, at: Node, node: Node, place: Place) -> Any:  # noqa: ANN401 - any value
+        self.lines[place] = at.start_mark.line + 1
+        self._counted(at, len(place))
+        if isinstance(node, MappingNode):
+            return self.mapping(node, place)
+        if isinstance(node, SequenceNode):
+            return [self._item(each, each, (*place, number)) for number, each in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _counted(self, node: Node, levels: int) -> int:
+        self._nodes += 1
+        _refuse_excess(self._nodes, levels, node.start_mark.line)
+        return levels
+
+    def _scalar(self, node: Node) -> Any:  # noqa: ANN401 - a value
+        """Return a word, number, yes or no, or nothing."""
+        tag = str(node.tag)
+        kind = tag.removeprefix(_YAML)
+        if kind in _TEXTS:
+            return _text(node)
+        if kind == "null":
+            return None
+        if kind not in {"bool", "int", "float"}:
+            _refuse(node, f"the tag {tag} means nothing here", "Leave it out.")
+        try:
+            return getattr(self._constructor, f"construct_yaml_{kind}")(node)
+        except (ArithmeticError, LookupError, ValueError):
+            _refuse(node, f"{_short(node.value)} can't be read as {kind}", "Put a word in quotes.")
+
+
+def _refuse_twins(node: MappingNode) -> None:
+    names: set[str] = set()
+    for key in (key for key, _ in node.value if not _is_merge(key)):
+        if _name(key) in names:
+            _refuse(key, "a key stands twice", "Of two values one would be lost: keep one of them.")
+        names.add(_name(key))
+
+
+def _is_merge(key: Node) -> bool:
+    return isinstance(key, ScalarNode) and key.value == "<<" and not key.style
+
+
+def _merged(value: Node) -> Iterator[MappingNode]:
+    for each in value.value if isinstance(value, SequenceNode) else [value]:
+        if not isinstance(each, MappingNode):
+            _refuse(each, "<<: merges settings, and this is none", "Write <<: *NAME for what is marked by &NAME.")
+        yield each
+
+
+def _name(key: Node) -> str:
+    if not isinstance(key, ScalarNode):
+        _refuse(key, "a key that is no word", "Put it in quotes.")
+    return _text(key)
+
+
+def _text(node: Node) -> str:
+    for character in str(node.value):
+        if character == _NUL or _SURROGATES[0] <= character <= _SURROGATES[1]:
+            _refuse(node, f"the character U+{ord(character):04X}, which no setting can hold", "Take it out.")
+    return str(node.value)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) < 40 else f"{text[:37]}...")  # noqa: PLR2004 - fits a line
+
+
+def _refuse(node: Node, text: str, hint: str) -> Never:
+    raise _MistakeError(node.start_mark.line + 1, text, hint)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import stat
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pgsluice.config import files
 from pgsluice.errors import UsageError, scrub
 
 _REFERENCE = re.compile(r"\$\$|\$\{(?P<inner>[^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_COMMAND_SECONDS = 30.0
+#: Of a password or connection string, by far.
+_MOST_BYTES = 64 << 10
 
 
 def has_command(text: str) -> bool:
@@ -45,11 +50,26 @@ def resolve(text: str, warn: Callable[[str], None]) -> str:
     return _REFERENCE.sub(lambda match: "$" if match["inner"] is None else _value(match["inner"], warn), text)
 
 
+def checked(text: str, warn: Callable[[str], None]) -> str:
+    """Return a text as it stands, where `resolve` would find no mistake in it; no program is run.
+
+    Args:
+        text: as it stands in the file.
+        warn: told of a secret file that others can read.
+
+    Raises:
+        UsageError: a variable or a file is not there, or a program can't be read.
+    """
+    for inner in filter(None, (match["inner"] for match in _REFERENCE.finditer(text))):
+        _arguments(inner.removeprefix("cmd:")) if inner.startswith("cmd:") else _value(inner, warn)
+    return text
+
+
 def _value(inner: str, warn: Callable[[str], None]) -> str:
     kind, _, rest = inner.partition(":")
     if kind == "file" and rest:
         return _of_file(Path(rest), warn)
-    if kind == "cmd" and rest:
+    if kind == "cmd":
         return _of_command(rest)
     if not _NAME.fullmatch(inner):
         raise UsageError(
@@ -57,30 +77,75 @@ def _value(inner: str, warn: Callable[[str], None]) -> str:
         )
     if inner not in os.environ:
         raise UsageError(f"the environment variable {inner} is not set", hint=f"export {inner}=..")
-    return os.environ[inner]
+    try:
+        return os.environ[inner].encode().decode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the environment variable {inner} is not UTF-8") from None
 
 
 def _of_file(path: Path, warn: Callable[[str], None]) -> str:
+    def check(opened: os.stat_result) -> None:
+        if opened.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            warn(f"{path} can be read by others: chmod 600 {path}")
+
+    return files.read(path, _MOST_BYTES, f"the file {path}", check=check).rstrip("\r\n")
+
+
+def _arguments(command: str) -> list[str]:
     try:
-        text = path.read_text("utf-8")
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise UsageError(f"the file {path} can't be read: {error.strerror}") from None
-    if mode & (stat.S_IRGRP | stat.S_IROTH):
-        warn(f"{path} can be read by others: chmod 600 {path}")
-    return text.rstrip("\r\n")
+        arguments = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"${{cmd:{command}}} can't be read: {error}", hint="Quote as a shell does.") from None
+    if not arguments or not arguments[0]:
+        raise UsageError("${cmd:} names no program", hint="Write ${cmd:program argument}.")
+    return arguments
 
 
 def _of_command(command: str) -> str:
     """Run a program by its arguments, without a shell, and return what it prints."""
-    arguments = shlex.split(command)
+    arguments = _arguments(command)
+    said, code = _printed(arguments)
+    if code:
+        raise UsageError(f"the program {arguments[0]} ended with {code}", hint="Run it by hand to see why.")
     try:
-        done = subprocess.run(  # noqa: S603 - by its arguments, and what the file's owner wrote there
-            arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+        return said.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UsageError(f"what the program {arguments[0]} prints is not UTF-8") from None
+
+
+def _printed(arguments: list[str]) -> tuple[bytes, int]:
+    """Return what a program prints, and its exit code; one that does not end is killed, with all that it started."""
+    until = time.monotonic() + files.SECONDS
+    try:
+        program = subprocess.Popen(  # noqa: S603 - by its arguments, and what the file's owner wrote there
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # and so of a group, which one signal reaches
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"it took more than {_COMMAND_SECONDS:g} s"
-        raise UsageError(f"the program {arguments[0]} could not be run: {reason}") from None
-    if done.returncode:
-        raise UsageError(f"the program {arguments[0]} ended with {done.returncode}", hint="Run it by hand to see why.")
-    return done.stdout.rstrip("\r\n")
+    except (OSError, ValueError) as error:  # arguments that this locale can't write
+        raise UsageError(f"the program {arguments[0]} could not be run: {files.reason(error)}") from None
+    with program:
+        try:
+            with _killed_on_failure(program):
+                assert program.stdout is not None  # noqa: S101 - for the type
+                said = files.drained(program.stdout.fileno(), _MOST_BYTES, files.SECONDS)
+                return said, program.wait(max(0.0, until - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise UsageError(
+                f"the program {arguments[0]} could not be run: it took more than {files.SECONDS:g} s"
+            ) from None
+        except OverflowError:
+            raise UsageError(f"the program {arguments[0]} prints more than {_MOST_BYTES >> 10} KiB") from None
+
+
+@contextlib.contextmanager
+def _killed_on_failure(program: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a program and what it started, where the block fails: nobody has waited for it, so its number is its own."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.killpg(program.pid, signal.SIGKILL)
+        raise
