@@ -35,6 +35,7 @@ _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
 _RESUMING = "tests/faults/test_resuming.py::"
 _MANY = "tests/acceptance/test_many_tables.py::"
+_PARALLEL = "tests/faults/test_parallel_workers.py::"
 _PSQL = "tests/integration/test_psql_lane.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
@@ -254,6 +255,17 @@ MUTATIONS = (
         (
             f"{_PSQL}test_other_users_see_nothing_of_a_statement_and_a_killed_run_leaves_no_file",
             f"{_PSQL}test_a_run_killed_before_psql_has_connected_leaves_no_file",
+        ),
+    ),
+    Mutation(
+        "where an error was raised",
+        "retry.py",
+        '    return _MEANT.get((sqlstate or "", raised_in or ""), sqlstate)\n',
+        "    return sqlstate\n",
+        "A copy whose parallel worker was lost waits for a person.",
+        (
+            f"{_PARALLEL}test_a_copy_whose_parallel_worker_is_lost_is_tried_again[libpq]",
+            f"{_PARALLEL}test_a_copy_whose_parallel_worker_is_lost_is_tried_again[psql]",
         ),
     ),
     Mutation(

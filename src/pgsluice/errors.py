@@ -58,7 +58,7 @@ class PgsluiceError(Exception):
 
     exit_code = 1
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each part of an error by its name
         self,
         message: str = "",
         *,
@@ -66,6 +66,7 @@ class PgsluiceError(Exception):
         step: str | None = None,
         table: str | None = None,
         sqlstate: str | None = None,
+        raised_in: str | None = None,
     ) -> None:
         """Keep the parts apart; secrets are taken out of the texts.
 
@@ -75,12 +76,14 @@ class PgsluiceError(Exception):
             step: the step of the data's way, as in events ("relay", "merge" ..).
             table: the target table, ``schema.table``.
             sqlstate: the five characters PostgreSQL sent, where it did.
+            raised_in: the file of PostgreSQL's source that raised it, where it said so.
         """
         self.message = scrub(message or (type(self).__doc__ or "").strip())
         self.hint = scrub(hint)
         self.step = step
         self.table = table
         self.sqlstate = sqlstate
+        self.raised_in = raised_in
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:

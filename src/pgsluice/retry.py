@@ -1,7 +1,8 @@
 """The one answer to "again?": what a failure asks for, and who waits, how often and how long.
 
 Classified by SQLSTATE and step, never by exception class: 57P01 means "again" during a COPY and "unknown" during a
-COMMIT; 25P03 and 25006 arrive as InternalError; a dropped link has no SQLSTATE at all.
+COMMIT; 25P03 and 25006 arrive as InternalError; a dropped link has no SQLSTATE at all. Where one SQLSTATE stands
+for too much, the file of PostgreSQL's source that raised it decides: its messages follow the server's language.
 The codes are those of https://www.postgresql.org/docs/current/errcodes-appendix.html.
 """
 
@@ -71,6 +72,15 @@ _ANSWERS = {
 #: Classes of SQLSTATEs.
 _CLASSES = {"08": Answer.LATER, "53": Answer.PERSON, "57": Answer.PERSON, "F0": Answer.PERSON}
 
+#: Where backends, their parallel workers and their shared memory work together.
+_TOGETHER = ("parallel.c", "shm_mq.c", "shm_toc.c", "dsm.c", "dsm_impl.c", "dsa.c")
+#: SQLSTATEs that mean another one where a certain file raises them. 55000 is a materialized view that is not
+#: populated, but "lost connection to parallel worker" too, which passes like the crash or shutdown behind it.
+_MEANT = {
+    **{(code, file): "57P02" for code in ("53000", "55000", "58P01", "XX000") for file in _TOGETHER},
+    ("55000", "snapmgr.c"): "72000",  # the session whose snapshot is joined has just ended
+}
+
 #: What COMMIT itself raises before anything is committed.
 _DEFINITE_AT_COMMIT = frozenset({"40001", "40P01", "25P02"})
 #: What deferred constraints and triggers raise, which run before anything is committed.
@@ -88,11 +98,21 @@ _LASTING = frozenset({"23505", "23P01", "55P04", "58000", "58030", "XX000"})
 _NEVER_REACHED = 2
 
 
+def meant(sqlstate: str | None, raised_in: str | None) -> str | None:
+    """Return the SQLSTATE to classify an error by.
+
+    Args:
+        sqlstate: five characters, or None.
+        raised_in: the file of PostgreSQL's source that raised it, or None where that is not known.
+    """
+    return _MEANT.get((sqlstate or "", raised_in or ""), sqlstate)
+
+
 def classify(sqlstate: str | None, step: str, connected: bool = True) -> Answer:  # noqa: FBT001, FBT002 - a fact
     """Say what a failure asks for. Total: every text has an answer.
 
     Args:
-        sqlstate: five characters, or None for a connection that broke, or was not made, without a word.
+        sqlstate: as it is meant; None for a connection that broke, or was not made, without a word.
         step: the step it happened in; "commit" is the one where an outcome can be unknown.
         connected: there was a connection. Nothing can have been committed over none.
     """
@@ -114,8 +134,12 @@ def answer(error: PgsluiceError) -> Answer:
     if isinstance(error, CommitAbortedError):
         return Answer.RETRY
     if error.sqlstate is not None and isinstance(error, StepError):
-        return classify(error.sqlstate, error.step or "")
+        return classify(_code(error), error.step or "")
     return Answer.LATER if error.exit_code == TemporaryError.exit_code else Answer.NEVER
+
+
+def _code(error: PgsluiceError) -> str | None:
+    return meant(error.sqlstate, error.raised_in)
 
 
 # --- again -----------------------------------------------------------------------------------------------------------
@@ -184,7 +208,7 @@ class Retries:
             state.attempt_number, state.start_time = 1, time.monotonic()
         if answer(error) in {Answer.PERSON, Answer.NEVER}:
             return False
-        name = error.sqlstate or type(error).__name__
+        name = _code(error) or type(error).__name__
         self._met[name] = self._met.get(name, 0) + 1
         return self._met[name] <= _at_most(error, self._retries)
 
@@ -197,7 +221,7 @@ class Retries:
 def _at_most(error: PgsluiceError, retries: int) -> int:
     if isinstance(error, ConnectError):
         return retries if error.reached_before else _NEVER_REACHED
-    return _AT_MOST.get(error.sqlstate or "", retries)
+    return _AT_MOST.get(_code(error) or "", retries)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
@@ -236,11 +260,17 @@ def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceEr
     more = "; ".join(part for part in (diag.message_detail, diag.context) if part)
     is_ours = error.sqlstate is None and not isinstance(error, psycopg.OperationalError)  # the driver's own refusal
     reason = f"{reason} ({more})" if more else reason
-    return server_error(reason, error.sqlstate, step, table, temporary=not is_ours)
+    return server_error(reason, error.sqlstate, step, table, temporary=not is_ours, raised_in=diag.source_file)
 
 
-def server_error(
-    reason: str, sqlstate: str | None, step: str, table: str | None = None, *, temporary: bool = True
+def server_error(  # noqa: PLR0913 - what a server says of an error, and where we were
+    reason: str,
+    sqlstate: str | None,
+    step: str,
+    table: str | None = None,
+    *,
+    temporary: bool = True,
+    raised_in: str | None = None,
 ) -> StepError:
     """Return what a server said as one of our errors.
 
@@ -250,12 +280,16 @@ def server_error(
         step: where it happened.
         table: the target, ``schema.table``.
         temporary: False where it can't be, whatever its code.
+        raised_in: the file of PostgreSQL's source that raised it.
     """
-    passing = classify(sqlstate, step) in {Answer.RETRY, Answer.LATER} and sqlstate not in _LASTING
-    if temporary and passing:
-        hint = _hint(reason, sqlstate, "Nothing of it was kept; trying again can help.")
-        return TemporaryError(reason, hint=hint, step=step, table=table, sqlstate=sqlstate)
-    return StepError(reason, hint=_hint(reason, sqlstate), step=step, table=table, sqlstate=sqlstate)
+    code = meant(sqlstate, raised_in)
+    passing = classify(code, step) in {Answer.RETRY, Answer.LATER} and code not in _LASTING
+    kind, otherwise = (TemporaryError, _AGAIN) if temporary and passing else (StepError, "")
+    hint = _hint(reason, code, otherwise)
+    return kind(reason, hint=hint, step=step, table=table, sqlstate=sqlstate, raised_in=raised_in)
+
+
+_AGAIN = "Nothing of it was kept; trying again can help."
 
 
 def _hint(reason: str, sqlstate: str | None, otherwise: str = "") -> str:

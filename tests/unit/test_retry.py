@@ -20,7 +20,7 @@ from pgsluice.errors import (
     StepError,
     TemporaryError,
 )
-from pgsluice.retry import Answer, Retries, answer, classify, step_error, translated
+from pgsluice.retry import Answer, Retries, answer, classify, server_error, step_error, translated
 
 DRIVER = [getattr(kind, "sqlstate", None) for _, kind in inspect.getmembers(psycopg.errors, inspect.isclass)]
 KNOWN = sorted({state for state in DRIVER if isinstance(state, str)})
@@ -116,6 +116,29 @@ def test_a_servers_error_becomes_one_of_ours(sqlstate: str, kind: type[StepError
     assert type(error) is kind
     assert (error.message, error.step, error.table, error.sqlstate) == ("it broke here", "merge", "s.t", sqlstate)
     assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "raised_in", "expected"),
+    [
+        ("55000", "parallel.c", Answer.LATER),  # lost connection to parallel worker
+        ("XX000", "parallel.c", Answer.LATER),  # the same of an older server
+        ("55000", "dsa.c", Answer.LATER),  # could not attach to dynamic shared area
+        ("53000", "dsm.c", Answer.LATER),  # too many dynamic shared memory segments
+        ("58P01", "dsm_impl.c", Answer.LATER),  # could not open shared memory segment
+        ("53100", "dsm_impl.c", Answer.PERSON),  # /dev/shm is full
+        ("55000", "snapmgr.c", Answer.RETRY),  # the source process is not running anymore
+        ("55000", "execMain.c", Answer.PERSON),  # a materialized view that is not populated
+        ("55000", None, Answer.PERSON),
+        ("XX000", "parallel_schedule.c", Answer.RETRY),
+        ("42P01", "parallel.c", Answer.NEVER),
+    ],
+)
+def test_where_it_was_raised_tells_what_a_code_means(sqlstate: str, raised_in: str | None, expected: Answer) -> None:
+    error = server_error("in any language", sqlstate, "relay", raised_in=raised_in)
+    assert answer(error) is expected
+    assert isinstance(error, TemporaryError) is (expected is Answer.LATER or "snapmgr" in (raised_in or ""))
+    assert error.sqlstate == sqlstate, "what the server said is told as it was"
 
 
 def test_a_broken_link_without_a_word_is_temporary_and_named() -> None:

@@ -378,14 +378,14 @@ class _PsqlReader:
         if self._severed:
             raise StalledError(f"the source went silent: {self._severed}", step="relay")
         if told := _TOLD_BY_PSQL.search(words):
-            sqlstate = told["sqlstate"]
+            sqlstate, raised_in = told["sqlstate"], self._raised_in()
             message = (
                 " ".join(words[told.start("message") :].split())
                 if self._source.shows_row_data
-                else rowdata.cut_words(told["message"], sqlstate, self._raised_in())
+                else rowdata.cut_words(told["message"], sqlstate, raised_in)
             )
             _refuse_writes(sqlstate, message)
-            raise server_error(f"{message} (read by psql)", sqlstate, "relay")
+            raise server_error(f"{message} (read by psql)", sqlstate, "relay", raised_in=raised_in)
         lost = status == _PSQL_LOST_CONNECTION or status < 0  # negative: ended by a signal
         kind = TemporaryError if lost else StepError
         raise kind(f"psql ended with {status} while it read the source: {' '.join(words.split())}", step="relay")
