@@ -38,6 +38,7 @@ _MANY = "tests/acceptance/test_many_tables.py::"
 _PARALLEL = "tests/faults/test_parallel_workers.py::"
 _PSQL = "tests/integration/test_psql_lane.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
+_DASK = "tests/integration/test_dask_trust.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
@@ -568,6 +569,34 @@ MUTATIONS = (
         'not _given(environ.get("HTTP_AUTHORIZATION", "")):',
         "Whoever gives any token is let in.",
         (f"{_SERVE}test_others_are_let_in_by_a_token_alone",),
+    ),
+    # --- a Dask cluster
+    Mutation(
+        "pickles of a cluster",
+        "daskclient.py",
+        '    if event != "pickle.find_class" or _is_harmless(*map(str, arguments)):\n',
+        "    if True:\n",
+        "A Dask worker's or scheduler's answer runs code on this machine.",
+        tuple(
+            f"{_DASK}test_what_a_cluster_that_was_taken_over_sends_runs_in_no_process_of_ours[{way}]"
+            for way in ("result", "exception", "kind", "warning", "identity")
+        ),
+    ),
+    Mutation(
+        "environment of the Dask client",
+        "daskclient.py",
+        "            env=_environment(),\n",
+        "",
+        "The process that hears a cluster has the passwords and tokens of our environment.",
+        (f"{_DASK}test_the_process_that_speaks_with_the_cluster_knows_no_secret_and_its_end_is_told",),
+    ),
+    Mutation(
+        "fields of an answer",
+        "answers.py",
+        '_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)',
+        "_STRICT = ConfigDict(frozen=True)",
+        "A worker's answer may hold what nobody asked for, and texts in the place of numbers.",
+        (f"{_DASK}test_plain_answers_that_are_wrong_are_refused[field]",),
     ),
     Mutation(
         "names are escaped",

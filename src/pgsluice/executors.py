@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib
-from asyncio import CancelledError
-from typing import Any, Protocol
+import importlib.util
+import pickle
+from concurrent.futures import Future
+from typing import Protocol
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 
+from pgsluice import transport
+from pgsluice.daskclient import Cluster
 from pgsluice.endpoint import Endpoint, parameters_of
-from pgsluice.errors import SECRETS, PgsluiceError, TemporaryError, UsageError
+from pgsluice.errors import SECRETS, PgsluiceError, UsageError
 from pgsluice.model import StagedData
 from pgsluice.retry import translated
 from pgsluice.servers import Servers, Worker
 from pgsluice.slices import SliceTask, copy_slice
 from pgsluice.steps import relay
 
-_DASK = "dask://"
+_SCHEMES = {"dask": "tcp", "tcp": "tcp", "tls": "tls"}
 
 
 class Executor(Protocol):
@@ -56,7 +62,7 @@ class OnDask:
         """Connect to the scheduler.
 
         Args:
-            address: ``tcp://host:8786``.
+            address: ``tcp://host:8786`` or ``tls://host:8786``.
             servers: of the run.
 
         Raises:
@@ -66,39 +72,30 @@ class OnDask:
         self._endpoints = servers.endpoints
         for endpoint in self._endpoints:
             _check(endpoint)
-        try:
-            distributed = importlib.import_module("distributed")
-        except ImportError:
-            raise UsageError("the extra for Dask is not installed", hint="pip install 'pgsluice[dask]'") from None
-        try:
-            self._client: Any = distributed.Client(
-                address, timeout=servers.endpoints[0].connect_timeout, set_as_default=False
-            )
-        except (OSError, TimeoutError) as error:
-            raise UsageError(
-                f"no Dask scheduler answers at {address}", hint="Look at --executor, and whether the cluster runs."
-            ) from error
-        self._losses = (distributed.scheduler.KilledWorker, CancelledError, OSError)
-        self._futures: dict[int, Any] = {}
+        if importlib.util.find_spec("distributed") is None:
+            raise UsageError("the extra for Dask is not installed", hint="pip install 'pgsluice[dask]'")
+        remote = f"{__name__}:{copy_remotely.__name__}"
+        self._cluster = Cluster(address, remote, servers.endpoints[0].connect_timeout)
+        self._asked: dict[int, Future[str]] = {}
 
     def copy(self, worker: Worker, task: SliceTask, on_bytes: relay.OnBytes) -> StagedData:
         """Copy one slice on whatever machine the scheduler chooses."""
+        from pgsluice import answers  # noqa: PLC0415 - what checks them need not be there without a cluster
+
         source, target = (endpoint.as_worker(worker.number) for endpoint in self._endpoints)
-        future = self._client.submit(copy_remotely, task, source, target, pure=False, retries=0)
-        self._futures[worker.number] = future
+        answer = self._cluster.ask(_packed(task, source, target))
+        self._asked[worker.number] = answer
         try:
-            staged: StagedData = future.result()
-        except self._losses as error:
-            raise TemporaryError(f"the Dask worker was lost: {error}", hint="Look at its log.", step="relay") from error
+            staged = answers.staged_by(answer.result(), task.table, str(task.copy.source), task.copy.where)
         finally:
-            del self._futures[worker.number]
+            del self._asked[worker.number]
         on_bytes(staged.bytes)
         return staged
 
     def sever(self, worker: Worker) -> None:
         """Cancel the slice, and end the sessions that copy it."""
-        if future := self._futures.get(worker.number):
-            future.cancel()
+        if answer := self._asked.get(worker.number):
+            self._cluster.give_up(answer)
         end = sql.SQL(
             "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE application_name = %s"
         )
@@ -108,35 +105,75 @@ class OnDask:
 
     def close(self) -> None:
         """Leave the scheduler."""
-        self._client.close()
+        self._cluster.close()
 
 
 def executor(name: str | None, servers: Servers) -> Executor:
-    """Return what a name stands for: None for this process, or ``dask://host:port``.
+    """Return what a name stands for: None for this process, else a scheduler's address.
 
     Raises:
         UsageError: it means nothing, or nobody is there.
     """
-    if name is None:
-        return Here()
-    if name.startswith(_DASK):
-        return OnDask(f"tcp://{name.removeprefix(_DASK)}", servers)
-    raise UsageError(f"--executor {name!r} is not known", hint="Write dask://scheduler:8786, or leave it out.")
+    return Here() if name is None else OnDask(_address(name), servers)
 
 
-def copy_remotely(task: SliceTask, source: Endpoint, target: Endpoint) -> StagedData:
+def doubt(name: str | None) -> str | None:
+    """Return what is wrong with the way to a cluster, and the way out; None where nothing is.
+
+    Raises:
+        UsageError: the name means nothing.
+    """
+    found = urlsplit(_address(name)) if name else None
+    if found is None or found.scheme == "tls" or transport.is_local(found.hostname or ""):
+        return None
+    return (
+        f"the connection to the Dask cluster ({found.hostname}) is not encrypted, and nobody there proves who they are:"
+        " who stands between could change what its workers do, and with it the rows; run the cluster with Dask's"
+        " certificates and name it tls://"
+    )
+
+
+def _address(name: str) -> str:
+    """Return a scheduler's address as Dask writes it."""
+    scheme, _, place = name.partition("://")
+    if scheme not in _SCHEMES or not place:
+        raise UsageError(
+            f"--executor {name!r} is not known",
+            hint="Write tls://scheduler:8786 or tcp://scheduler:8786, as the Dask scheduler prints, or leave it out.",
+        )
+    return f"{_SCHEMES[scheme]}://{place}"
+
+
+def copy_remotely(packed: str) -> str:
     """Copy one slice on the machine that this runs on, over sessions that live as long as it takes.
 
     Args:
-        task: what is to be done.
-        source: resolved here: a service, a passfile or the environment of this machine gives what is secret.
-        target: the same.
+        packed: what is to be done, and two endpoints. These are resolved here: a service, a passfile or the environment
+            of this machine gives what is secret.
 
-    Raises:
-        PgsluiceError: it failed.
+    Returns:
+        What was staged, or why not, as JSON.
     """
+    from pgsluice import answers  # noqa: PLC0415 - as in `OnDask.copy`
+
+    return answers.answer(lambda: _copied(*_unpacked(packed)))
+
+
+def _copied(task: SliceTask, source: Endpoint, target: Endpoint) -> StagedData:
     with translated("relay", str(task.table.target)), Servers(source, target) as servers:
         return copy_slice(servers.main, task, lambda _bytes: 0)
+
+
+def _packed(*work: SliceTask | Endpoint) -> str:
+    """Return work as a text. A callable that gives an address may stand in the user's own script."""
+    pickler = importlib.import_module("cloudpickle")
+    return base64.b64encode(pickler.dumps(work)).decode()
+
+
+def _unpacked(packed: str) -> tuple[SliceTask, Endpoint, Endpoint]:
+    """Return it as it was: on a worker, which does what its clients say in any case."""
+    task, source, target = pickle.loads(base64.b64decode(packed))  # noqa: S301 - as above
+    return task, source, target
 
 
 def _check(endpoint: Endpoint) -> None:

@@ -191,7 +191,7 @@ class Options:
     Attributes:
         jobs: slices that are copied at once, of whatever tables; with 1, one table after the other.
         max_connections: sessions that a run may have open on each side, at the cost of `jobs`; None for no limit.
-        executor: where slices are copied: None for this process, or a Dask cluster, ``dask://host:port``.
+        executor: where slices are copied: None for this process, or a Dask cluster, ``tls://host:port`` or ``tcp://``.
         staging: where rows land first.
         lane: who reads the source.
         strategy: whether both sides are compared by hashes first, and only buckets that differ are copied; or the

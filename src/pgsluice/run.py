@@ -17,7 +17,7 @@ from pgsluice import changes, comparison, creation, drift, presence, sequences, 
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
-from pgsluice.executors import executor
+from pgsluice.executors import doubt, executor
 from pgsluice.hashing import Side
 from pgsluice.job import Mode, Options, Selection, StagingKind, Strategy, SyncJob, TargetWriters, Verify
 from pgsluice.model import Report, StagingTable, TableReport
@@ -140,6 +140,8 @@ class Run:
                 for session in (self._servers.source, self._servers.control):
                     if told := transport.doubt(session.side, session.live):
                         self._warn(told)
+                if told := doubt(self._options.executor):
+                    self._warn(told)
                 if not ready.jobs:  # nothing was missing: what the run resumed has left goes all the same
                     self._write_down(0)
                 failing.pop_all()

@@ -225,7 +225,7 @@ _SELECTION = (
         type=click.IntRange(1),
         help="Sessions that a run may have open on each side; --jobs gives way.  [default: no limit]",
     ),
-    option("--executor", metavar="URI", help="Copy slices on a Dask cluster instead: dask://scheduler:8786."),
+    option("--executor", metavar="URI", help="Copy slices on a Dask cluster instead: tls://scheduler:8786."),
     option("--max-rate", metavar="SIZE", help="Bytes a second that are copied at most, all slices together: 50MB."),
     option(
         "--max-lag",

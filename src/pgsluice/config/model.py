@@ -80,7 +80,7 @@ class FileSettings(_Settings):
     metrics_addr: str | None = Field(None, description="Answer Prometheus at HOST:PORT while the run goes on.")
     max_connections: Count | None = Field(None, description="Sessions that a run may have open on each side.")
     jobs: Count | None = Field(None, description="Slices that are copied at once, of whatever tables.")
-    executor: str | None = Field(None, description="Copy slices on a Dask cluster: dask://scheduler:8786.")
+    executor: str | None = Field(None, description="Copy slices on a Dask cluster: tls://scheduler:8786.")
     atomic: bool | None = Field(None, description="Commit all tables of the run in one transaction.")
     fail_fast: bool | None = Field(None, description="End the run with the first table that fails.")
     retries: Annotated[int, Field(ge=0)] | None = Field(None, description="Tries of a table after its first.")
