@@ -39,6 +39,7 @@ _PARALLEL = "tests/faults/test_parallel_workers.py::"
 _PSQL = "tests/integration/test_psql_lane.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
 _DASK = "tests/integration/test_dask_trust.py::"
+_IN_FILES = "tests/acceptance/test_names_in_files.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
@@ -614,6 +615,34 @@ MUTATIONS = (
         "--resume leaves out what shall follow a table.",
         (
             "tests/acceptance/test_own_sql.py::test_a_post_sql_that_fails_leaves_the_rows_and_is_told_until_a_run_does_it",
+        ),
+    ),
+    # --- names that others chose
+    Mutation(
+        "remarks of one line",
+        "config/document.py",
+        "visible.one_line(text)}",
+        "text}",
+        "A column's name ends the remark that names it, and writes settings into the file: a program among them.",
+        (f"{_IN_FILES}test_a_column_cannot_end_the_remark_that_names_it",),
+    ),
+    Mutation(
+        "keys without line ends",
+        "config/document.py",
+        "each if each.isprintable() else _escape(each)",
+        "each",
+        "A table's name is read back as another one, or the file can't be read.",
+        (f"{_IN_FILES}test_no_schema_and_no_table_can_end_the_line_that_names_it",),
+    ),
+    Mutation(
+        "proposed values are literal",
+        "cli/init.py",
+        "scalar(references.literal(text))",
+        "scalar(text)",
+        "A column's name makes the content of a file, or of the environment, a setting that is printed.",
+        (
+            f"{_IN_FILES}test_a_cursor_is_never_taken_for_a_reference",
+            f"{_IN_FILES}test_the_name_of_a_target_that_was_typed_is_no_reference",
         ),
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import click
 from pgsluice.cli import FILE_NAME
 from pgsluice.cli.completion import remember
 from pgsluice.cli.options import TableName, option
+from pgsluice.config import references
+from pgsluice.config.document import remark, scalar
 from pgsluice.endpoint import Endpoint, parameters_of
 from pgsluice.errors import SECRETS, UsageError
 from pgsluice.facts import TableInfo
@@ -71,16 +72,20 @@ def _lines(source: str, target: str | None, to: str, tables: Sequence[TableInfo]
     yield f"target: {_end('PGSLUICE_TARGET', target)}"
     yield ""
     yield "defaults:"
-    yield f"  to: {json.dumps(to, ensure_ascii=False)}"
+    yield f"  to: {_value(to)}"
     yield ""
     yield "tables:"
     for table in sorted(tables, key=lambda each: each.ref):
         proposal = propose(table)
-        yield f"  # {described(table)}: {proposal.reason}"
-        name = json.dumps(str(table.ref), ensure_ascii=False)
-        yield f"  {name}:" + ("" if proposal.settings else " {}")
+        yield f"  {remark(f'{described(table)}: {proposal.reason}')}"
+        yield f"  {scalar(str(table.ref))}:" + ("" if proposal.settings else " {}")
         for setting, value in proposal.settings.items():
-            yield f"    {setting}: {json.dumps(value, ensure_ascii=False)}"
+            yield f"    {setting}: {_value(value)}"
+
+
+def _value(text: str) -> str:
+    """Return a value that holds no reference: only what a person writes into the file is one."""
+    return scalar(references.literal(text))
 
 
 def _end(variable: str, dsn: str | None) -> str:
@@ -88,4 +93,4 @@ def _end(variable: str, dsn: str | None) -> str:
     known = parameters_of(dsn) if dsn else None
     if not dsn or known is None or not known.keys().isdisjoint(SECRETS):
         return f"${{{variable}}}"
-    return json.dumps(dsn.replace("$", "$$"), ensure_ascii=False)
+    return _value(dsn)

@@ -15,6 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from pgsluice import visible
 from pgsluice.config import files
 from pgsluice.errors import UsageError
 
@@ -106,6 +107,25 @@ def _composed(yaml: YAML, text: str) -> Node | None:
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         # what the parser stumbles over, such as "\UFFFFFFFF", is a mistake of the text all the same
         raise _MistakeError(yaml.reader.line + 1, f"not YAML: {error}", "Put odd characters in quotes.") from None
+
+
+def scalar(text: str) -> str:
+    """Return a text as a YAML value or key: whatever it holds, it is read as this text, by YAML 1.1 too.
+
+    In double quotes nothing has a type, and one line is one line; ruamel.yaml itself writes U+0085 so that it is lost.
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(each if each.isprintable() else _escape(each) for each in escaped) + '"'
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - what four digits hold
+
+
+def remark(text: str) -> str:
+    """Return a text as a YAML comment, which no line break in it can end."""
+    return f"# {visible.one_line(text)}"
 
 
 def _problem(error: MarkedYAMLError) -> str:

@@ -27,6 +27,11 @@ def has_command(text: str) -> bool:
     return any((match["inner"] or "").startswith("cmd:") for match in _REFERENCE.finditer(text))
 
 
+def literal(text: str) -> str:
+    """Return a text so that `resolve` gives it back, whatever seems to be a reference in it."""
+    return text.replace("$", "$$")
+
+
 def shown(text: str) -> str:
     """Return a text as it may be printed: what files and programs say is nobody's to see, nor is a password."""
 

@@ -1,0 +1,38 @@
+"""Text that others chose, such as names in a catalog, as it may be shown: what would command a terminal is escaped.
+
+A table's owner chooses its name, and PostgreSQL takes every character but NUL. Escape sequences would move the cursor
+or set the clipboard, bidirectional marks would reorder the text around them, a line break would add a line of ours.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+#: Control characters; formats that are not seen (bidirectional marks, zero width); halves of pairs; ends of lines.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_SHORT = {"\n": "\\n", "\t": "\\t"}
+
+
+def one_line(text: str) -> str:
+    r"""Return a text in one line that commands nothing: what can't be seen is escaped, as ``\n`` or ``\u202e``."""
+    if text.isprintable():
+        return text
+    return "".join(_SHORT.get(each) or _utf16(each) if is_unseen(each) else each for each in text)
+
+
+def lines(text: str) -> str:
+    """Return a text that commands nothing, in its lines and with its tabs.
+
+    What is escaped in a line of JSON stays JSON, and means the same: such characters stand in its strings alone.
+    """
+    return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
+
+
+def is_unseen(character: str) -> bool:
+    """Tell whether a character would not be seen, or would change what is."""
+    return unicodedata.category(character) in _UNSEEN or ord(character) & 0xFFFE == 0xFFFE  # noqa: PLR2004 - no characters
+
+
+def _utf16(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
