@@ -40,6 +40,7 @@ _PSQL = "tests/integration/test_psql_lane.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
 _DASK = "tests/integration/test_dask_trust.py::"
 _IN_FILES = "tests/acceptance/test_names_in_files.py::"
+_PATTERNS = "tests/acceptance/test_patterns.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
@@ -644,6 +645,25 @@ MUTATIONS = (
             f"{_IN_FILES}test_a_cursor_is_never_taken_for_a_reference",
             f"{_IN_FILES}test_the_name_of_a_target_that_was_typed_is_no_reference",
         ),
+    ),
+    Mutation(
+        "a quoted name is no pattern",
+        "job.py",
+        """    return not part.startswith('"') and _GLOB.search(part) is not None""",
+        """    return _GLOB.search(part) is not None""",
+        "A table called * can't be named without all others of its schema.",
+        (
+            f'{_PATTERNS}test_a_table_is_meant_by_name_or_pattern_on_the_command_line[*."*"-meant11]',
+            f'{_PATTERNS}test_a_table_is_meant_by_name_or_pattern_in_a_file[m."*"-meant5]',
+        ),
+    ),
+    Mutation(
+        "init quotes what would be a pattern",
+        "cli/init.py",
+        "scalar(table.ref.typed)",
+        "scalar(str(table.ref))",
+        "A table called * is proposed as all tables of its schema.",
+        (f"{_PATTERNS}test_init_names_tables_so_that_none_is_a_pattern",),
     ),
 )
 

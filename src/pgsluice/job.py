@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import fnmatch
 import math
 import os
 import re
@@ -23,6 +24,7 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _NAME_PART = re.compile(r'"(?:[^"]|"")+"|[^".]+')
+_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,32 +44,98 @@ class TableRef:
         Raises:
             TableNameError: not exactly two parts.
         """
-        parts = _NAME_PART.findall(text.strip())
-        if ".".join(parts) != text.strip():
-            raise TableNameError(
-                f"{text!r} is not a table name", hint='Write schema.table; quote odd parts: \'"my.schema"."t 1"\'.'
-            )
-        if len(parts) == 1:
-            raise TableNameError(f"{text!r} lacks a schema", hint=f"Write schema.table, for example public.{text}.")
-        if len(parts) != 2:  # noqa: PLR2004 - schema and table
-            raise TableNameError(
-                f"{text!r} has {len(parts)} parts; a table is named schema.table",
-                hint="The database is part of the connection (--source, --target), not of the name.",
-            )
-        schema, name = (_unquoted(part) for part in parts)
+        schema, name = map(_unquoted, _parts(text))
         return cls(schema, name)
 
     def __str__(self) -> str:
-        """Return the name so that `parse` reads it back; a query's, which has no schema, as it is."""
+        """Return the name so that `parse` reads it back; a query's, which has no schema, as it is.
+
+        Locks, state and history know a table by it.
+        """
         return f"{_quoted(self.schema)}.{_quoted(self.name)}" if self.schema else self.name
+
+    @property
+    def typed(self) -> str:
+        """Return the name as a user types it where a pattern may stand too: see `TablePattern`."""
+        return f"{_quoted(self.schema, _GLOB)}.{_quoted(self.name, _GLOB)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TablePattern:
+    """Tables as a user names them: what is in double quotes is a name, whatever it holds; else ``*?[`` make a glob.
+
+    Attributes:
+        schema: as typed, quotes included.
+        name: the same of the table.
+    """
+
+    schema: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> TablePattern:
+        """Read ``schema.table``, ``schema.*`` or ``schema."*"``.
+
+        Raises:
+            TableNameError: not exactly two parts.
+        """
+        return cls(*_parts(text))
+
+    @property
+    def is_glob(self) -> bool:
+        """Tell whether it may stand for several tables."""
+        return _is_glob(self.schema) or _is_glob(self.name)
+
+    @property
+    def ref(self) -> TableRef:
+        """Return the table of just this name, which is the one that is meant where it is no glob."""
+        return TableRef(_unquoted(self.schema), _unquoted(self.name))
+
+    def matches(self, ref: TableRef) -> bool:
+        """Tell whether a table is meant."""
+        return _matches(self.schema, ref.schema) and _matches(self.name, ref.name)
+
+
+def known_as(text: str) -> str:
+    """Return a table's name, however it is quoted, as `str` has it; any other text, such as a job's id, as it is."""
+    try:
+        return str(TableRef.parse(text))
+    except TableNameError:
+        return text
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Return schema and table as they are typed, quotes included."""
+    parts = _NAME_PART.findall(text.strip())
+    if ".".join(parts) != text.strip():
+        raise TableNameError(
+            f"{text!r} is not a table name", hint='Write schema.table; quote odd parts: \'"my.schema"."t 1"\'.'
+        )
+    if len(parts) == 1:
+        raise TableNameError(f"{text!r} lacks a schema", hint=f"Write schema.table, for example public.{text}.")
+    if len(parts) != 2:  # noqa: PLR2004 - schema and table
+        raise TableNameError(
+            f"{text!r} has {len(parts)} parts; a table is named schema.table",
+            hint="The database is part of the connection (--source, --target), not of the name.",
+        )
+    return parts[0], parts[1]
+
+
+def _is_glob(part: str) -> bool:
+    return not part.startswith('"') and _GLOB.search(part) is not None
+
+
+def _matches(part: str, name: str) -> bool:
+    return fnmatch.fnmatchcase(name, part) if _is_glob(part) else _unquoted(part) == name
 
 
 def _unquoted(part: str) -> str:
     return part[1:-1].replace('""', '"') if part.startswith('"') else part
 
 
-def _quoted(part: str) -> str:
-    if part and not re.search(r'[".\s]', part):
+def _quoted(part: str, too: re.Pattern[str] | None = None) -> str:
+    """Return a part of a name in quotes where it needs them, and where it holds what `too` finds."""
+    if part and not re.search(r'[".\s]', part) and not (too and too.search(part)):
         return part
     return '"' + part.replace('"', '""') + '"'
 

@@ -6,6 +6,7 @@ or set the clipboard, bidirectional marks would reorder the text around them, a 
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 
 #: Control characters; formats that are not seen (bidirectional marks, zero width); halves of pairs; ends of lines.
@@ -26,6 +27,11 @@ def lines(text: str) -> str:
     What is escaped in a line of JSON stays JSON, and means the same: such characters stand in its strings alone.
     """
     return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
+
+
+def shell(text: str) -> str:
+    """Return a text as one word of a shell's line that can be pasted: the shell does nothing with what is in it."""
+    return shlex.quote(one_line(text))
 
 
 def is_unseen(character: str) -> bool:

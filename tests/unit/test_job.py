@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgsluice.errors import TableNameError, UsageError
-from pgsluice.job import Mode, QuerySource, Selection, SyncJob, TableRef, Treatment, requested
+from pgsluice.job import Mode, QuerySource, Selection, SyncJob, TablePattern, TableRef, Treatment, known_as, requested
 from pgsluice.policies import DeletePolicy, Deletes, Drift, LatePolicy, LateRows, MaxDelete
 from pgsluice.shape import Shape
 
@@ -401,3 +401,55 @@ def test_neither_or_both_or_a_query_without_a_name_is_refused(
 )
 def test_a_semicolon_closes_a_query_only_where_no_more_follows(sql: str, alone: str) -> None:
     assert QuerySource.parse(sql).sql == alone
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "name", "is_meant"),
+    [
+        ("m.*", "m", "*", True),
+        ("m.*", "m", "orders", True),
+        ("m.*", "n", "orders", False),
+        ('m."*"', "m", "*", True),
+        ('m."*"', "m", "orders", False),
+        ('"*".*', "*", "orders", True),
+        ('"*".*', "m", "orders", False),
+        ('*."?"', "m", "?", True),
+        ('*."?"', "m", "a", False),
+        ("m.a?", "m", "ab", True),
+        ("m.[ab]", "m", "a", True),
+        ("m.[ab]", "m", "[ab]", False),
+        ('m."[ab]"', "m", "[ab]", True),
+        ('m."[ab]"', "m", "a", False),
+        ('m."a""*"', "m", 'a"*', True),
+        ('m."a""*"', "m", 'a"b', False),
+        ("m.t*", "m", "t\n1", True),
+    ],
+)
+def test_a_pattern_is_a_pattern_and_what_is_quoted_is_a_name(text: str, schema: str, name: str, is_meant: bool) -> None:
+    assert TablePattern.parse(text).matches(TableRef(schema, name)) is is_meant
+
+
+@given(NAMES, NAMES)
+@example("*", "?")
+@example("[a]", '"*"')
+@example(" *", "a\n[")
+def test_a_typed_name_means_that_table_alone(schema: str, name: str) -> None:
+    pattern = TablePattern.parse(TableRef(schema, name).typed)
+    assert (pattern.is_glob, pattern.ref) == (False, TableRef(schema, name))
+    assert pattern.matches(TableRef(schema, name))
+    assert TableRef.parse(TableRef(schema, name).typed) == TableRef(schema, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ('m."*"', "m.*"),
+        ('"m"."a[1]"', "m.a[1]"),
+        ('m."a b"', 'm."a b"'),
+        ("m.t", "m.t"),
+        ("0f3a", "0f3a"),
+        ("(query)", "(query)"),
+    ],
+)
+def test_a_table_is_known_by_one_name_however_it_is_quoted(text: str, known: str) -> None:
+    assert known_as(text) == known

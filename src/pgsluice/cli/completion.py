@@ -22,7 +22,7 @@ from click.shell_completion import get_completion_class
 from pgsluice.cli import COMPLETE_VARIABLE, FILE_NAME
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UsageError
-from pgsluice.job import TableRef
+from pgsluice.job import TablePattern, TableRef
 
 if TYPE_CHECKING:
     from pgsluice.config import Configuration
@@ -32,7 +32,6 @@ _KEPT_SECONDS = 90 * 86_400
 _PLAIN_NAME = re.compile(r"[\w.-]+")
 #: No folder, no space, no right, no home.
 _NO_CACHE = (OSError, RuntimeError)
-_GLOB = re.compile(r"[*?\[]")
 
 #: Of each server, by the hash of its place: its tables, and when they were seen last.
 _Seen = dict[str, dict[str, float]]
@@ -163,8 +162,12 @@ def _named_by_file(ctx: click.Context) -> Iterator[str]:
     if file is None:
         return
     entries = [entry for entry in file.tables.entries if "query" not in entry.settings]
-    names = {*(entry.pattern for entry in entries if not _GLOB.search(entry.pattern)), *_seen(ctx, "source", file)}
-    found = [ref for ref in map(TableRef.parse, names) if any(entry.matches(ref) for entry in entries)]
+    named = {pattern.ref for entry in entries if not (pattern := TablePattern.parse(entry.pattern)).is_glob}
+    found = [
+        ref
+        for ref in named.union(map(TableRef.parse, _seen(ctx, "source", file)))
+        if any(entry.matches(ref) for entry in entries)
+    ]
     for job in file.tables.jobs(found):
         yield str(job.target)
         if isinstance(job.source, TableRef):

@@ -78,7 +78,7 @@ def _lines(source: str, target: str | None, to: str, tables: Sequence[TableInfo]
     for table in sorted(tables, key=lambda each: each.ref):
         proposal = propose(table)
         yield f"  {remark(f'{described(table)}: {proposal.reason}')}"
-        yield f"  {scalar(str(table.ref))}:" + ("" if proposal.settings else " {}")
+        yield f"  {scalar(table.ref.typed)}:" + ("" if proposal.settings else " {}")
         for setting, value in proposal.settings.items():
             yield f"    {setting}: {_value(value)}"
 

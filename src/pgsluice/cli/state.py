@@ -14,7 +14,7 @@ from pgsluice.cli.completion import jobs
 from pgsluice.cli.options import target_only
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import UsageError
-from pgsluice.job import TableRef
+from pgsluice.job import TableRef, known_as
 from pgsluice.retry import translated
 from pgsluice.session import Session
 from pgsluice.steps import state as states
@@ -41,7 +41,7 @@ def show(target: Dsn, as_json: bool, job: str | None) -> int:
     pgsluice state show --target service=lake
     """
     with translated("state"), Endpoint(target, read_only=False).looking().open() as session:
-        found = states.positions(session, CONTROL_SCHEMA, job)
+        found = states.positions(session, CONTROL_SCHEMA, known_as(job) if job else None)
     for each in found:
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(each), ensure_ascii=False))
@@ -102,7 +102,7 @@ def _held(session: Session, job: str) -> states.Position:
         UsageError: there is none, or there are several.
         BusyError: a run is at it.
     """
-    found = states.positions(session, CONTROL_SCHEMA, job)
+    found = states.positions(session, CONTROL_SCHEMA, known_as(job))
     if not found:
         raise UsageError(f"no job {job} stands anywhere on this target", hint="pgsluice state show lists them.")
     if len(found) > 1:

@@ -13,7 +13,7 @@ import click
 from pgsluice.cli.options import option, source_option, target_only
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import PgsluiceError, UsageError
-from pgsluice.job import TableRef
+from pgsluice.job import TableRef, known_as
 from pgsluice.retry import translated
 from pgsluice.session import Session
 from pgsluice.steps import catalog, staging, state, watermark
@@ -59,7 +59,7 @@ def status(
         raise UsageError("a job's runs, or what became of each table", hint="Leave one of them out.")
     with translated("status"), Endpoint(target, read_only=False).looking().open() as session:
         if job:
-            return _job(job, state.table_runs(session, CONTROL_SCHEMA, job, last), as_json=as_json)
+            return _job(job, state.table_runs(session, CONTROL_SCHEMA, known_as(job), last), as_json=as_json)
         if lag and source:
             with Endpoint(source, read_only=True).open() as theirs:
                 return _lag(theirs, state.positions(session, CONTROL_SCHEMA), as_json=as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from pgsluice.config.document import Document, Place
 from pgsluice.config.model import FileSettings, TableSettings
 from pgsluice.endpoint import Dsn
 from pgsluice.errors import UsageError
-from pgsluice.job import Options, QuerySource, Selection, SyncJob, TableRef, filled
+from pgsluice.job import Options, QuerySource, Selection, SyncJob, TablePattern, TableRef, filled
 from pgsluice.settings import RUN_OPTIONS, options_of, parse, treatment_of
 
 #: SQL means itself: nothing of the environment gets into it.
@@ -46,10 +45,7 @@ class Entry:
 
     def matches(self, ref: TableRef) -> bool:
         """Tell whether a table of the source is meant."""
-        wanted = TableRef.parse(self.pattern)
-        return wanted == ref or (
-            fnmatch.fnmatchcase(ref.schema, wanted.schema) and fnmatch.fnmatchcase(ref.name, wanted.name)
-        )
+        return TablePattern.parse(self.pattern).matches(ref)
 
 
 @dataclass(frozen=True, slots=True)

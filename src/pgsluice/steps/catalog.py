@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fnmatch
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgsluice import sqltext, transport
+from pgsluice import sqltext, transport, visible
 from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import (
     Attachment,
@@ -29,7 +28,7 @@ from pgsluice.facts import (
     Stamps,
     TableInfo,
 )
-from pgsluice.job import QuerySource, TableRef
+from pgsluice.job import QuerySource, TablePattern, TableRef
 from pgsluice.retry import step_error
 from pgsluice.session import Session
 
@@ -69,7 +68,8 @@ def find(session: Session, patterns: Sequence[str], hidden_schema: str) -> tuple
 
     Args:
         session: on the server.
-        patterns: ``schema.table``, or a glob such as ``sales.*`` (tables only; partitions by their parent).
+        patterns: ``schema.table``, or a glob such as ``sales.*`` (tables only; partitions by their parent); see
+            `TablePattern`.
         hidden_schema: never matched by a glob: the control schema.
 
     Raises:
@@ -78,20 +78,17 @@ def find(session: Session, patterns: Sequence[str], hidden_schema: str) -> tuple
     known = {TableRef(schema, name): kind for schema, name, kind in session.rows(sqltext.load("relations"))}
     found: dict[TableRef, None] = {}
     for pattern in patterns:
-        wanted = TableRef.parse(pattern)
-        if wanted in known or not _is_glob(wanted):
-            found[wanted] = None
+        wanted = TablePattern.parse(pattern)
+        if not wanted.is_glob:
+            found[wanted.ref] = None
             continue
         matches = [
             ref
             for ref, kind in known.items()
-            if kind in _PATTERN_KINDS
-            and ref.schema != hidden_schema
-            and fnmatch.fnmatchcase(ref.schema, wanted.schema)
-            and fnmatch.fnmatchcase(ref.name, wanted.name)
+            if kind in _PATTERN_KINDS and ref.schema != hidden_schema and wanted.matches(ref)
         ]
         if not matches:
-            raise UnknownTableError(f"the pattern {pattern!r} matches no table", hint=_nearest(wanted, known))
+            raise UnknownTableError(f"the pattern {pattern!r} matches no table", hint=_nearest(wanted.ref, known))
         found.update(dict.fromkeys(matches))
     return tuple(found)
 
@@ -112,16 +109,12 @@ def require(
     return infos
 
 
-def _is_glob(ref: TableRef) -> bool:
-    return any(sign in part for part in (ref.schema, ref.name) for sign in "*?[")
-
-
 def _nearest(wanted: TableRef, known: Iterable[TableRef]) -> str:
-    """Suggest names: same spelling in another case or schema first, then by likeness."""
+    """Suggest names, as they can be pasted into a shell: in another case or schema first, then by likeness."""
     by_name: defaultdict[str, list[str]] = defaultdict(list)
     for ref in known:
-        by_name[str(ref).lower()].append(str(ref))
-        by_name[ref.name.lower()].append(str(ref))
+        by_name[str(ref).lower()].append(visible.shell(ref.typed))
+        by_name[ref.name.lower()].append(visible.shell(ref.typed))
     close = [str(wanted).lower(), wanted.name.lower(), *difflib.get_close_matches(str(wanted).lower(), by_name, 5)]
     close += difflib.get_close_matches(wanted.name.lower(), by_name, 5)
     suggestions = list(dict.fromkeys(name for spelling in close for name in by_name.get(spelling, ())))[:5]
