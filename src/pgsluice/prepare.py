@@ -97,6 +97,7 @@ def prepared(
     early = catalog.require(source, tables, _tables(source, tables), "source")
     asked: dict[SyncJob, SyncJob] = {}
     fits: dict[SyncJob, _Fit] = {}
+    remembers = state.exists(control, control_schema)  # proven to be ours before anything in it is read
     if turn:
         turn.end_dead_runs(source, control)
         _hold(turn, control, jobs, refused)
@@ -115,7 +116,7 @@ def prepared(
         now = catalog.require(source, tables, _tables(source, tables), "source")
         whole = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
         infos = {job: _shaped(info, job, fits[job].types, shared.moment.clock) for job, info in whole.items()}
-        looked = _look(control, infos, control_schema, place[0])
+        looked = _look(control, infos, control_schema, place[0], remembers=remembers)
         stamps = _stamps(source, infos)
         new = [info for job, info in infos.items() if job.target not in looked.tables and info.relkind in TABLES]
         attachments = catalog.attachments(source, new) if new else {}
@@ -350,7 +351,9 @@ class _Look:
     elsewhere: dict[SyncJob, JobState]
 
 
-def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo) -> _Look:
+def _look(
+    control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo, *, remembers: bool
+) -> _Look:
     targets = [job.target for job in infos]
     found = {info.ref: info for info in _tables(control, targets)}
     to_create = [
@@ -366,7 +369,8 @@ def _look(control: Session, infos: dict[SyncJob, TableInfo], control_schema: str
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets} | leant_on, control_schema])
     names = {job: (job_id(job, server), same_job(job, server)) for job in infos}
     ours = schemas.get(control_schema)
-    states, alike = state.load(control, control_schema, list(names.values())) if ours and ours.usage else ({}, {})
+    may_remember = remembers and ours is not None and ours.usage
+    states, alike = state.load(control, control_schema, list(names.values())) if may_remember else ({}, {})
     return _Look(
         found,
         catalog.foreign_keys(control, found.values()),

@@ -63,7 +63,6 @@ class Stepwise:
         """Create an UNLOGGED staging table for `target`, with the columns of `like` as the target has them."""
         with self._servers("staging", target) as servers:
             control = self._own(target)
-            state.ensure(control, CONTROL_SCHEMA)
             columns = self._staging_columns(servers, target, like)
             table = staging.named(CONTROL_SCHEMA, self._run_id, next(self._numbers), target, columns)
             staging.create(control, table, locks.run_key(control, target))
@@ -105,6 +104,7 @@ class Stepwise:
             self.close()
             self._announced.enter_context(presence.announced(self._run_id))
             self._owner = self._target.open()
+            state.ensure(self._owner, CONTROL_SCHEMA)
         Turn(CONTROL_SCHEMA, self._options.wait_for_lock, self._warn).hold(self._owner, target)
         return self._owner
 

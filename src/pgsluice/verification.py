@@ -150,7 +150,8 @@ def _since(servers: Servers, job: SyncJob, plan: SyncPlan) -> tuple[str, Window]
     """
     id_, same = job_id(job, plan.facts.source), same_job(job, plan.facts.source)
     with servers.control.looking():
-        known, _ = state.load(servers.control, CONTROL_SCHEMA, [(id_, same)])
+        is_there = state.exists(servers.control, CONTROL_SCHEMA)
+        known, _ = state.load(servers.control, CONTROL_SCHEMA, [(id_, same)]) if is_there else ({}, {})
         reached = known.get(id_)
         xmin = state.snapshot_xmin(servers.control, CONTROL_SCHEMA, reached.run_id, id_) if reached else None
     if reached is None:

@@ -48,7 +48,7 @@ def over_her_function(name: str) -> str:
     return f"SELECT t.* FROM (SELECT hers.strikes() AS x) f LEFT JOIN hers.{name} t ON true WHERE x IS NOT NULL"
 
 
-NAMES = ("run", "run_table", "job_state")
+NAMES = ("run", "run_table", "job_state", "target")
 PARTITIONED = """
 ALTER TABLE pgsluice.run RENAME TO run_old;
 CREATE TABLE pgsluice.run (LIKE pgsluice.run_old INCLUDING DEFAULTS, PRIMARY KEY (run_id)) PARTITION BY HASH (run_id);

@@ -241,7 +241,9 @@ def test_a_stranger_who_takes_and_gives_back_every_key_all_the_time_spoils_nothi
     try:
         for number in range(2, 6):
             shop.source.execute(f"UPDATE s.t SET version = {number}")
-            assert at_the_same_time(shop, [At("relay", print) for _ in range(3)]) == [0] * 3
+            codes = at_the_same_time(shop, [At("relay", print) for _ in range(3)])
+            assert set(codes) <= {0, 11}  # who is quicker three times in a row sends one of us away
+            assert 0 in codes
             assert versions(shop.target) == [(number, ROWS)]
     finally:
         is_over.set()

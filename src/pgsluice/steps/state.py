@@ -146,17 +146,17 @@ def exists(session: Session, schema: str) -> bool:
 def load(
     session: Session, schema: str, jobs: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, JobState], dict[str, JobState]]:
-    """Return where jobs stand. Two round trips, however many jobs.
+    """Return where jobs stand. One round trip, however many jobs.
 
     Args:
         session: on the target.
-        schema: the control schema, which may be missing.
+        schema: the control schema, which `exists`.
         jobs: id and `plan.same_job` of each.
 
     Returns:
         States by job id, and by `plan.same_job`, of each the last that moved.
     """
-    if not jobs or not exists(session, schema):
+    if not jobs:
         return {}, {}
     states, alike = {}, {}
     wanted = {"jobs": [job for job, _ in jobs], "same": [same for _, same in jobs]}
