@@ -87,7 +87,7 @@ class Resumption:
     def _take_over(self, plan: SyncPlan, now: staging.Kept, run_id: str) -> None:
         """Look for the table that an earlier run has left for this job."""
         control = self._servers.control
-        for found in staging.waiting(control, CONTROL_SCHEMA):
+        for found in staging.listed(control, CONTROL_SCHEMA).waiting:
             if found.target != str(plan.job.target) or self._table is not None:
                 continue
             if found.kept.job_id != plan.job_id:
@@ -95,7 +95,7 @@ class Resumption:
                     f"what run {found.run_id} has staged can't be used: its condition, mode, cursor or source was"
                     " another one; the table starts over"
                 )
-            elif not self._is_made_from(now, found.kept, found.run_id):
+            elif not self._is_made_from(now, _as_it_is(found, plan), found.run_id):
                 staging.drop(control, found.ref)
             else:
                 self._kept = dataclasses.replace(now, pages=found.kept.pages)
@@ -113,8 +113,11 @@ class Resumption:
 
     def _keep_what_holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable) -> None:
         control = self._servers.control
-        was_there = staging.committed(control, table)
+        was_there, spoiled = staging.committed(control, table)
         self._done = {}
+        for ref, why in spoiled:
+            self._warn(f"{ref} can't be used: {why}; its slice is read again")
+            staging.drop(control, ref)
         for each in was_there:
             number = each.slice.number
             if self._holds(plan, snapshot, table, each):
@@ -128,7 +131,9 @@ class Resumption:
             self._warn(f"{len(self._done)} of {len(self._slices)} slices are there already{why}")
 
     def _holds(self, plan: SyncPlan, snapshot: Snapshot, table: StagingTable, each: CommittedSlice) -> bool:
-        """Tell whether a slice still has its rows, and they are what the snapshot shows."""
+        """Tell whether a slice is one of those planned and still has its rows, and they are what the snapshot shows."""
+        if each.slice not in self._slices:
+            return False
         if self._read_in is snapshot:  # not by its id: a server begins its ids anew when it restarts
             return staging.count(self._servers.control, staging.part(table, each.slice.number)) == each.rows
         return self._image_in_staging(plan, table, each) == self._image_at_source(plan, snapshot, each.slice)
@@ -166,6 +171,13 @@ class Resumption:
         """Say, in the open transaction that has merged the rows, that they wait for no other run any more."""
         if self._table is not None:
             staging.tag(self._servers.writer, self._table, self._lock)
+
+
+def _as_it_is(found: staging.Waiting, plan: SyncPlan) -> staging.Kept:
+    """Return what a table that waits was made from, or that it is not what it was made as."""
+    if found.columns == tuple(plan.names):
+        return found.kept
+    return dataclasses.replace(found.kept, made_from={**found.kept.made_from, "what is read": None})
 
 
 def _kept(servers: Servers, plan: SyncPlan) -> staging.Kept:

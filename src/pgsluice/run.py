@@ -167,6 +167,8 @@ class Run:
         swept = staging.sweep(control, CONTROL_SCHEMA, self.run_id)
         for name in swept.dropped:
             self._warn(f"dropped {name}, which a dead run had left")
+        for name, why in swept.passed_over:
+            self._warn(f"passed over {name}: {why}")
         self._waiting[:] = swept.waiting
         if not self._is_preview:
             state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)

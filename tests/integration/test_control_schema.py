@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
+from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
-from servers import Outcome, Pair, run_cli
+from servers import Outcome, Pair
 
 from pgsluice import control, sqltext, sync
+from pgsluice.cli import cli
 from pgsluice.endpoint import Endpoint
-from pgsluice.errors import RefusedError
+from pgsluice.errors import PgsluiceError, RefusedError
 from pgsluice.steps import state
 
+NO_CACHE = {"XDG_CACHE_HOME": os.devnull}
 #: Where her function notes whose rights it was given; all may write there, so that it never fails.
 SPY = """
 CREATE SCHEMA spy; GRANT ALL ON SCHEMA spy TO PUBLIC;
@@ -109,9 +114,15 @@ class Attack:
         type(self.pair.target)(self.pair.target.cluster, self.pair.target.name, dsn).execute(script)
 
     def run(self, command: str, *arguments: str) -> Outcome:
+        """Run the command line in this process, for it is asked often."""
         target = make_conninfo(self.pair.target.dsn, user=self.tool)
         source = ("--source", self.pair.source.dsn) if command in {"sync", "plan", "doctor", "verify"} else ()
-        return run_cli(*command.split(), *source, "--target", target, *arguments)
+        asked = [*command.split(), *source, "--target", target, *arguments]
+        done = CliRunner(env=NO_CACHE).invoke(cli, asked, standalone_mode=False)
+        if done.exception is None:
+            return Outcome(int(done.return_value or 0), done.stdout, done.stderr)
+        assert isinstance(done.exception, PgsluiceError), done.exc_info
+        return Outcome(done.exception.exit_code, done.stdout, f"{done.stderr}{done.exception}")
 
     @property
     def ran(self) -> list[str]:
@@ -280,6 +291,135 @@ def test_a_trigger_that_came_by_a_privilege_is_seen_in_the_next_run(attack: Atta
     done = attack.run("sync", *TABLE)
     assert attack.ran == []
     assert (done.code, "it has trigger t" in done.err) == (6, True), done
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """What makes a staging table that is not ours look like one, by whom, and the words that pass it over."""
+
+    made: str
+    by_mallory: bool
+    told: str
+
+
+TAG = """COMMENT ON TABLE pgsluice.stg_x IS '{"pgsluice": 1, "run": "r", "target": "s.t", "lock": 7%s}'"""
+LURE = """, "until": 9999999999, "job": "j", "made_from": {}, "pages": [0]"""
+STAGED = {
+    "hers": _Staged("CREATE TABLE pgsluice.stg_x (id int);" + TAG % "", True, "it belongs to mallory_"),
+    "hers, to be resumed": _Staged(
+        "CREATE TABLE pgsluice.stg_x (id int);" + TAG % LURE, True, "it belongs to mallory_"
+    ),
+    "with her trigger": _Staged(
+        "CREATE TABLE pgsluice.stg_x (id int);"
+        "CREATE TRIGGER t BEFORE INSERT ON pgsluice.stg_x FOR EACH ROW EXECUTE FUNCTION hers.pulls();" + TAG % LURE,
+        False,
+        "it has a trigger",
+    ),
+    "a view": _Staged(
+        "CREATE VIEW pgsluice.stg_x AS SELECT hers.strikes() AS id;" + (TAG % LURE).replace("TABLE", "VIEW"),
+        False,
+        "it is no ordinary table",
+    ),
+    "not JSON": _Staged("CREATE TABLE pgsluice.stg_x (); COMMENT ON TABLE pgsluice.stg_x IS 'mine'", False, "not JSON"),
+    "a list": _Staged(
+        "CREATE TABLE pgsluice.stg_x (); COMMENT ON TABLE pgsluice.stg_x IS '[1]'", False, "not a JSON object"
+    ),
+    "nested": _Staged(
+        f"CREATE TABLE pgsluice.stg_x (); COMMENT ON TABLE pgsluice.stg_x IS '{'[' * 99_999}'",
+        False,
+        "nested too deeply",
+    ),
+    "without end": _Staged("CREATE TABLE pgsluice.stg_x ();" + TAG % """, "until": 1e999""", False, "until"),
+    "far away": _Staged(
+        "CREATE TABLE pgsluice.stg_x ();" + (TAG % LURE).replace("9999999999", "9" * 30),
+        False,
+        "not as pgsluice writes it: until",
+    ),
+    "without a job": _Staged(
+        "CREATE TABLE pgsluice.stg_x ();" + TAG % """, "until": 9999999999""", False, "job, made_from, pages"
+    ),
+    "half a sign": _Staged(
+        "CREATE TABLE pgsluice.stg_x ();" + (TAG % "").replace('"r"', r'"\ud800"'),
+        False,
+        "not as pgsluice writes it: run",
+    ),
+    "a key too long": _Staged(
+        "CREATE TABLE pgsluice.stg_x ();" + (TAG % "").replace("7", "9" * 20), False, "not as pgsluice writes it: lock"
+    ),
+    "no target": _Staged(
+        "CREATE TABLE pgsluice.stg_x ();" + (TAG % "").replace('"s.t"', '"t"'), False, "its COMMENT is not ours: target"
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", STAGED)
+@pytest.mark.parametrize("attack", ["superuser"], indirect=True)
+def test_a_staging_table_that_is_not_ours_is_named_and_passed_over_by_every_command(attack: Attack, shape: str) -> None:
+    staged = STAGED[shape]
+    assert attack.run("sync", *TABLE).code == 0
+    attack.pair.target.execute("GRANT ALL ON SCHEMA pgsluice TO PUBLIC")
+    attack.strike(staged.made, user=attack.mallory if staged.by_mallory else "postgres")
+    for command, *arguments in (
+        ("status",),
+        ("clean", "--kept"),
+        ("sync", *TABLE, "--resume", "last"),
+        ("sync", *TABLE),
+    ):
+        done = attack.run(command, *arguments)
+        assert (done.code, attack.ran) == (0, []), (command, done)
+        assert f"passed over pgsluice.stg_x: {'it' if staged.told.startswith('it ') else ''}" in done.out + done.err
+        assert staged.told in done.out + done.err, (command, done)
+    assert "pgsluice.stg_x" in attack.run("clean", "--json").out
+    assert attack.pair.target.staging_tables() == ["stg_x"]
+
+
+REPORTS = {
+    "text": '"hello"',
+    "a list": '[1, {"bytes": 5}]',
+    "null": "null",
+    "texts for numbers": '{"bytes": "many", "staging_count": "x", "inserted": [], "created": "maybe", "seconds": {}}',
+    "huge numbers": '{"bytes": 1e300, "staging_count": %s, "seconds": 1e200, "inserted": 1e30}' % ("9" * 5000),
+    "negative": '{"seconds": -5, "bytes": -7, "steps": {"relay": -1}}',
+    "steps of anything": '{"steps": {"relay": "x"}, "notes": "n", "error": 5, "columns": [], "target": null}',
+    "nested": "[" * 5000 + "]" * 5000,
+    "very long": '{"error": "%s"}' % ("x" * 2_000_000),
+}
+
+
+@pytest.mark.parametrize("shape", REPORTS)
+@pytest.mark.parametrize("attack", ["superuser"], indirect=True)
+def test_a_report_that_is_none_of_ours_is_named_and_breaks_no_command(
+    attack: Attack, shape: str, tmp_path: Path
+) -> None:
+    target = attack.pair.target
+    attack.pair.source.execute("CREATE TABLE s.other (id int PRIMARY KEY); INSERT INTO s.other VALUES (5)")
+    assert attack.run("sync", *TABLE, "--table", "s.other").code == 0
+    target.execute("UPDATE pgsluice.run_table SET report = %s::jsonb WHERE target = 's.t'", (REPORTS[shape],))
+    page = tmp_path / "page.html"
+    for command, *arguments in (
+        ("status",),
+        ("status", "--tables"),
+        ("status", "s.t"),
+        ("state show",),
+        ("report", "-o", str(page)),
+        ("clean",),
+    ):
+        done = attack.run(command, *arguments)
+        assert done.code == 0, (command, done)
+        if command == "status":
+            assert "passed over what its report says: " in done.out, (arguments, done)
+    assert "passed over" in page.read_text("utf-8")
+    (line, *_) = attack.run("status", "--json").lines
+    assert line["done"] == 2
+    assert line["rows"] >= 1
+    assert [bool(table.get("unreadable")) for table in sorted(line["tables"], key=lambda each: each["target"])] == [
+        False,
+        True,
+    ]
+    assert target.value("SELECT count(*) FROM pgsluice.runs, pgsluice.tables") == 2
+    last = attack.run("sync", *TABLE, "--resume", "last")
+    assert last.code == 0, last
+    assert attack.run("sync", *TABLE).code == 0
 
 
 def forged(attack: Attack) -> None:

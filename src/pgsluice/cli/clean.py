@@ -31,7 +31,12 @@ def clean(target: Dsn, as_json: bool, kept: bool) -> int:
         swept = staging.sweep(session, CONTROL_SCHEMA, also_kept=kept)
     if as_json:
         kept_names = [str(each.ref) for each in swept.waiting]
-        click.echo(json.dumps({"dropped": swept.dropped, "left": dict(swept.left), "kept": kept_names}))
+        odd = {"passed_over": dict(swept.passed_over)}
+        click.echo(
+            json.dumps(
+                {"dropped": swept.dropped, "left": dict(swept.left), "kept": kept_names, **odd}, ensure_ascii=False
+            )
+        )
         return 0
     for name in swept.dropped:
         click.echo(f"dropped {name}")
@@ -39,6 +44,8 @@ def clean(target: Dsn, as_json: bool, kept: bool) -> int:
         click.echo(f"left {name}, whose run is dead too: {reason}")
     for each in swept.waiting:
         click.echo(f"kept {each.ref} for --resume {each.run_id}, until {each.until}")
+    for name, why in swept.passed_over:
+        click.echo(f"passed over {name}: {why}")
     if not (swept.dropped or swept.left or swept.waiting):
         click.echo("Nothing to drop.")
     return 0

@@ -14,6 +14,7 @@ from pgsluice.cli.options import option, source_option, target_only
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import PgsluiceError, UsageError
 from pgsluice.job import TableRef, known_as
+from pgsluice.records import UNREADABLE
 from pgsluice.retry import translated
 from pgsluice.session import Session
 from pgsluice.steps import catalog, staging, state, watermark
@@ -70,7 +71,8 @@ def status(
 
 def _runs(session: Session, last: int, *, as_json: bool) -> int:
     runs = state.runs(session, CONTROL_SCHEMA, limit=last)
-    kept = staging.waiting(session, CONTROL_SCHEMA)
+    listed = staging.listed(session, CONTROL_SCHEMA)
+    kept = listed.waiting
     for run in runs:
         click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else "\n".join(_lines(run)))
     if as_json:
@@ -78,12 +80,18 @@ def _runs(session: Session, last: int, *, as_json: bool) -> int:
             {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until}
             for each in kept
         ]
-        click.echo(json.dumps({"runs": len(runs), "kept": waiting}, ensure_ascii=False))
+        click.echo(
+            json.dumps(
+                {"runs": len(runs), "kept": waiting, "passed_over": dict(listed.passed_over)}, ensure_ascii=False
+            )
+        )
         return 0
     if not runs:
         click.echo("No run has written to this target yet.")
     elif runs[0].status not in {"done", "running"}:
         click.echo(f"next, with the rest of the command as it was: pgsluice sync --resume {runs[0].run_id}")
+    for name, why in listed.passed_over:
+        click.echo(f"passed over {name}: {why}")
     for each in kept:
         click.echo(f"kept for --resume {each.run_id}: {each.ref} ({each.target}), until {each.until}")
     return 0
@@ -148,6 +156,8 @@ def _tables(found: Sequence[state.TableRow], limit: float | None, *, as_json: bo
             click.echo(f"  {each.status} since ({each.recorded}): {each.report.get('error')}")
             if each.report.get("hint"):
                 click.echo(f"  {each.report['hint']}")
+        if why := each.report.get(UNREADABLE):
+            click.echo(f"  passed over what its report says: {why}")
     if as_json:
         click.echo(json.dumps({"tables": len(found), "late": len(late)}))
     elif not found:
@@ -172,4 +182,5 @@ def _outcome(table: dict[str, Any]) -> str:
     counts = ", ".join(f"{name} {table[name]:,}" for name in ("inserted", "updated", "unchanged", "deleted"))
     outcome = counts if table["status"] == "done" else f"{table['step']}: {table['error']}"
     reached = f"  watermark {table['watermark']}" if table.get("watermark") else ""
-    return f"{table['status']}  {outcome}  {table['seconds']:.2f} s{reached}"
+    odd = f"  (passed over what its report says: {table[UNREADABLE]})" if UNREADABLE in table else ""
+    return f"{table['status']}  {outcome}  {table['seconds']:.2f} s{reached}{odd}"

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from psycopg import sql
 
 from pgsluice.errors import UsageError
+from pgsluice.records import UNREADABLE
 from pgsluice.session import Session
 from pgsluice.steps import state
 from pgsluice.steps.state import CONTROL_SCHEMA, RunRow, TableRow
@@ -71,6 +72,13 @@ class History:
             each.report for each in self.tables if each.status != "done" and (each.source, each.target) not in known
         ]
         return (*here, *since)
+
+    @property
+    def unreadable(self) -> tuple[tuple[str, str], ...]:
+        """Return the tables whose reports are passed over, and why."""
+        reports = [*(self.run.tables if self.run else ()), *(each.report for each in self.tables)]
+        found = {(report["run_id"], report["target"]): report for report in reports if UNREADABLE in report}
+        return tuple((f"{target}, in run {run}", found[run, target][UNREADABLE]) for run, target in found)
 
     @property
     def age_of(self) -> dict[tuple[str, str], float | None]:

@@ -11,11 +11,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgsluice import locks, sqltext
+from pgsluice import locks, records, sqltext
 from pgsluice.errors import UsageError
 from pgsluice.facts import Column
 from pgsluice.job import TableRef
-from pgsluice.model import CommittedSlice, Slice, StagingTable
+from pgsluice.model import CommittedSlice, StagingTable
+from pgsluice.records import Tag
 from pgsluice.session import Session
 
 TEMPORARY_SCHEMA = "pg_temp"
@@ -49,6 +50,7 @@ class Waiting:
         target: the table it feeds.
         until: when it becomes an orphan, by the target's clock, in UTC.
         kept: what it was made from.
+        columns: of it, in order.
     """
 
     ref: TableRef
@@ -56,6 +58,34 @@ class Waiting:
     target: str
     until: str
     kept: Kept
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The staging tables that are there.
+
+    Attributes:
+        waiting: those that are kept for a run that resumes, those of living runs included.
+        passed_over: names of those that are not used, and why: others could have made them, or written on them.
+    """
+
+    waiting: tuple[Waiting, ...]
+    passed_over: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """A staging table of ours: its name and columns, what its tag says, and the server's time."""
+
+    ref: TableRef
+    tag: Tag
+    now: int
+    columns: tuple[str, ...]
+
+    @property
+    def waits(self) -> bool:
+        return self.tag.until > self.now
 
 
 def named(  # noqa: PLR0913 - what a staging table is
@@ -167,16 +197,25 @@ def note(session: Session, part: StagingTable, committed: CommittedSlice) -> Non
     _comment(session, part.ref, what)
 
 
-def committed(session: Session, staging: StagingTable) -> tuple[CommittedSlice, ...]:
-    """Return the slices that were filled, in order. One round trip."""
-    query = sql.SQL(
-        "SELECT pg_catalog.obj_description(inhrelid, 'pg_class') FROM pg_catalog.pg_inherits"
-        " WHERE inhparent = pg_catalog.to_regclass(%s)"
-    )
-    found = session.rows(query, (session.text(sqltext.table(staging.ref)),))
-    noted = [json.loads(what) for (what,) in found if what]
-    slices = [CommittedSlice(Slice(n["slice"], n["first"], n["end"]), n["rows"], n["bytes"]) for n in noted]
-    return tuple(sorted(slices, key=lambda each: each.slice.number))
+def committed(
+    session: Session, staging: StagingTable
+) -> tuple[tuple[CommittedSlice, ...], tuple[tuple[TableRef, str], ...]]:
+    """Return the slices that were filled, in order, and the tables that can't be used, with why. One round trip."""
+    found = session.rows(_trusting(sqltext.load("staging_slices")), {"table": session.text(sqltext.table(staging.ref))})
+    slices, spoiled = [], []
+    for name, comment, fault in found:
+        noted = fault or (records.slice_of(comment) if comment else None)
+        if isinstance(noted, CommittedSlice) and part(staging, noted.slice.number).ref.name == name:
+            slices.append(noted)
+        elif noted:
+            why = noted if isinstance(noted, str) else "its COMMENT is another's"
+            spoiled.append((TableRef(staging.ref.schema, name), why))
+    return tuple(sorted(slices, key=lambda each: each.slice.number)), tuple(spoiled)
+
+
+def _trusting(query: sql.SQL) -> sql.Composed:
+    """Return a query that says of each table why it is not to be used, if so."""
+    return query.format(trusted=sqltext.load("trusted_roles"), fault=sqltext.load("staging_fault"))
 
 
 def count(session: Session, staging: StagingTable) -> int:
@@ -207,11 +246,13 @@ class Swept:
         dropped: names of the staging tables that are gone.
         left: names of those whose runs are dead too, each with why it could not be dropped.
         waiting: those that are kept for a run that resumes.
+        passed_over: names of those that are not used, and why: others could have made them, or written on them.
     """
 
     dropped: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
     waiting: tuple[Waiting, ...]
+    passed_over: tuple[tuple[str, str], ...]
 
 
 def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool = False) -> Swept:
@@ -228,36 +269,38 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
         also_kept: drop those too that are kept.
     """
     dropped, left, waiting = [], [], []
-    for ref, owner, now in _owned(session, schema):
-        if owner["run"] == own_run:
+    owned, passed_over = _owned(session, schema)
+    for each in owned:
+        if each.tag.run == own_run:
             continue
-        is_free = session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (owner["lock"],))[0]
-        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, owner["lock"])):
+        is_free = session.row(sql.SQL("SELECT pg_catalog.pg_try_advisory_lock(%s)"), (each.tag.lock,))[0]
+        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, each.tag.lock)):
             continue
         try:
-            if owner.get("until", 0) > now and not also_kept:
-                waiting.append(_waiting(ref, owner))
+            if each.waits and not also_kept:
+                waiting.append(_waiting(each))
                 continue
-            drop(session, ref)
-            dropped.append(str(ref))
+            drop(session, each.ref)
+            dropped.append(str(each.ref))
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable) as error:
-            left.append((str(ref), error.diag.message_primary or "it is in use"))
+            left.append((str(each.ref), error.diag.message_primary or "it is in use"))
         finally:
             if is_free:
-                session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (owner["lock"],))
-    return Swept(tuple(dropped), tuple(left), tuple(waiting))
+                session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (each.tag.lock,))
+    return Swept(tuple(dropped), tuple(left), tuple(waiting), passed_over)
 
 
-def waiting(session: Session, schema: str) -> tuple[Waiting, ...]:
-    """Return the staging tables that are kept for a run that resumes, those of living runs included."""
-    owned = _owned(session, schema)
-    return tuple(_waiting(ref, owner) for ref, owner, now in owned if owner.get("until", 0) > now)
+def listed(session: Session, schema: str) -> Listed:
+    """Return the staging tables that are there. One round trip."""
+    owned, passed_over = _owned(session, schema)
+    return Listed(tuple(_waiting(each) for each in owned if each.waits), passed_over)
 
 
-def _waiting(ref: TableRef, owner: dict[str, Any]) -> Waiting:
-    kept = Kept(owner["job"], owner["made_from"], tuple(owner["pages"]), 0)
-    until = datetime.fromtimestamp(owner["until"], UTC).isoformat(" ", "seconds")
-    return Waiting(ref, owner["run"], owner["target"], until, kept)
+def _waiting(owned: _Owned) -> Waiting:
+    tag = owned.tag
+    until = datetime.fromtimestamp(tag.until, UTC).isoformat(" ", "seconds")
+    kept = Kept(tag.job, tag.made_from, tag.pages, 0)
+    return Waiting(owned.ref, tag.run, str(tag.target), until, kept, owned.columns)
 
 
 def find(session: Session, ref: TableRef, columns: tuple[Column, ...]) -> StagingTable:
@@ -271,21 +314,25 @@ def find(session: Session, ref: TableRef, columns: tuple[Column, ...]) -> Stagin
     Raises:
         UsageError: there is none, or it is not ours.
     """
-    for found, owner, _ in _owned(session, ref.schema):
-        if found == ref:
-            return StagingTable(ref, TableRef.parse(owner["target"]), columns, owner["run"])
-    raise UsageError(f"{ref} is not a staging table of ours", hint="Create one with create_staging_table().")
+    owned, passed_over = _owned(session, ref.schema)
+    for each in owned:
+        if each.ref == ref:
+            return StagingTable(ref, each.tag.target, columns, each.tag.run)
+    why = dict(passed_over).get(str(ref), "")
+    raise UsageError(
+        f"{ref} is not a staging table of ours{why and f': {why}'}", hint="Create one with create_staging_table()."
+    )
 
 
-def _owned(session: Session, schema: str) -> list[tuple[TableRef, dict[str, Any], int]]:
-    """Return the staging tables that are ours, each with what its tag says and the server's time. One round trip."""
-    listed = session.rows(sqltext.load("staging_tables"), {"schema": schema})
-    return [(TableRef(schema, name), owner, now) for name, comment, now in listed if (owner := _owner(comment))]
-
-
-def _owner(comment: str | None) -> dict[str, Any] | None:
-    try:
-        owner = json.loads(comment or "")
-    except ValueError:
-        return None
-    return owner if isinstance(owner, dict) and owner.keys() >= {"pgsluice", "run", "lock", "target"} else None
+def _owned(session: Session, schema: str) -> tuple[tuple[_Owned, ...], tuple[tuple[str, str], ...]]:
+    """Return the staging tables that are ours, and names of others that bear a COMMENT, with why. One round trip."""
+    owned, passed_over = [], []
+    for name, comment, now, columns, fault in session.rows(
+        _trusting(sqltext.load("staging_tables")), {"schema": schema}
+    ):
+        ref, tag = TableRef(schema, name), fault or records.tag(comment)
+        if isinstance(tag, str):
+            passed_over.append((str(ref), tag))
+        else:
+            owned.append(_Owned(ref, tag, now, tuple(columns)))
+    return tuple(owned), tuple(passed_over)

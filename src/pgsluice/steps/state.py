@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pgsluice import control, sqltext
+from pgsluice import control, records, sqltext
 from pgsluice.errors import BusyError, RefusedError, UsageError
 from pgsluice.facts import JobState, SeenLeaf
 from pgsluice.job import TableRef
@@ -23,8 +22,6 @@ from pgsluice.reading import remembered
 from pgsluice.session import Session
 
 CONTROL_SCHEMA = "pgsluice"
-#: What reports of releases that did not know a field yet are taken to say of it.
-_BLANK = TableReport("", "", "", "").to_dict()
 #: What two runs meet that create it at the same time; one of them is done then.
 _CREATED_BESIDE = (
     psycopg.errors.UniqueViolation,
@@ -359,7 +356,8 @@ def _record(  # noqa: PLR0913, PLR0917 - a row's columns
 def snapshot_xmin(session: Session, schema: str, run_id: str, job_id: str) -> int | None:
     """Return what a run that has done a job noted of its snapshot, or None where it noted nothing."""
     query = sql.SQL(
-        "SELECT (report ->> 'snapshot_xmin')::bigint FROM {} WHERE run_id = %s AND job_id = %s AND status = 'done'"
+        "SELECT jsonb_path_query_first(report, '$.snapshot_xmin ? (@ >= 0 && @ < 9e18)')::bigint FROM {}"
+        " WHERE run_id = %s AND job_id = %s AND status = 'done'"
     ).format(sql.Identifier(schema, "run_table"))
     found = session.rows(query, (run_id, job_id))
     return found[0][0] or None if found else None
@@ -403,8 +401,13 @@ def runs(  # noqa: PLR0913 - ways of choosing
     names = _history(schema)
     query = sqltext.load("runs").format(runs=sqltext.load("view_runs").format(**names), **names)
     wanted = {"limit": limit, "run_id": run_id, "seconds": seconds, "reports": reports}
-    found = ((*row[:-1], tuple(map(_report, row[-1] or ()))) for row in _rows(session, schema, query, wanted))
-    return tuple(RunRow(*row) for row in found)
+    found = _rows(session, schema, query, wanted)
+    return tuple(RunRow(*(*row[:-1], tuple(_ended(row[0], *each) for each in row[-1] or ()))) for row in found)
+
+
+def _ended(run_id: str, source: str, target: str, status: str, ended_at: str, said: str | None) -> dict[str, Any]:  # noqa: PLR0913, PLR0917 - a row's columns
+    known = {"run_id": run_id, "source": source, "target": target, "status": status}
+    return {**records.report(said, known), "ended_at": float(ended_at)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,13 +438,21 @@ class TableRow:
 def last_tables(session: Session, schema: str) -> tuple[TableRow, ...]:
     """Return what became of each table last; none where there is no control schema. One scan of the history."""
     query = sql.SQL(
-        "SELECT source, target, status, run_id, report, recorded_at::timestamptz(0)::text,"
+        "SELECT source, target, status, run_id, CASE WHEN octet_length(report::text) <= 1048576 THEN report::text END,"
+        " recorded_at::timestamptz(0)::text,"
         " done_at::timestamptz(0)::text, extract(epoch FROM clock_timestamp() - done_at)::float8"
         " FROM ({}) t ORDER BY target, source"
     ).format(sqltext.load("view_tables").format(**_history(schema)))
     return tuple(
-        TableRow(source, target, status, run_id, _report(entry), *rest)
-        for source, target, status, run_id, entry, *rest in _rows(session, schema, query, {})
+        TableRow(
+            source,
+            target,
+            status,
+            run_id,
+            records.report(said, {"run_id": run_id, "source": source, "target": target, "status": status}),
+            *rest,
+        )
+        for source, target, status, run_id, said, *rest in _rows(session, schema, query, {})
     )
 
 
@@ -456,7 +467,11 @@ def table_runs(session: Session, schema: str, wanted: str, limit: int) -> tuple[
     """
     query = sqltext.load("table_runs").format(**_history(schema))
     found = _rows(session, schema, query, {"wanted": wanted, "limit": limit})
-    return tuple({**_report(entry), "recorded": recorded} for entry, recorded in found)
+    names = ("run_id", "source", "target", "status")
+    return tuple(
+        {**records.report(said, dict(zip(names, known, strict=True))), "recorded": recorded}
+        for *known, said, recorded in found
+    )
 
 
 def mended(session: Session, schema: str, run_id: str) -> tuple[str, ...]:
@@ -478,7 +493,3 @@ def _history(schema: str) -> dict[str, sql.Identifier]:
 def _rows(session: Session, schema: str, query: sql.Composed, values: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Return what the history says; nothing where there is none. Two round trips."""
     return session.rows(query, values) if exists(session, schema) else []
-
-
-def _report(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - jsonb
-    return _BLANK | (entry if isinstance(entry, dict) else json.loads(entry))

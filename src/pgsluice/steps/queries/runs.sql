@@ -3,8 +3,9 @@
 SELECT run_id, status, started_at::timestamptz(0)::text, finished_at::timestamptz(0)::text,
        extract(epoch FROM started_at)::float8, seconds, exit_code, tables, done, failed, rows, bytes,
        CASE WHEN %(reports)s THEN
-         (SELECT jsonb_agg(report || jsonb_build_object('ended_at', extract(epoch FROM recorded_at)) ORDER BY recorded_at)
-            FROM (SELECT DISTINCT ON (job_id) recorded_at, report FROM {run_table}
+         (SELECT array_agg(ARRAY[source, target, status, extract(epoch FROM recorded_at)::text,
+                                 CASE WHEN octet_length(said) <= 1048576 THEN said END] ORDER BY recorded_at)
+            FROM (SELECT DISTINCT ON (job_id) source, target, status, recorded_at, report::text AS said FROM {run_table}
                  WHERE run_id = r.run_id ORDER BY job_id, attempt DESC) ended) END
   FROM ({runs}) r
  WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s OR %(run_id)s = 'last')

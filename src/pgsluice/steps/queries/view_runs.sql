@@ -1,4 +1,4 @@
--- What did each run come to? A run that nobody finished and whose session is gone has died.
+-- What did each run come to? Numbers that a report has otherwise than as such are passed over. A run that nobody finished and whose session is gone has died.
 SELECT r.run_id,
        CASE WHEN r.status = 'running'
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = r.backend_pid AND l.locktype = 'advisory')
@@ -18,8 +18,9 @@ SELECT r.run_id,
  CROSS JOIN LATERAL (
    SELECT count(*) FILTER (WHERE status = 'done') AS done,
           count(*) FILTER (WHERE status = 'failed') AS failed,
-          coalesce(sum((report ->> 'staging_count')::bigint) FILTER (WHERE status = 'done'), 0)::bigint AS rows,
-          coalesce(sum((report ->> 'bytes')::bigint), 0)::bigint AS bytes
+          coalesce(sum(jsonb_path_query_first(report, '$.staging_count ? (@ >= 0 && @ < 1e15)')::bigint)
+                   FILTER (WHERE status = 'done'), 0)::bigint AS rows,
+          coalesce(sum(jsonb_path_query_first(report, '$.bytes ? (@ >= 0 && @ < 1e15)')::bigint), 0)::bigint AS bytes
      FROM (SELECT DISTINCT ON (job_id) status, report
              FROM {run_table}
             WHERE run_id = r.run_id
