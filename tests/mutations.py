@@ -41,6 +41,9 @@ _SERVE = "tests/acceptance/test_serve.py::"
 _DASK = "tests/integration/test_dask_trust.py::"
 _IN_FILES = "tests/acceptance/test_names_in_files.py::"
 _PATTERNS = "tests/acceptance/test_patterns.py::"
+_KILLED = "tests/faults/test_killed_runs.py::"
+_INTRUDERS = "tests/integration/test_lock_intruders.py::"
+_PRESENCE = "tests/unit/test_presence.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
@@ -394,6 +397,104 @@ MUTATIONS = (
                 "[temporary]"
             ),
         ),
+    ),
+    Mutation(
+        "check of the client",
+        "endpoint.py",
+        "    if version < _CHECK_CLIENT_SINCE:\n",
+        "    if True:\n",
+        "What a killed run began goes on for hours, and holds its locks.",
+        (f"{_KILLED}test_a_killed_run_blocks_nobody[TCP-2]",),
+    ),
+    Mutation(
+        "end of runs that died on this machine",
+        "turn.py",
+        "        if dead := presence.dead_runs():\n",
+        "        if dead := frozenset():\n",
+        "What a killed run began goes on where the server does not notice it.",
+        (f"{_KILLED}test_a_run_that_was_killed_at_any_step_blocks_nobody[a COPY by psql-noticed]",),
+    ),
+    Mutation(
+        "end of a run that dies while another waits",
+        "turn.py",
+        "        dead = presence.dead_runs() & {_run_of(holder) for holder in ours}\n",
+        "        dead: frozenset[str] = frozenset()\n",
+        "A run waits for one that is dead.",
+        (f"{_KILLED}test_a_run_that_is_killed_while_another_waits_for_it_is_taken_over_from",),
+    ),
+    Mutation(
+        "commits that wait for a standby are not ended",
+        "steps/queries/end_runs.sql",
+        "a.wait_event IS DISTINCT FROM 'SyncRep'",
+        "TRUE",
+        "Rows are shown, and read on from, that no standby has.",
+        (f"{_WATERMARKS}test_a_run_that_begins_while_a_killed_one_still_commits_is_rolled_back_whole[append]",),
+    ),
+    Mutation(
+        "who can be a run",
+        "steps/queries/lock_holder.sql",
+        "a.usename = session_user",
+        "TRUE",
+        "A role that may only connect keeps every run from a target.",
+        (f"{_INTRUDERS}test_a_stranger_who_holds_the_key_of_a_target_keeps_no_run_from_it[as_session-no run yet]",),
+    ),
+    Mutation(
+        "row lock of the fence",
+        "steps/queries/fence.sql",
+        " FOR UPDATE",
+        "",
+        "The target is asked before the old backend has ended, and says no to what it then commits.",
+        (f"{_COMMITS}test_a_commit_that_still_waits_is_not_taken_for_a_rollback[unlogged]",),
+    ),
+    Mutation(
+        "key of this moment",
+        "steps/queries/fence.sql",
+        "OPERATOR(pg_catalog.=) t.lock_key)",
+        "OPERATOR(pg_catalog.<>) 0)",
+        "A run whose lock's key was replaced merges all the same.",
+        (f"{_INTRUDERS}test_of_two_who_hold_two_keys_of_one_target_only_the_one_with_the_present_key_merges",),
+    ),
+    Mutation(
+        "rights on the table of targets",
+        "steps/state.py",
+        "        _grant_alike(session, schema)\n",
+        "",
+        "After an upgrade, roles beside the owner can't sync any more.",
+        (f"{_INTRUDERS}test_roles_that_could_write_an_older_control_schema_can_use_the_newer_one",),
+    ),
+    Mutation(
+        "control schema made by two runs at once",
+        "steps/state.py",
+        "        except _CREATED_BESIDE:\n",
+        "        except ZeroDivisionError:\n",
+        "Of runs that are the first at the same time all but one fail.",
+        (f"{_INTRUDERS}test_runs_that_create_the_control_schema_at_the_same_time_do_not_get_in_each_others_way",),
+    ),
+    Mutation(
+        "a run is locked before it is seen",
+        "presence.py",
+        "    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        '    folder = new.rename(base / f"{run_id}.{_machine()}")\n',
+        '    folder = new.rename(base / f"{run_id}.{_machine()}")\n'
+        "    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "A run that begins is taken for dead, and ended.",
+        (f"{_PRESENCE}test_a_run_is_not_called_dead_while_it_begins_or_ends",),
+    ),
+    Mutation(
+        "folder of the runs",
+        "presence.py",
+        "    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077\n",
+        "    return stat.S_ISDIR(found.st_mode)\n",
+        "Another user says which runs are dead.",
+        (f"{_PRESENCE}test_a_folder_that_is_not_ours_alone_is_not_trusted[open to others]",),
+    ),
+    Mutation(
+        "orphans that a stranger holds",
+        "steps/staging.py",
+        "any(holder.is_ours for holder in",
+        "any(True for holder in",
+        "A role that may only connect keeps staging tables for ever.",
+        (f"{_INTRUDERS}test_a_stranger_who_holds_the_key_of_an_orphan_does_not_keep_it",),
     ),
     Mutation(
         "owner of a staging table",

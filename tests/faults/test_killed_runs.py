@@ -200,6 +200,20 @@ def test_of_two_runs_that_cron_starts_together_the_second_waits_and_then_runs(sl
     assert slow.target.value("SELECT count(*) FROM pgsluice.run WHERE status = 'done'") == 2
 
 
+def test_a_run_that_is_killed_while_another_waits_for_it_is_taken_over_from(slow: Pair) -> None:
+    slow.target.execute("INSERT INTO public.slow DEFAULT VALUES")
+    with proxied(slow.target) as (proxy, dsn), started(*sync(slow.source.dsn, dsn)) as first:
+        await_that(lambda: asleep(slow.target), "the merge to be under way")
+        slow.target.execute("DELETE FROM public.slow")
+        with started(*sync(slow.source.dsn, slow.target.dsn, "--wait-for-lock", str(LONG))) as second:
+            assert wait_told(second)
+            proxy.isolate()
+            kill(first)
+            out, errors = second.communicate(timeout=60)
+        assert second.returncode == 0, out + errors
+    assert versions(slow.target) == [(1, ROWS)]
+
+
 @pytest.mark.parametrize("patience", ["0", "0.5"])
 def test_a_run_that_lives_is_waited_for_as_long_as_was_said_and_left_alone(slow: Pair, patience: str) -> None:
     with at_work(slow, 2):
