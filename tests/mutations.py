@@ -35,6 +35,7 @@ _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
 _RESUMING = "tests/faults/test_resuming.py::"
 _MANY = "tests/acceptance/test_many_tables.py::"
+_ODD = "tests/integration/test_odd_tables.py::"
 _PARALLEL = "tests/faults/test_parallel_workers.py::"
 _PSQL = "tests/integration/test_psql_lane.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
@@ -272,6 +273,29 @@ MUTATIONS = (
         (
             f"{_PARALLEL}test_a_copy_whose_parallel_worker_is_lost_is_tried_again[libpq]",
             f"{_PARALLEL}test_a_copy_whose_parallel_worker_is_lost_is_tried_again[psql]",
+        ),
+    ),
+    Mutation(
+        "a table that can't be described stands alone",
+        "prepare.py",
+        '    if classify(error.sqlstate, "plan") is Answer.LATER:\n        raise error\n',
+        "    raise error\n",
+        "One damaged table keeps all others from being copied.",
+        (
+            f"{_ODD}test_a_damaged_table_of_the_source_is_refused_by_itself[a default]",
+            f"{_ODD}test_a_damaged_table_of_the_source_is_refused_by_itself[an index]",
+            f"{_ODD}test_a_damaged_table_of_the_target_is_refused_by_itself[default]",
+        ),
+    ),
+    Mutation(
+        "a number of rows that no table has is none",
+        "steps/queries/tables.sql",
+        "FILTER (WHERE l.reltuples BETWEEN 0 AND 1e13)",
+        "FILTER (WHERE l.reltuples >= 0)",
+        "A table whose statistics were written by hand fails the run.",
+        (
+            f"{_ODD}test_statistics_that_no_table_has_keep_nothing_from_being_copied[full-no number of rows]",
+            f"{_ODD}test_statistics_that_no_table_has_keep_nothing_from_being_copied[full-more rows than any table]",
         ),
     ),
     Mutation(

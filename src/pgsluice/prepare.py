@@ -5,13 +5,16 @@ Nothing in here writes to either server.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 
 from pgsluice import blockers, changes, shaping, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
@@ -34,7 +37,7 @@ from pgsluice.late import shows_transaction_ids
 from pgsluice.plan import SyncPlan, job_id, make_plan, same_job
 from pgsluice.policies import LatePolicy
 from pgsluice.reading import lag
-from pgsluice.retry import step_error
+from pgsluice.retry import Answer, classify, step_error
 from pgsluice.servers import Servers
 from pgsluice.session import Session
 from pgsluice.snapshot import Snapshot, snapshot
@@ -43,6 +46,10 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.turn import Turn
 
 LOCKABLE = frozenset({"r", "p", "v"})
+
+#: Why tables can't be described.
+_Odd = dict[TableRef | QuerySource, str]
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,9 @@ def prepared(
     refused: dict[SyncJob, PgsluiceError] = {}
     described = _describe_queries(source, jobs, refused)
     tables = tuple(job.source for job in jobs if isinstance(job.source, TableRef))
-    early = catalog.require(source, tables, _tables(source, tables), "source")
+    found, odd = _described(source, tables)
+    tables = tuple(ref for ref in tables if ref not in odd)
+    early = catalog.require(source, tables, found, "source")
     asked: dict[SyncJob, SyncJob] = {}
     fits: dict[SyncJob, _Fit] = {}
     remembers = state.exists(control, control_schema)  # proven to be ours before anything in it is read
@@ -103,6 +112,8 @@ def prepared(
         _hold(turn, control, jobs, refused)
     for job in (job for job in jobs if job not in refused):
         with _refusing(refused, job):
+            if reason := odd.get(job.source):
+                raise PlanError(str(job.target), (reason,))
             info = described[job] if job in described else early[_table_of(job)]
             _check_condition(source, job, info)
             fit = _fit(source, dataclasses.replace(_checked(source, job, info), key=shaping.key_of(job)), info)
@@ -119,7 +130,10 @@ def prepared(
         looked = _look(control, infos, control_schema, place[0], remembers=remembers)
         stamps = _stamps(source, infos)
         new = [info for job, info in infos.items() if job.target not in looked.tables and info.relkind in TABLES]
-        attachments = catalog.attachments(source, new) if new else {}
+        attachments, bare = _attachments(source, new)
+        for job in infos:
+            if reason := looked.odd.get(job.target) or bare.get(job.source):
+                refused[job] = PlanError(str(job.target), (reason,))
         obstacle = relay.psql_obstacle(source, options.psql)
         outcomes: list[tuple[SyncJob, SyncPlan | PgsluiceError]] = []
         ordered = _parents_first(jobs, looked.keys)
@@ -337,11 +351,78 @@ def _tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]
         return catalog.tables(session, refs)
 
 
+def _described(session: Session, refs: Sequence[TableRef]) -> tuple[tuple[TableInfo, ...], _Odd]:
+    """Look up those of the tables that exist."""
+    found, odd = _apart(session, refs, lambda some: _tables(session, some))
+    return tuple(itertools.chain(*found)), odd
+
+
+def _attachments(source: Session, infos: Sequence[TableInfo]) -> tuple[dict[TableRef, tuple[Attachment, ...]], _Odd]:
+    """Look up what hangs on tables that are to be created."""
+    if not infos:
+        return {}, {}
+    of = {info.ref: info for info in infos}
+    found, odd = _apart(source, list(of), lambda some: catalog.attachments(source, [of[ref] for ref in some]))
+    return dict(collections.ChainMap(*found)), odd
+
+
+def _apart(
+    session: Session, refs: Sequence[TableRef], ask: Callable[[Sequence[TableRef]], _Found]
+) -> tuple[list[_Found], _Odd]:
+    """Ask about all tables at once; where that fails, about each by itself: one's trouble is not that of the others.
+
+    Args:
+        session: that is asked; one more round trip in a transaction, which can be asked again so.
+        refs: the tables.
+        ask: a catalog query.
+
+    Returns:
+        The answers, and why there is none about the other tables.
+    """
+    try:
+        return [_asked(session, refs, ask)], {}
+    except psycopg.Error as error:
+        _pass_on(error)
+    found: list[_Found] = []
+    odd: _Odd = {}
+    for ref in refs:
+        try:
+            found.append(_asked(session, [ref], ask))
+        except psycopg.Error as error:
+            _pass_on(error)
+            odd[ref] = (
+                f"The {session.side}'s catalog can't describe {ref}: {error.diag.message_primary or error} [SQLSTATE"
+                f" {error.sqlstate}]. Mend it there, or leave the table out."
+            )
+    return found, odd
+
+
+def _asked(session: Session, refs: Sequence[TableRef], ask: Callable[[Sequence[TableRef]], _Found]) -> _Found:
+    if session.pgconn.transaction_status != pq.TransactionStatus.INTRANS:
+        return ask(refs)
+    session.execute(sql.SQL("SAVEPOINT before_look"))
+    try:
+        return ask(refs)
+    except psycopg.Error:
+        session.execute(sql.SQL("ROLLBACK TO SAVEPOINT before_look"))
+        raise
+
+
+def _pass_on(error: psycopg.Error) -> None:
+    """Raise what is the server's trouble, or passes, and no table's own."""
+    if classify(error.sqlstate, "plan") is Answer.LATER:
+        raise error
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What the target shows: its tables and who refers to whom, its schemas, our schema, what it lacks, and states."""
+    """What the target shows: its tables and who refers to whom, its schemas, our schema, what it lacks, and states.
+
+    Why tables that are there can't be described stands in `odd`.
+    """
 
     tables: dict[TableRef, TableInfo]
+    odd: _Odd
     keys: tuple[ForeignKey, ...]
     schemas: dict[str, SchemaInfo]
     control: SchemaInfo | None
@@ -355,7 +436,8 @@ def _look(
     control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo, *, remembers: bool
 ) -> _Look:
     targets = [job.target for job in infos]
-    found = {info.ref: info for info in _tables(control, targets)}
+    described, odd = _described(control, targets)
+    found = {info.ref: info for info in described}
     to_create = [
         column
         for job, info in infos.items()
@@ -373,6 +455,7 @@ def _look(
     states, alike = state.load(control, control_schema, list(names.values())) if may_remember else ({}, {})
     return _Look(
         found,
+        odd,
         catalog.foreign_keys(control, found.values()),
         schemas,
         ours,

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+import psycopg
 
 from pgsluice.cli.options import option, source_option, target_only
 from pgsluice.endpoint import Dsn, Endpoint
@@ -105,7 +106,9 @@ def _lag(source: Session, positions: Sequence[state.Position], *, as_json: bool)
             cursor = watermark.cursor_of(source, info, str(each.cursor), None)
             highest = watermark.highest(source, info.ref, info.relkind, cursor)
             behind = _behind(str(each.watermark), highest)
-        except (ValueError, PgsluiceError):  # a query, a table that is gone, a cursor whose kind has to be named
+        except (ValueError, PgsluiceError, psycopg.Error):  # a query, a table that is gone or damaged ..
+            if not source.alive:
+                raise
             highest, behind = None, "not known"
         if as_json:
             told = {"target": each.target, "source": each.source, "cursor": each.cursor, "watermark": each.watermark}

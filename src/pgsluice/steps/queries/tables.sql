@@ -1,10 +1,11 @@
 -- What are these relations, how large, and what may the connected role do with them?
 -- %(schemas)s and %(names)s: text[] of equal length.
+-- Some who may write pg_class leave NaN or 1e38 there as a number of rows: it counts as none where no table holds as many.
 SELECT c.oid,
        n.nspname,
        c.relname,
        c.relkind::text,
-       (SELECT CASE WHEN bool_or(l.reltuples >= 0) THEN sum(greatest(l.reltuples, 0))::bigint ELSE -1 END
+       (SELECT coalesce(sum(l.reltuples::float8) FILTER (WHERE l.reltuples BETWEEN 0 AND 1e13), -1)::bigint
           FROM pg_class l WHERE l.oid = ANY (leaf.oids)),
        (SELECT coalesce(sum(pg_table_size(l.oid)), 0)::bigint
           FROM pg_class l WHERE l.oid = ANY (leaf.oids) AND l.relkind IN ('r', 'm')),
