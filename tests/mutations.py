@@ -38,6 +38,7 @@ _MANY = "tests/acceptance/test_many_tables.py::"
 _ODD = "tests/integration/test_odd_tables.py::"
 _PARALLEL = "tests/faults/test_parallel_workers.py::"
 _PSQL = "tests/integration/test_psql_lane.py::"
+_SETTINGS = "tests/integration/test_role_settings.py::"
 _SERVE = "tests/acceptance/test_serve.py::"
 _DASK = "tests/integration/test_dask_trust.py::"
 _IN_FILES = "tests/acceptance/test_names_in_files.py::"
@@ -297,6 +298,22 @@ MUTATIONS = (
             f"{_ODD}test_statistics_that_no_table_has_keep_nothing_from_being_copied[full-no number of rows]",
             f"{_ODD}test_statistics_that_no_table_has_keep_nothing_from_being_copied[full-more rows than any table]",
         ),
+    ),
+    Mutation(
+        "names are quoted where they must be alone",
+        "endpoint.py",
+        '    "quote_all_identifiers": "off",',
+        "",
+        "A type is taken for another one because a role lets one side quote its name.",
+        (f"{_SETTINGS}test_names_are_quoted_where_they_must_be_alone[source-copy]",),
+    ),
+    Mutation(
+        "damaged pages are not empty",
+        "endpoint.py",
+        'if held[name] == "on"]:',
+        "if not held]:",
+        "Rows that the source can't read are deleted from the target.",
+        (f"{_SETTINGS}test_a_server_that_hides_damaged_rows_is_not_read[zero_damaged_pages]",),
     ),
     Mutation(
         "pinned date style",

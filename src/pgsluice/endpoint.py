@@ -30,12 +30,17 @@ PRELUDE: Mapping[str, str] = {
     "array_nulls": "on",
     "xmloption": "content",
     "lc_monetary": "C",
+    "quote_all_identifiers": "off",  # names and types of both sides are compared as they are printed
     "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",  # a statement of its own would wait for every serializable transaction
     "synchronize_seqscans": "off",
     "row_security": "off",
     "client_min_messages": "error",  # so that all a server says during COPY IN is an error
     "idle_in_transaction_session_timeout": "0",
 }
+#: What a superuser alone can set, so that we can't: rows that can't be read would look as if they were gone.
+HIDING_DAMAGE = ("zero_damaged_pages", "ignore_checksum_failure")
 _SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
 
 #: A statement whose client was killed is ended within this time, where the server can see that; elsewhere SET fails.
@@ -185,7 +190,9 @@ class Endpoint:
         )
         calls.append(_client_check(session.version))
         search_path, time_zone, *_, check = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
-        readers: list[Query] = [sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in wanted]
+        readers: list[Query] = [
+            sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in (*wanted, *HIDING_DAMAGE)
+        ]
         *now, pid, started, port = session.row(
             sql.SQL(
                 "SELECT {}, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
@@ -201,7 +208,14 @@ class Endpoint:
                 " do: locks, staging and snapshots of a run are its sessions' own, and it ends lost ones by their pid.",
                 step="connect",
             )
-        lost = [name for name, value in zip(wanted, now, strict=True) if not _same_setting(wanted[name], str(value))]
+        held = dict(zip((*wanted, *HIDING_DAMAGE), now, strict=True))
+        if on := [name for name in HIDING_DAMAGE if held[name] == "on"]:
+            raise RefusedError(
+                f"rows that the {self.side} can't read would look as if they were gone: {', '.join(on)}",
+                hint="Set it to off for the role, the database and the server.",
+                step="connect",
+            )
+        lost = [name for name in wanted if not _same_setting(wanted[name], str(held[name]))]
         if lost:
             raise RefusedError(
                 f"what a session of the {self.side} sets does not hold: {', '.join(lost)}",
