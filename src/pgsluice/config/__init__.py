@@ -307,7 +307,7 @@ def _unfit(settings: FileSettings, entries: Iterable[Entry], found: Document) ->
         try:
             TableRef.parse(entry.pattern)
             if not unread and not entry.settings.get("skip"):
-                treatment_of({**defaults, **entry.settings})
+                treatment_of({name: _joined(name, value) for name, value in {**defaults, **entry.settings}.items()})
         except UsageError as error:
             faults.append((entry.line, f"{_path(place)}: {_sentence(error)}"))
     if not settings.tables:

@@ -106,7 +106,7 @@ def _composed(yaml: YAML, text: str) -> Node | None:
         raise _MistakeError(line, "a character that YAML does not allow", "Take it out.") from None
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         # what the parser stumbles over, such as "\UFFFFFFFF", is a mistake of the text all the same
-        raise _MistakeError(yaml.reader.line + 1, f"not YAML: {error}", "Put odd characters in quotes.") from None
+        raise _MistakeError(yaml.composer.line + 1, f"not YAML: {error}", "Put odd characters in quotes.") from None
 
 
 def scalar(text: str) -> str:
@@ -140,11 +140,14 @@ class _Bounded(Composer):
         super().__init__(loader)
         self.warn_double_anchors = False
         self._nodes = self._levels = 0
+        #: Of what was begun last, from 0.
+        self.line = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - YAML's own
         self._nodes += 1
         self._levels += 1
-        _refuse_excess(self._nodes, self._levels, self.parser.peek_event().start_mark.line)
+        self.line = self.parser.peek_event().start_mark.line
+        _refuse_excess(self._nodes, self._levels, self.line)
         node = super().compose_node(parent, index)
         self._levels -= 1
         return node
