@@ -53,7 +53,7 @@ def _name(plan: SyncPlan) -> sql.SQL | sql.Composed:
 
 
 def _match(plan: SyncPlan) -> sql.Composed:
-    return sqltext.key_match(plan.key, plan.columns, alias(plan), _staged(plan))
+    return sqltext.key_match(plan.key, alias(plan), _staged(plan))
 
 
 def lock_sql(plan: SyncPlan) -> sql.Composed:
@@ -204,13 +204,8 @@ def _spared(plan: SyncPlan, key: ForeignKey) -> sql.Composed:
     """Return the condition, with its AND, that no row refers to one of the target's by a foreign key."""
     child = "pgsluice_child"
     refers = sql.SQL(" AND ").join(
-        sql.SQL("{} OPERATOR({}.{}) {}").format(
-            sql.Identifier(alias(plan), theirs),
-            sql.Identifier(schema),
-            sqltext.verbatim(operator),
-            sql.Identifier(child, own),
-        )
-        for theirs, schema, operator, own in key.pairs
+        sqltext.equal(equality, sql.Identifier(alias(plan), theirs), sql.Identifier(child, own))
+        for theirs, equality, own in key.pairs
     )
     return sql.SQL("\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
         sqltext.relation(key.child, key.relkind), sql.Identifier(child), refers
@@ -338,7 +333,7 @@ def exchange_sql(plan: SyncPlan, staging: StagingTable, columns: tuple[str, ...]
         name=sqltext.table(plan.job.target),
         kept=sqltext.names(kept),
         values=values,
-        again=sqltext.key_match(plan.key, plan.columns, left, _staged(plan)),
+        again=sqltext.key_match(plan.key, left, _staged(plan)),
     )
 
 
@@ -374,12 +369,13 @@ def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     """Return the query for keys that are NULL or stand twice in staging, up to five, as text."""
     columns = sqltext.names(plan.key.columns)
     some_null = sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(name)) for name in plan.key.columns)
-    key = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in plan.key.columns)
+    own = {column.name: column.is_own_type for column in plan.columns}
+    texts = (sqltext.text_of(sql.Identifier(name), is_own_type=own[name]) for name in plan.key.columns)
     return sql.SQL(
         "SELECT ARRAY[{key}], pg_catalog.bool_or({some_null}), pg_catalog.count(*) FROM {staging}"
         " GROUP BY {columns} HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or({some_null}) LIMIT {limit}"
     ).format(
-        key=key,
+        key=sql.SQL(", ").join(texts),
         some_null=some_null,
         staging=sqltext.table(staging.ref),
         columns=columns,

@@ -127,16 +127,21 @@ class Cursor:
             return self.literal(value)
         distance = sql.SQL("{}::{}").format(sql.Literal(back), sqltext.verbatim(self.kind.distance))
         if self.kind.name == "yyyymmdd":
-            day = sql.SQL("pg_catalog.to_char(pg_catalog.to_date({}, 'YYYYMMDD') - {}, 'YYYYMMDD')::{}")
+            day = sql.SQL(
+                "pg_catalog.to_char(pg_catalog.to_date({}, 'YYYYMMDD') OPERATOR(pg_catalog.-) {}, 'YYYYMMDD')::{}"
+            )
             return day.format(sql.Literal(value), distance, sqltext.verbatim(self.value_type))
         if self.type in _INTEGERS:  # neither smallint nor bigint could hold every difference
-            lowest = sql.SQL("GREATEST({}::numeric - {}, -9223372036854775808)::bigint")
+            lowest = sql.SQL("GREATEST({}::numeric OPERATOR(pg_catalog.-) {}, -9223372036854775808)::bigint")
             return lowest.format(sql.Literal(value), distance)
         if self.kind.is_time:  # time begins in 4713 BC
-            earliest = sql.SQL("CASE WHEN {value} < '4000-01-01 BC' THEN '-infinity' ELSE {value} - {distance} END")
+            earliest = sql.SQL(
+                "CASE WHEN {value} OPERATOR(pg_catalog.<) '4000-01-01 BC' THEN '-infinity'"
+                " ELSE {value} OPERATOR(pg_catalog.-) {distance} END"
+            )
             moved = earliest.format(value=self.literal(value), distance=distance)
             return sql.SQL("({})::{}").format(moved, sqltext.verbatim(self.value_type))
-        return sql.SQL("({} - {})").format(self.literal(value), distance)
+        return sql.SQL("({} OPERATOR(pg_catalog.-) {})").format(self.literal(value), distance)
 
     @property
     def misfit(self) -> sql.Composed | None:

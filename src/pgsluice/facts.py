@@ -75,12 +75,30 @@ class Origin:
             does not make a row another row.
         type: that it is given, as SQL.
         value: of a constant.
+        is_own_type: the column's type is somebody's own, whose cast to text may be a function of theirs.
     """
 
     column: str | None
     how: str = ""
     type: str = ""
     value: str | None = None
+    is_own_type: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Equality:
+    """An operator by which two values of one type are equal, from an operator class and never by its name alone.
+
+    Attributes:
+        schema: of the operator.
+        operator: its name.
+        operand: (schema, name) of the type that both sides are cast to, which costs nothing, so that no other operator
+            of that schema fits them better; None where they are that already.
+    """
+
+    schema: str = "pg_catalog"
+    operator: str = "="
+    operand: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +111,7 @@ class ForeignKey:
         cascades: a row that is deleted takes others along, or changes them.
         deferrable: it can be looked at when all is written.
         relkind: of the child.
-        pairs: (column of the parent, the operator's schema, operator, column of the child); empty where values can't
-            be compared so.
+        pairs: (column of the parent, equality, column of the child); empty where values can't be compared so.
     """
 
     child: TableRef
@@ -102,7 +119,7 @@ class ForeignKey:
     cascades: bool = False
     deferrable: bool = False
     relkind: str = "r"
-    pairs: tuple[tuple[str, str, str, str], ...] = ()
+    pairs: tuple[tuple[str, Equality, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +159,7 @@ class Column:
         generated: ``s`` stored, ``v`` virtual, else empty.
         identity: ``a`` always, ``d`` by default, else empty.
         collation: (schema, name) where the column's collation is not its type's own, else None.
-        equality: (schema, name) of the type's own ``=``.
+        equality: of the type's default operator class.
         number: of the attribute; a column dropped and added again has another one.
         base: what `leaf` is made of where it is a domain, else the same.
         dependencies: types and collations of somebody's own that it leans on, each behind those that it leans on
@@ -163,7 +180,7 @@ class Column:
     generated: str = ""
     identity: str = ""
     collation: tuple[str, str] | None = None
-    equality: tuple[str, str] = ("pg_catalog", "=")
+    equality: Equality = Equality()
     number: int = 0
     base: str = ""
     dependencies: tuple[Dependency, ...] = ()
@@ -181,6 +198,11 @@ class Column:
         """Return the labels where the leaf is an enum, in order, else None."""
         own = self.dependencies[-1] if self.kind == "e" and self.dependencies else None
         return own.labels if own else None
+
+    @property
+    def is_own_type(self) -> bool:
+        """Tell whether the type is somebody's own: its owner may have made casts of it."""
+        return "." in self.type
 
     @property
     def is_array(self) -> bool:
@@ -220,7 +242,7 @@ class Key:
     Attributes:
         name: of the index.
         columns: in index order.
-        operators: (schema, name) of each column's equality in the index's operator class.
+        operators: each column's equality, that of the index's operator class.
         primary: it is the primary key.
         not_null: no column of it can hold NULL.
         constraint: it belongs to a UNIQUE or PRIMARY KEY constraint.
@@ -229,7 +251,7 @@ class Key:
 
     name: str
     columns: tuple[str, ...]
-    operators: tuple[tuple[str, str], ...]
+    operators: tuple[Equality, ...]
     primary: bool
     not_null: bool
     constraint: bool = False

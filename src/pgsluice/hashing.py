@@ -92,6 +92,7 @@ class Hashing:
         buckets: a power of two; a row is in one by its key.
         by: the functions used.
         vouched: what the bytes of a side in SQL_ASCII mean, as its user says: the source's and the target's.
+        texts: the columns that tell rows apart, as they are shown.
     """
 
     columns: tuple[Image, ...]
@@ -100,6 +101,7 @@ class Hashing:
     buckets: int
     by: RowHash = RowHash.RECORD
     vouched: tuple[str | None, str | None] = (None, None)
+    texts: tuple[Image, ...] = ()
 
     def row(self, side: Side) -> sql.Composed:
         """Return the hash of a row: an int8."""
@@ -170,7 +172,7 @@ class Hashing:
             is_marked: the rows have a column `mark`, whose value is returned; else it is FALSE.
         """
         vouched = self.vouched[0 if side is Side.SOURCE else 1]
-        texts = [sql.SQL("{}::pg_catalog.text").format(sql.Identifier(each.name)) for each in self.key]
+        texts = [image.on(side) for image in self.texts]
         key = sql.SQL(", ").join(texts)
         if vouched:
             shown = (sql.SQL("pg_catalog.convert_from({}, 'UTF8')").format(_utf8(text, vouched)) for text in texts)
@@ -274,7 +276,13 @@ def hashing(job: SyncJob, facts: Facts, columns: Sequence[Column], key: Sequence
         functions=tuple(filter(None, functions)) if all(functions) else (),
         buckets=buckets_for(rows),
         vouched=vouched,
+        texts=tuple(Image(name, *map(_shown, pairs[name])) for name in key),
     )
+
+
+def _shown(column: Column) -> sql.Composed:
+    """Return a column of one side as text."""
+    return sqltext.text_of(sql.Identifier(column.name), is_own_type=column.is_own_type)
 
 
 def _function(source: Column, target: Column) -> str | None:
@@ -288,7 +296,7 @@ def _arriving(source: Column, target: Column) -> sql.Composable:
     name = sql.Identifier(source.name)
     if source.type == target.type or "." in target.type:
         return name
-    return sql.SQL("{}::pg_catalog.text::{}").format(name, sqltext.verbatim(target.type))
+    return sql.SQL("({})::{}").format(_shown(source), sqltext.verbatim(target.type))
 
 
 def _both(source: Column, target: Column, in_utf8: tuple[str | None, str | None] | None) -> Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgsluice.facts import TABLES, Column, Key, TableInfo
+from pgsluice.facts import TABLES, Column, Equality, Key, TableInfo
 from pgsluice.job import Mode, SyncJob
 
 #: Of what merges by none.
@@ -36,7 +36,9 @@ def choose(
                 own = _within_scope(key, job, columns)
                 lacking = [name for name in own.columns if name not in key.columns]
                 also = f", and {', '.join(lacking)}" if lacking else ""
-                return _with_equality_of(target, own), f"{what} of the {side}{also}"
+                operators = _equality_of(target, own.columns, columns)
+                chosen = Key(own.name, own.columns, operators, own.primary, own.not_null)
+                return chosen, f"{what} of the {side}{also}"
     return None, ""
 
 
@@ -51,25 +53,25 @@ def _within_scope(key: Key, job: SyncJob, columns: tuple[Column, ...]) -> Key:
     return Key("", (*key.columns, *lacking), operators, primary=False, not_null=True)
 
 
-def _with_equality_of(target: TableInfo | None, key: Key) -> Key:
-    """Return `key` with the equality of the target's own index over the same columns, where it has one."""
-    theirs = index_over(target, key.columns)
-    if theirs is None:
-        return key
-    operators = dict(zip(theirs.columns, theirs.operators, strict=True))
-    return Key(key.name, key.columns, tuple(operators[name] for name in key.columns), key.primary, key.not_null)
+def _equality_of(target: TableInfo | None, names: tuple[str, ...], columns: tuple[Column, ...]) -> tuple[Equality, ...]:
+    """Return the equality of the target's own index over these columns, else that of their types on the target.
+
+    What an operator is called on the source says nothing of what has that name here.
+    """
+    index = index_over(target, names)
+    operators = dict(zip(index.columns, index.operators, strict=True)) if index else {}
+    known = {column.name: column for column in columns}
+    return tuple(operators.get(name, known[name].equality) for name in names)
 
 
 def _given_key(
     names: tuple[str, ...], source: TableInfo, target: TableInfo | None, columns: tuple[Column, ...]
 ) -> Key | None:
-    known = {column.name: column for column in columns}
     names = tuple(dict.fromkeys(names))
-    if not known.keys() >= set(names):
+    if not {column.name for column in columns} >= set(names):
         return None
     index = index_over(target, names) or index_over(source, names)
-    operators = dict(zip(index.columns, index.operators, strict=True)) if index else {}
-    equality = tuple(operators.get(name, known[name].equality) for name in names)
+    equality = _equality_of(target, names, columns)
     return Key(index.name if index else "", names, equality, bool(index and index.primary), not_null=True)
 
 

@@ -45,9 +45,12 @@ def catch_up_sql(table: TableRef, column: str, last: int | None) -> sql.Composed
         "SELECT pg_catalog.setval(s.seqrelid, wanted.value)\n"
         "FROM pg_catalog.pg_sequence AS s,\n"
         "(SELECT greatest(pg_catalog.max({column})::bigint, {last}) AS value FROM {table}) AS wanted\n"
-        "WHERE s.seqrelid = pg_catalog.pg_get_serial_sequence({name}, {field})::pg_catalog.regclass\n"
-        "AND s.seqincrement > 0 AND wanted.value BETWEEN s.seqmin AND s.seqmax\n"
-        "AND wanted.value > coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin - 1)"
+        "WHERE s.seqrelid OPERATOR(pg_catalog.=)"
+        " pg_catalog.pg_get_serial_sequence({name}, {field})::pg_catalog.regclass::pg_catalog.oid\n"
+        "AND s.seqincrement OPERATOR(pg_catalog.>) 0 AND wanted.value OPERATOR(pg_catalog.>=) s.seqmin"
+        " AND wanted.value OPERATOR(pg_catalog.<=) s.seqmax\n"
+        "AND wanted.value OPERATOR(pg_catalog.>)"
+        " coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin OPERATOR(pg_catalog.-) 1)"
     ).format(
         column=sql.Identifier(column),
         last=sql.SQL("{}::bigint").format(sql.Literal(last)) if last is not None else sql.SQL("NULL"),

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
-from pgsluice.facts import Column, Key, Origin, TableInfo
+from pgsluice.facts import Column, Equality, Key, Origin, TableInfo
 from pgsluice.job import SyncJob
 from pgsluice.shape import Constant, Mask, Masking, Shape
 
@@ -85,7 +85,8 @@ def _typed(type_: Column, column: Column) -> Column:
 def _masked(column: Column, source: str, mask: Mask) -> Column:
     if mask.by is Masking.HASH:
         text = _typed(Column("", "text", "text"), column)
-        return dataclasses.replace(text, origin=Origin(source, "hash", "text", mask.value or None))
+        origin = Origin(source, "hash", "text", mask.value or None, is_own_type=column.is_own_type)
+        return dataclasses.replace(text, origin=origin)
     is_null = mask.by is Masking.NULL
     origin = Origin(source, mask.by.value, column.type, None if is_null else mask.value)
     return dataclasses.replace(column, origin=origin, default=None, not_null=column.not_null and not is_null)
@@ -97,7 +98,7 @@ def _constant(constant: Constant, type_: Column, clock: str) -> Column:
     return dataclasses.replace(type_, name=constant.column, not_null=not constant.is_moment, origin=origin)
 
 
-def _key(key: Key, shape: Shape, names: Mapping[str, str], equalities: Mapping[str, tuple[str, str]]) -> Key | None:
+def _key(key: Key, shape: Shape, names: Mapping[str, str], equalities: Mapping[str, Equality]) -> Key | None:
     """Return the key over the shaped columns, those that tell this job's rows from others' included."""
     if not all(
         (name in shape.columns or not shape.columns) and name not in shape.exclude and not _is_blank(name, shape)

@@ -14,11 +14,12 @@ from importlib.resources import files
 
 from psycopg import sql
 
-from pgsluice.facts import Column, Key, Origin
+from pgsluice.facts import Column, Equality, Key, Origin
 from pgsluice.job import QuerySource, TableRef
 from pgsluice.shape import Constant
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+_OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|`?]{1,63}")
 
 
 @functools.cache
@@ -69,7 +70,7 @@ def selection(columns: Sequence[str], origins: Sequence[Origin | None]) -> sql.C
 
 def _origin(origin: Origin) -> sql.Composable:
     if origin.how == "hash":
-        text: sql.Composable = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(origin.column or ""))
+        text = text_of(sql.Identifier(origin.column or ""), is_own_type=origin.is_own_type)
         if origin.value is not None:
             text = sql.SQL("{}::pg_catalog.text OPERATOR(pg_catalog.||) {}").format(sql.Literal(origin.value), text)
         return sql.SQL("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({}, 'UTF8')), 'hex')").format(text)
@@ -87,16 +88,21 @@ def own_rows(constants: Iterable[Constant], columns: Iterable[Column], alias: st
         columns: of the target.
         alias: of the target.
     """
-    equality = {column.name: column.equality for column in columns}
+    known = {column.name: column for column in columns}
     return [
-        sql.SQL("{} OPERATOR({}.{}) {}").format(
+        equal(
+            known[constant.column].equality,
             sql.Identifier(alias, constant.column) if alias else sql.Identifier(constant.column),
-            sql.Identifier(equality[constant.column][0]),
-            verbatim(equality[constant.column][1]),
-            sql.Literal(constant.value),
+            _typed(constant.value, known[constant.column]),
         )
         for constant in constants
     ]
+
+
+def _typed(value: str, column: Column) -> sql.Composable:
+    """Return a value as a column has it: beside a type of somebody's own, PostgreSQL would guess what is meant."""
+    literal = sql.Literal(value)
+    return sql.SQL("{}::{}").format(literal, verbatim(column.type)) if column.is_own_type else literal
 
 
 def condition(where: str | None) -> sql.SQL | sql.Composed:
@@ -104,29 +110,55 @@ def condition(where: str | None) -> sql.SQL | sql.Composed:
     return sql.SQL("(\n{}\n)").format(verbatim(where)) if where else sql.SQL("TRUE")
 
 
-def key_match(key: Key, columns: Iterable[Column], left: str, right: str) -> sql.Composed:
-    """Return ``left.k = right.k AND ..`` with the equality of the key index's operator class.
+def key_match(key: Key, left: str, right: str) -> sql.Composed:
+    """Return ``left.k = right.k AND ..`` with the equality of the key.
 
-    With an empty search_path a bare ``=`` would pick another operator for types such as citext.
+    Args:
+        key: of the rows.
+        left: alias of the one side.
+        right: alias of the other.
     """
-    named = {column.name: column for column in columns}
     pairs = (
-        sql.SQL("{} OPERATOR({}.{}) {}").format(
-            _operand(named[name], left), sql.Identifier(schema), verbatim(operator), _operand(named[name], right)
-        )
-        for name, (schema, operator) in zip(key.columns, key.operators, strict=True)
+        equal(equality, sql.Identifier(left, name), sql.Identifier(right, name))
+        for name, equality in zip(key.columns, key.operators, strict=True)
     )
     return sql.SQL(" AND ").join(pairs)
 
 
-def _operand(column: Column, alias: str) -> sql.Identifier | sql.Composed:
-    """Return a column as its equality takes it: a domain over an enum has none (42883), the enum itself does.
+def equal(equality: Equality, left: sql.Composable, right: sql.Composable) -> sql.Composed:
+    """Return ``left = right``: with an empty search_path a bare ``=`` would be another operator for types as citext.
 
-    Types of PostgreSQL's own need no cast, and to ``character`` or ``bit`` it would cut the value.
+    Raises:
+        ValueError: a catalog gives what is no operator.
     """
-    name = sql.Identifier(alias, column.name)
-    is_domain = column.kind == "d" and column.type == column.leaf and "." in column.base
-    return sql.SQL("{}::{}").format(name, verbatim(column.base)) if is_domain else name
+    if not _OPERATOR.fullmatch(equality.operator):
+        raise ValueError(f"no operator is called {equality.operator!r}")
+    return sql.SQL("{} OPERATOR({}.{}) {}").format(
+        _operand(equality, left),
+        sql.Identifier(equality.schema),
+        verbatim(equality.operator),
+        _operand(equality, right),
+    )
+
+
+def _operand(equality: Equality, value: sql.Composable) -> sql.Composable:
+    """Return a value in the type that the operator is declared for.
+
+    ``pg_catalog.bpchar`` is not ``character``, which would cut the value to one letter.
+    """
+    return sql.SQL("{}::{}").format(value, sql.Identifier(*equality.operand)) if equality.operand else value
+
+
+def text_of(value: sql.Composable, *, is_own_type: bool) -> sql.Composed:
+    """Return a value's text, by its type's output function where a cast may be somebody's own function.
+
+    Args:
+        value: a column, for it may stand there twice.
+        is_own_type: its type is not one of PostgreSQL's own.
+    """
+    if not is_own_type:
+        return sql.SQL("{}::pg_catalog.text").format(value)
+    return sql.SQL("CASE WHEN {0} IS DISTINCT FROM NULL THEN pg_catalog.concat({0}) END").format(value)
 
 
 def column_definition(column: Column) -> sql.Composed:

@@ -12,6 +12,7 @@ from pgsluice.errors import PlanError
 from pgsluice.facts import (
     Column,
     Dependency,
+    Equality,
     Facts,
     JobState,
     Key,
@@ -28,7 +29,7 @@ from pgsluice.job import Options, SyncJob, TableRef
 from pgsluice.plan import SyncPlan, make_plan
 
 MIB = 1 << 20
-EQUALS = ("pg_catalog", "=")
+EQUALS = Equality()
 WRITABLE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 
 SOURCE = ServerInfo(

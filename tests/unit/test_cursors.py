@@ -146,17 +146,29 @@ def test_a_value_is_compared_as_its_columns_type(type_: str, named: str | None, 
     ("type_", "named", "value", "back", "moved"),
     [
         # a smallint less a numeric is a smallint no more, and a bigint may end
-        ("smallint", None, "5", "1000", "GREATEST('5'::numeric - '1000'::numeric, -9223372036854775808)::bigint"),
-        ("bigint", "numeric", "5", "9", "GREATEST('5'::numeric - '9'::numeric, -9223372036854775808)::bigint"),
-        ("numeric", None, "5", "0.5", "('5'::numeric - '0.5'::numeric)"),
+        (
+            "smallint",
+            None,
+            "5",
+            "1000",
+            "GREATEST('5'::numeric OPERATOR(pg_catalog.-) '1000'::numeric, -9223372036854775808)::bigint",
+        ),
+        (
+            "bigint",
+            "numeric",
+            "5",
+            "9",
+            "GREATEST('5'::numeric OPERATOR(pg_catalog.-) '9'::numeric, -9223372036854775808)::bigint",
+        ),
+        ("numeric", None, "5", "0.5", "('5'::numeric OPERATOR(pg_catalog.-) '0.5'::numeric)"),
         (
             "date",
             None,
             "2024-01-01",
             "2h",
             (
-                "(CASE WHEN '2024-01-01'::date < '4000-01-01 BC' THEN '-infinity'"
-                " ELSE '2024-01-01'::date - '2h'::interval END)::date"
+                "(CASE WHEN '2024-01-01'::date OPERATOR(pg_catalog.<) '4000-01-01 BC' THEN '-infinity'"
+                " ELSE '2024-01-01'::date OPERATOR(pg_catalog.-) '2h'::interval END)::date"
             ),
         ),
         (
@@ -164,14 +176,14 @@ def test_a_value_is_compared_as_its_columns_type(type_: str, named: str | None, 
             "yyyymmdd",
             "20240301",
             "2 days",
-            "pg_catalog.to_char(pg_catalog.to_date('20240301', 'YYYYMMDD') - '2 days'::interval, 'YYYYMMDD')::text",
+            "pg_catalog.to_char(pg_catalog.to_date('20240301', 'YYYYMMDD') OPERATOR(pg_catalog.-) '2 days'::interval, 'YYYYMMDD')::text",
         ),
         (
             "integer",
             "yyyymmdd",
             "20240301",
             "2 days",
-            "pg_catalog.to_char(pg_catalog.to_date('20240301', 'YYYYMMDD') - '2 days'::interval, 'YYYYMMDD')::integer",
+            "pg_catalog.to_char(pg_catalog.to_date('20240301', 'YYYYMMDD') OPERATOR(pg_catalog.-) '2 days'::interval, 'YYYYMMDD')::integer",
         ),
     ],
 )

@@ -8,12 +8,12 @@ import pytest
 from handmade import AT, ID, MIB, NOTE, ORDERS, SOURCE, facts, moment, plan_of, refusals, state, table
 
 from pgsluice.estimates import Estimate
-from pgsluice.facts import Key, Leaf, Progress, TableInfo
+from pgsluice.facts import Equality, Key, Leaf, Progress, TableInfo
 from pgsluice.job import Mode, Options, SyncJob
 from pgsluice.policies import DeletePolicy, Deletes, LatePolicy, LateRows
 
 ROWS = 1_000_000
-KEY = Key("the_pkey", ("id",), (("pg_catalog", "="),), primary=True, not_null=True, bytes=20 * MIB)
+KEY = Key("the_pkey", ("id",), (Equality(),), primary=True, not_null=True, bytes=20 * MIB)
 SOURCE_TABLE = dataclasses.replace(
     table(columns=(ID, NOTE, AT), keys=(KEY,), leaves=(Leaf(1000, 1),)), rows=ROWS, index_bytes=60 * MIB
 )

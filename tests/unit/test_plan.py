@@ -23,12 +23,12 @@ from handmade import (
 )
 
 from pgsluice.errors import PlanError
-from pgsluice.facts import Column, Key, Leaf, SchemaInfo, ServerInfo, TableInfo
+from pgsluice.facts import Column, Equality, Key, Leaf, SchemaInfo, ServerInfo, TableInfo
 from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, SyncJob, TableRef
 
 CODE = Column("code", "text", "text", not_null=True)
 MOOD = Column("mood", "s.mood", "s.mood", kind="e", dependencies=enum("s", "mood", "sad", "happy"))
-CITEXT_EQUALS = ("ext", "=")
+CITEXT_EQUALS = Equality("ext")
 
 
 # --- columns and job -------------------------------------------------------------------------------------------------

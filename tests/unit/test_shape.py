@@ -11,7 +11,7 @@ from handmade import ID as KEY
 
 from pgsluice import keys, plan, shaping, sqltext
 from pgsluice.errors import UsageError
-from pgsluice.facts import Column, Facts, Key, Origin, TableInfo
+from pgsluice.facts import Column, Equality, Facts, Key, Origin, TableInfo
 from pgsluice.job import SyncJob
 from pgsluice.policies import Drift
 from pgsluice.shape import SNAPSHOT_TIME, Constant, Mask, Masking, Shape, shape_of
@@ -23,7 +23,7 @@ DOUBLE = Column("double", "numeric", "numeric", generated="s", default="(amount 
 TYPES = {
     "text": Column("", "text", "text"),
     "int8": Column("", "bigint", "bigint"),
-    "citext": Column("", "public.citext", "public.citext", equality=("public", "=")),
+    "citext": Column("", "public.citext", "public.citext", equality=Equality("public")),
     "timestamptz": Column("", "timestamp with time zone", "timestamp with time zone"),
 }
 SOURCE = table(
@@ -143,7 +143,7 @@ def test_keys_are_those_that_still_tell_rows_apart(shape: Shape, expected: list[
 def test_a_key_is_told_by_the_equality_of_what_it_becomes() -> None:
     shape = Shape(cast=(("note", "citext"),), constants=(Constant("shop", "x", "citext"),))
     key = read(shape).keys[1]
-    assert key.operators == (("public", "="), ("public", "="))
+    assert key.operators == (Equality("public"), Equality("public"))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_key_of_the_target_takes_the_constant_along(own: bool) -> None:
     columns = (
         KEY,
         dataclasses.replace(NOTE, not_null=False),
-        Column("_source", "text", "text", equality=("public", "=")),
+        Column("_source", "text", "text", equality=Equality("public")),
     )
     found = planned(
         Shape(columns=("id", "note"), constants=(MINE,)),

@@ -29,7 +29,7 @@ from handmade import (
     table,
 )
 
-from pgsluice.facts import Column, Horizon, Key, Leaf, Progress, TableInfo
+from pgsluice.facts import Column, Equality, Horizon, Key, Leaf, Progress, TableInfo
 from pgsluice.job import Mode, Options, QuerySource, Strategy, SyncJob, TableRef, Verify
 from pgsluice.plan import SyncPlan
 from pgsluice.policies import Deletes, LateRows
@@ -40,7 +40,7 @@ RAW = TableRef("raw", "orders")
 SINCE = "created_at > '2024-01-01' -- from 2024"
 
 CREATED_AT = Column("created_at", "timestamp with time zone", "timestamp with time zone")
-CITEXT_EQUALS = ("ext", "=")
+CITEXT_EQUALS = Equality("ext")
 REGION = Column("region", "ext.citext", "ext.citext", not_null=True, equality=CITEXT_EQUALS)
 MOOD = enum("s", "mood", "sad", "it's", "100%")
 HANGUL = "주문내역이천이십사년십이월의모든것"  # 51 bytes
@@ -307,13 +307,21 @@ def settled(type_: str, named: str | None = None, watermark: str = "1") -> str:
 @pytest.mark.parametrize(
     ("type_", "named", "beyond"),
     [
-        ("timestamp with time zone", None, "> '2024-06-01 12:00:00+00'::timestamp with time zone"),
-        ("timestamp with time zone", "timestamp", "> '2024-06-01 12:00:00+00'::timestamp with time zone"),
-        ("timestamp without time zone", None, "> '2024-06-01 21:00:00'::timestamp without time zone"),
-        ("date", None, "> '2024-06-02'::date"),
-        ("bigint", "yyyymmdd", "> '20240602'::bigint"),
-        ("text", "yyyymmdd", "> '20240602'::text"),
-        ("numeric", None, ">= 'Infinity'::numeric"),  # and NaN, which sorts behind it
+        ("timestamp with time zone", None, "OPERATOR(pg_catalog.>) '2024-06-01 12:00:00+00'::timestamp with time zone"),
+        (
+            "timestamp with time zone",
+            "timestamp",
+            "OPERATOR(pg_catalog.>) '2024-06-01 12:00:00+00'::timestamp with time zone",
+        ),
+        (
+            "timestamp without time zone",
+            None,
+            "OPERATOR(pg_catalog.>) '2024-06-01 21:00:00'::timestamp without time zone",
+        ),
+        ("date", None, "OPERATOR(pg_catalog.>) '2024-06-02'::date"),
+        ("bigint", "yyyymmdd", "OPERATOR(pg_catalog.>) '20240602'::bigint"),
+        ("text", "yyyymmdd", "OPERATOR(pg_catalog.>) '20240602'::text"),
+        ("numeric", None, "OPERATOR(pg_catalog.>=) 'Infinity'::numeric"),  # and NaN, which sorts behind it
     ],
 )
 def test_a_value_of_the_future_is_no_watermark_yet(type_: str, named: str | None, beyond: str) -> None:
@@ -332,7 +340,7 @@ def test_a_first_run_has_no_row_below_a_watermark() -> None:
     known = facts(*(2 * (table(columns=(ID, NOTE, AT)),)), progress=Progress(moment(1000)))
     job = SyncJob(ORDERS, ORDERS, mode=Mode.INCREMENTAL, cursor=AT.name, late_rows=LateRows.parse("trust"))
     text = dict(statements(plan_of(known, job)))["watermark (target)"]
-    assert '"updated_at" < NULL::timestamp with time zone) AS late' in text
+    assert '"updated_at" OPERATOR(pg_catalog.<) NULL::timestamp with time zone) AS late' in text
     assert "GREATEST(top.value, NULL::timestamp with time zone)" in text  # which leaves NULL out
 
 

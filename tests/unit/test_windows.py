@@ -24,8 +24,8 @@ def since(transaction: int) -> str:
 AT_LEAST = f""""updated_at" OPERATOR(pg_catalog.>=) '{MOMENT}'::timestamp with time zone"""
 IN_BOTH = "tableoid OPERATOR(pg_catalog.=) ANY ('{7,8}'::pg_catalog.oid[])"
 WEEK_BEFORE = (
-    f""""updated_at" OPERATOR(pg_catalog.>=) (CASE WHEN '{MOMENT}'::timestamp with time zone < '4000-01-01 BC'"""
-    f" THEN '-infinity' ELSE '{MOMENT}'::timestamp with time zone - '7d'::interval END)::timestamp with time zone"
+    f""""updated_at" OPERATOR(pg_catalog.>=) (CASE WHEN '{MOMENT}'::timestamp with time zone OPERATOR(pg_catalog.<) '4000-01-01 BC'"""
+    f" THEN '-infinity' ELSE '{MOMENT}'::timestamp with time zone OPERATOR(pg_catalog.-) '7d'::interval END)::timestamp with time zone"
 )
 
 

@@ -104,7 +104,7 @@ def _is_worth_counting(plan: SyncPlan) -> bool:
 
 def _found(session: Session, plan: SyncPlan, staging: StagingTable, target: sql.SQL | sql.Composed) -> int:
     """Return how many pairs of a staged row and a row of the target have the same key."""
-    match = sqltext.key_match(plan.key, plan.columns, "t", "s")
+    match = sqltext.key_match(plan.key, "t", "s")
     query = sql.SQL("SELECT pg_catalog.count(*) FROM {} AS s JOIN {} AS t ON {}")
     return int(session.row(query.format(sqltext.table(staging.ref), target, match))[0])
 

@@ -18,6 +18,7 @@ from pgsluice.facts import (
     Column,
     ColumnSequence,
     Dependency,
+    Equality,
     ForeignKey,
     Horizon,
     Key,
@@ -127,17 +128,26 @@ def tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
     heads = session.rows(sqltext.load("tables"), wanted)
     oids = {"oids": [head[0] for head in heads]}
     columns: defaultdict[int, list[Column]] = defaultdict(list)
-    found = session.rows(sqltext.load("columns"), oids)
+    found = session.rows(_with_equality("columns"), oids)
     leaning = _Leaning(session, [row[15] for row in found], [row[16] for row in found])
     for oid, *rest in found:
         columns[oid].append(_column(leaning, *rest))
     keys: defaultdict[int, list[Key]] = defaultdict(list)
-    for oid, name, primary, constraint, not_null, names, schemas, operators, size in session.rows(
-        sqltext.load("keys"), oids
-    ):
-        equality = tuple(zip(schemas, operators, strict=True))
-        keys[oid].append(Key(name, tuple(names), equality, primary, not_null, constraint, size or 0))
+    for oid, name, primary, constraint, not_null, names, equalities, size in session.rows(_with_equality("keys"), oids):
+        operators = tuple(map(_equality, equalities))
+        keys[oid].append(Key(name, tuple(names), operators, primary, not_null, constraint, size or 0))
     return tuple(_table(head, tuple(columns[head[0]]), tuple(keys[head[0]])) for head in heads)
+
+
+def _with_equality(name: str) -> sql.Composed:
+    """Return one of the queries that ask for the equality of types."""
+    return sqltext.load(name).format(equality=sqltext.load("equality"))
+
+
+def _equality(found: list[str] | None) -> Equality:
+    """Return what equality.sql says of a type; of one that has none it says nothing."""
+    schema, operator, *operand = found or ("pg_catalog", "=")
+    return Equality(schema, operator, (operand[0], operand[1]) if operand else None)
 
 
 def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignKey, ...]:
@@ -150,7 +160,7 @@ def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignK
             cascades,
             deferrable,
             relkind,
-            tuple((theirs, place, operator, own) for theirs, place, operator, own in pairs or ()),
+            tuple((theirs, _equality(equality), own) for theirs, equality, own in pairs or ()),
         )
         for schema, name, relkind, parent_schema, parent, cascades, deferrable, pairs in found
     )
@@ -258,7 +268,7 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
     identity: str,
     collation_schema: str | None,
     collation: str | None,
-    equality_schema: str,
+    equality: list[str] | None,
     number: int,
     base: str,
     leaf_oid: int,
@@ -279,7 +289,7 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         generated=generated,
         identity=identity,
         collation=(collation_schema, collation) if collation_schema and collation else None,
-        equality=(equality_schema, "="),
+        equality=_equality(equality),
         number=number,
         base=base,
         dependencies=leaning.of(collation_oid, leaf_oid),
@@ -421,11 +431,11 @@ def query_columns(
             f"the query returns more than one column called {', '.join(twice)}", hint="Name them apart with AS."
         )
     types = {"types": [oid for _, oid, _ in shape], "modifiers": [modifier for _, _, modifier in shape]}
-    described = session.rows(sqltext.load("query_columns"), types)
+    described = session.rows(_with_equality("query_columns"), types)
     leaning = _Leaning(session, [row[4] for row in described], ())
     return tuple(
-        Column(name, type_, leaf, kind, equality=(schema, "="), dependencies=leaning.of(oid))
-        for name, (type_, leaf, kind, schema, oid) in zip(names, described, strict=True)
+        Column(name, type_, leaf, kind, equality=_equality(equality), dependencies=leaning.of(oid))
+        for name, (type_, leaf, kind, equality, oid) in zip(names, described, strict=True)
     )
 
 

@@ -128,20 +128,23 @@ def settle_sql(plan: SyncPlan, cursor: Cursor, staging: StagingTable) -> sql.Com
     beyond = _beyond(cursor, progress.moment, value)
     capped: sql.SQL | sql.Composed = sql.SQL("top.value")
     if hold:  # LEAST would make the bound of no rows at all the next watermark
-        capped = sql.SQL("CASE WHEN top.value > {bound} THEN {bound} ELSE top.value END").format(
+        capped = sql.SQL("CASE WHEN top.value OPERATOR(pg_catalog.>) {bound} THEN {bound} ELSE top.value END").format(
             bound=cursor.literal(hold)
         )
     afresh = stored is not None and plan.reading.is_complete  # a position that was void does not bind the next one
     following = sql.SQL("COALESCE({}, {})" if afresh else "GREATEST({}, {})").format(capped, cursor.collated(before))
+    held: sql.SQL | sql.Composed = sql.SQL("FALSE")
+    if hold:
+        held = sql.SQL("({} OPERATOR(pg_catalog.<=) {}) IS TRUE").format(following, cursor.literal(hold))
     return sql.SQL(
         "SELECT top.nulls, top.future, top.late, ({next})::text, {held}\n"
         "FROM (SELECT pg_catalog.count(*) FILTER (WHERE {value} IS NULL) AS nulls,"
         " pg_catalog.count(*) FILTER (WHERE {beyond}) AS future,"
-        " pg_catalog.count(*) FILTER (WHERE {value} < {before}) AS late,"
+        " pg_catalog.count(*) FILTER (WHERE {value} OPERATOR(pg_catalog.<) {before}) AS late,"
         " {highest} AS value FROM {staging}) AS top"
     ).format(
         next=following,
-        held=sql.SQL("({} <= {}) IS TRUE").format(following, cursor.literal(hold)) if hold else sql.SQL("FALSE"),
+        held=held,
         value=value,
         beyond=beyond,
         before=before,
@@ -167,13 +170,13 @@ def _hold(plan: SyncPlan) -> str | None:
 def _beyond(cursor: Cursor, moment: Moment, value: sql.Composed) -> sql.Composed:
     """Return the condition for values that can't be a watermark: in the future, NaN, infinity."""
     if cursor.type == "numeric":
-        return sql.SQL("({} >= 'Infinity'::numeric)").format(value)
+        return sql.SQL("({} OPERATOR(pg_catalog.>=) 'Infinity'::numeric)").format(value)
     if not cursor.kind.is_time:
         return sql.SQL("FALSE").format()
     latest = {"timestamp with time zone": moment.clock, "timestamp without time zone": moment.local}.get(
         cursor.type, moment.today if cursor.kind.name == "date" else moment.today.replace("-", "")
     )
-    return sql.SQL("({} > {})").format(value, cursor.literal(latest))
+    return sql.SQL("({} OPERATOR(pg_catalog.>) {})").format(value, cursor.literal(latest))
 
 
 def settle(session: Session, plan: SyncPlan, staging: StagingTable) -> Reached:

@@ -8,7 +8,7 @@ COPY (SELECT "id", "number", "code", "at", "by", "mood", "moods" FROM ONLY "sale
 COPY "pgsluice"."stg_<run>_1" ("id", "number", "code", "at", "by", "mood", "moods") FROM STDIN (FORMAT text);
 
 -- gate (target)
-SELECT ARRAY["id"::text, "at"::text], pg_catalog.bool_or("id" IS NULL OR "at" IS NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "id", "at" HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("id" IS NULL OR "at" IS NULL) LIMIT 5;
+SELECT ARRAY["id"::pg_catalog.text, "at"::pg_catalog.text], pg_catalog.bool_or("id" IS NULL OR "at" IS NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "id", "at" HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("id" IS NULL OR "at" IS NULL) LIMIT 5;
 
 -- create (target)
 CREATE SCHEMA IF NOT EXISTS "raw";
@@ -45,14 +45,14 @@ ALTER TABLE "raw"."orders" ADD UNIQUE ("id", "at");
 SELECT pg_catalog.setval(s.seqrelid, wanted.value)
 FROM pg_catalog.pg_sequence AS s,
 (SELECT greatest(pg_catalog.max("id")::bigint, NULL) AS value FROM "raw"."orders") AS wanted
-WHERE s.seqrelid = pg_catalog.pg_get_serial_sequence('"raw"."orders"', 'id')::pg_catalog.regclass
-AND s.seqincrement > 0 AND wanted.value BETWEEN s.seqmin AND s.seqmax
-AND wanted.value > coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin - 1);
+WHERE s.seqrelid OPERATOR(pg_catalog.=) pg_catalog.pg_get_serial_sequence('"raw"."orders"', 'id')::pg_catalog.regclass::pg_catalog.oid
+AND s.seqincrement OPERATOR(pg_catalog.>) 0 AND wanted.value OPERATOR(pg_catalog.>=) s.seqmin AND wanted.value OPERATOR(pg_catalog.<=) s.seqmax
+AND wanted.value OPERATOR(pg_catalog.>) coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin OPERATOR(pg_catalog.-) 1);
 
 -- sequences (target)
 SELECT pg_catalog.setval(s.seqrelid, wanted.value)
 FROM pg_catalog.pg_sequence AS s,
 (SELECT greatest(pg_catalog.max("number")::bigint, NULL) AS value FROM "raw"."orders") AS wanted
-WHERE s.seqrelid = pg_catalog.pg_get_serial_sequence('"raw"."orders"', 'number')::pg_catalog.regclass
-AND s.seqincrement > 0 AND wanted.value BETWEEN s.seqmin AND s.seqmax
-AND wanted.value > coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin - 1);
+WHERE s.seqrelid OPERATOR(pg_catalog.=) pg_catalog.pg_get_serial_sequence('"raw"."orders"', 'number')::pg_catalog.regclass::pg_catalog.oid
+AND s.seqincrement OPERATOR(pg_catalog.>) 0 AND wanted.value OPERATOR(pg_catalog.>=) s.seqmin AND wanted.value OPERATOR(pg_catalog.<=) s.seqmax
+AND wanted.value OPERATOR(pg_catalog.>) coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqmin OPERATOR(pg_catalog.-) 1);

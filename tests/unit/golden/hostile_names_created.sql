@@ -12,7 +12,7 @@ COPY "pgsluice"."stg_<run>_1" ("k""%{}
 
 -- gate (target)
 SELECT ARRAY["k""%{}
-"::text], pg_catalog.bool_or("k""%{}
+"::pg_catalog.text], pg_catalog.bool_or("k""%{}
 " IS NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "k""%{}
 " HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("k""%{}
 " IS NULL) LIMIT 5;

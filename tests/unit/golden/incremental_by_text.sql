@@ -18,4 +18,4 @@ WHEN NOT MATCHED THEN INSERT ("id", "note", "code") OVERRIDING SYSTEM VALUE VALU
 
 -- watermark (target)
 SELECT top.nulls, top.future, top.late, (GREATEST(top.value, 'it''s'::text COLLATE pg_catalog."C"))::text, FALSE
-FROM (SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.rtrim("code"::text) COLLATE pg_catalog."C" IS NULL) AS nulls, pg_catalog.count(*) FILTER (WHERE FALSE) AS future, pg_catalog.count(*) FILTER (WHERE pg_catalog.rtrim("code"::text) COLLATE pg_catalog."C" < 'it''s'::text) AS late, pg_catalog.max(pg_catalog.rtrim("code"::text) COLLATE pg_catalog."C") FILTER (WHERE NOT FALSE) AS value FROM "pgsluice"."stg_<run>_1") AS top;
+FROM (SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.rtrim("code"::text) COLLATE pg_catalog."C" IS NULL) AS nulls, pg_catalog.count(*) FILTER (WHERE FALSE) AS future, pg_catalog.count(*) FILTER (WHERE pg_catalog.rtrim("code"::text) COLLATE pg_catalog."C" OPERATOR(pg_catalog.<) 'it''s'::text) AS late, pg_catalog.max(pg_catalog.rtrim("code"::text) COLLATE pg_catalog."C") FILTER (WHERE NOT FALSE) AS value FROM "pgsluice"."stg_<run>_1") AS top;

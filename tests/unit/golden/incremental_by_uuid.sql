@@ -19,4 +19,4 @@ WHEN NOT MATCHED THEN INSERT ("id", "note", "u") OVERRIDING SYSTEM VALUE VALUES 
 
 -- watermark (target)
 SELECT top.nulls, top.future, top.late, (GREATEST(top.value, 'ff000000-0000-0000-0000-000000000000'::uuid))::text, FALSE
-FROM (SELECT pg_catalog.count(*) FILTER (WHERE "u" IS NULL) AS nulls, pg_catalog.count(*) FILTER (WHERE FALSE) AS future, pg_catalog.count(*) FILTER (WHERE "u" < 'ff000000-0000-0000-0000-000000000000'::uuid) AS late, (pg_catalog.max("u"::text COLLATE pg_catalog."C") FILTER (WHERE NOT FALSE))::uuid AS value FROM "pgsluice"."stg_<run>_1") AS top;
+FROM (SELECT pg_catalog.count(*) FILTER (WHERE "u" IS NULL) AS nulls, pg_catalog.count(*) FILTER (WHERE FALSE) AS future, pg_catalog.count(*) FILTER (WHERE "u" OPERATOR(pg_catalog.<) 'ff000000-0000-0000-0000-000000000000'::uuid) AS late, (pg_catalog.max("u"::text COLLATE pg_catalog."C") FILTER (WHERE NOT FALSE))::uuid AS value FROM "pgsluice"."stg_<run>_1") AS top;

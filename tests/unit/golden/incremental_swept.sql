@@ -6,7 +6,7 @@ COPY (SELECT "id", "note", "updated_at" FROM ONLY "sales"."orders" WHERE (
 created_at > '2024-01-01' -- from 2024
 ) AND (("updated_at" OPERATOR(pg_catalog.>=) '2024-01-01 00:00:00+00'::timestamp with time zone
  OR "updated_at" IS NULL
- OR "updated_at" OPERATOR(pg_catalog.>=) (CASE WHEN '2024-01-01 00:00:00+00'::timestamp with time zone < '4000-01-01 BC' THEN '-infinity' ELSE '2024-01-01 00:00:00+00'::timestamp with time zone - '7 days'::interval END)::timestamp with time zone AND (pg_catalog.age(xmin) OPERATOR(pg_catalog.>=) 0 AND pg_catalog.age(xmin) OPERATOR(pg_catalog.<=) pg_catalog.age('500'::pg_catalog.xid8::pg_catalog.xid))))) TO STDOUT (FORMAT binary);
+ OR "updated_at" OPERATOR(pg_catalog.>=) (CASE WHEN '2024-01-01 00:00:00+00'::timestamp with time zone OPERATOR(pg_catalog.<) '4000-01-01 BC' THEN '-infinity' ELSE '2024-01-01 00:00:00+00'::timestamp with time zone OPERATOR(pg_catalog.-) '7 days'::interval END)::timestamp with time zone AND (pg_catalog.age(xmin) OPERATOR(pg_catalog.>=) 0 AND pg_catalog.age(xmin) OPERATOR(pg_catalog.<=) pg_catalog.age('500'::pg_catalog.xid8::pg_catalog.xid))))) TO STDOUT (FORMAT binary);
 
 -- relay (target)
 COPY "pgsluice"."stg_<run>_1" ("id", "note", "updated_at") FROM STDIN (FORMAT binary);
@@ -45,4 +45,4 @@ WHEN NOT MATCHED THEN INSERT ("id", "note", "updated_at") OVERRIDING SYSTEM VALU
 
 -- watermark (target)
 SELECT top.nulls, top.future, top.late, (GREATEST(top.value, '2024-01-01 00:00:00+00'::timestamp with time zone))::text, FALSE
-FROM (SELECT pg_catalog.count(*) FILTER (WHERE "updated_at" IS NULL) AS nulls, pg_catalog.count(*) FILTER (WHERE ("updated_at" > '2024-06-01 12:00:00+00'::timestamp with time zone)) AS future, pg_catalog.count(*) FILTER (WHERE "updated_at" < '2024-01-01 00:00:00+00'::timestamp with time zone) AS late, pg_catalog.max("updated_at") FILTER (WHERE NOT ("updated_at" > '2024-06-01 12:00:00+00'::timestamp with time zone)) AS value FROM "pgsluice"."stg_<run>_1") AS top;
+FROM (SELECT pg_catalog.count(*) FILTER (WHERE "updated_at" IS NULL) AS nulls, pg_catalog.count(*) FILTER (WHERE ("updated_at" OPERATOR(pg_catalog.>) '2024-06-01 12:00:00+00'::timestamp with time zone)) AS future, pg_catalog.count(*) FILTER (WHERE "updated_at" OPERATOR(pg_catalog.<) '2024-01-01 00:00:00+00'::timestamp with time zone) AS late, pg_catalog.max("updated_at") FILTER (WHERE NOT ("updated_at" OPERATOR(pg_catalog.>) '2024-06-01 12:00:00+00'::timestamp with time zone)) AS value FROM "pgsluice"."stg_<run>_1") AS top;

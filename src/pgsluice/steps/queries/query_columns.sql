@@ -1,13 +1,15 @@
 -- What are these types called? %(types)s: oid[], %(modifiers)s: int[], of equal length.
-SELECT format_type(t.oid, wanted.modifier),
+WITH wanted AS (SELECT DISTINCT type, NULL::oid AS opclass FROM unnest(%(types)s::oid[]) AS type),
+equality AS MATERIALIZED (
+{equality})
+SELECT format_type(t.oid, asked.modifier),
        format_type(leaf.oid, NULL),
        leaf.typtype::text,
-       coalesce((SELECT opn.nspname FROM pg_operator o JOIN pg_namespace opn ON opn.oid = o.oprnamespace
-                  WHERE o.oprname = '=' AND o.oprleft = t.oid AND o.oprright = t.oid
-                  ORDER BY opn.nspname = 'pg_catalog' DESC LIMIT 1), 'pg_catalog'),
+       equality.equality,
        leaf.oid::bigint
-  FROM unnest(%(types)s::oid[], %(modifiers)s::int[]) WITH ORDINALITY AS wanted (type, modifier, position)
-  JOIN pg_type t ON t.oid = wanted.type
+  FROM unnest(%(types)s::oid[], %(modifiers)s::int[]) WITH ORDINALITY AS asked (type, modifier, position)
+  JOIN pg_type t ON t.oid = asked.type
+  LEFT JOIN equality ON equality.type = asked.type
   JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0
                                        THEN t.typelem ELSE t.oid END
- ORDER BY wanted.position
+ ORDER BY asked.position
