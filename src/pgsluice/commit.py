@@ -17,9 +17,11 @@ from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostErro
 from pgsluice.hashing import Digest, Hashing
 from pgsluice.job import Verify
 from pgsluice.model import MergeResult, Reached, TableReport
+from pgsluice.names import Names
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
 from pgsluice.steps import audit, merge, promotion, state, swap, watermark
+from pgsluice.steps.staging import TEMPORARY_SCHEMA
 from pgsluice.steps.state import CONTROL_SCHEMA
 
 Steps = Callable[[str], AbstractContextManager[None]]
@@ -39,6 +41,7 @@ class Merge:
     def __init__(  # noqa: PLR0913, PLR0917 - what one merge needs
         self,
         servers: Servers,
+        names: Names,
         plan: SyncPlan,
         staged: merge.Staged,
         keys: merge.Staged | None,
@@ -50,6 +53,7 @@ class Merge:
 
         Args:
             servers: of the run.
+            names: of the transaction.
             plan: of the job.
             staged: the rows.
             keys: the source's keys in scope, where the plan sweeps.
@@ -58,8 +62,10 @@ class Merge:
             sent: how the source's rows were hashed, and what they came to; None where they were not.
         """
         self._servers = servers
+        self._names = names
         self.plan = plan
         self._staged = staged
+        self._keys = keys
         self._step = step
         self._holder = holder
         self._sent = sent
@@ -75,9 +81,18 @@ class Merge:
             LockLostError: one may have.
         """
         writer, plan, holder = self._servers.writer, self.plan, self._holder
+        self._note_names()
         holders = locks.fence(writer, CONTROL_SCHEMA, plan.job.target, plan.options.lock_timeout)
         if holder is not None and holder not in holders:
             raise LockLostError(hint="Nothing was merged; run again.", step="merge", table=str(plan.job.target))
+
+    def _note_names(self) -> None:
+        """Take note of what the names mean that the merge goes by; of temporary tables no other session sees any."""
+        target = self.plan.job.target
+        tables = [each.table.ref for each in (self._staged, self._keys) if each]
+        named = [target, *(ref for ref in tables if ref.schema != TEMPORARY_SCHEMA)]
+        becomes = self.plan.promoted or self.plan.replaces
+        self._names.note([*named, *state.tables(CONTROL_SCHEMA)], {target: tables[0]} if becomes else None)
 
     def look(self) -> None:
         """See that all is as it shall be, and what has to be done. Nothing is changed but by drift's ALTER."""
@@ -93,11 +108,14 @@ class Merge:
 
     def delete(self, *, is_last: bool = False) -> bool:
         """Delete what is gone, and tell whether that is done: else it waits until all is written (`is_last`)."""
+        if self.plan.deletes or self.plan.reading.starts_over:
+            self._names.check()
         return self._merging is None or self._merging.delete(is_last=is_last)
 
     def write(self) -> None:
         """Write what differs; a table that was missing gets its place and name."""
         plan, staged = self.plan, self._staged
+        self._names.check()
         if self._merging:
             self._merging.write()
         elif plan.replaces:
@@ -188,8 +206,10 @@ def provable(
     run_id: str,
     warn: Callable[[str], None],
     committing: AbstractContextManager[None] | None = None,
-) -> Iterator[None]:
+) -> Iterator[Names]:
     """Run the block in a transaction of the writer that also records the run's job, and commit it.
+
+    The names that it takes note of mean the same when all is done, or nothing is.
 
     A connection that breaks before COMMIT and one that breaks after it look alike to us. So the outcome is asked of
     the target: the record that the block wrote is there, or it is not.
@@ -202,13 +222,16 @@ def provable(
         committing: entered around COMMIT alone.
 
     Raises:
+        TemporaryError: a name means something else than it did.
         CommitAbortedError: the connection broke during COMMIT, and it was rolled back.
         CommitUnknownError: the same, and it is not known whether it was; `outcome` can be asked again.
         KeyboardInterrupt: it came during COMMIT; the target is whole, old or new.
     """
     try:
         with servers.writer.transaction(provable=True, committing=committing):
-            yield
+            names = Names(servers.writer)
+            yield names
+            names.check()
     except CommitUnknownError as error:
         became = outcome(servers, plan, run_id)
         if became is Outcome.COMMITTED:

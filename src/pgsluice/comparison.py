@@ -14,12 +14,13 @@ from typing import TypeVar
 from psycopg import sql
 
 from pgsluice import changes, slices
+from pgsluice.facts import NOT_BEHIND, Read
 from pgsluice.hashing import Digest, Hashing, Part, RowHash, Side
 from pgsluice.model import Difference
 from pgsluice.plan import SyncPlan
 from pgsluice.servers import Servers
 from pgsluice.session import Session
-from pgsluice.snapshot import Exported
+from pgsluice.snapshot import Exported, reading
 from pgsluice.steps import audit
 from pgsluice.windows import Window
 
@@ -189,20 +190,28 @@ class Comparison:
         mine, theirs = (audit.probe(session) for session in (self._servers.reader, self._servers.writer))
         return hashing if mine is not None and mine == theirs else dataclasses.replace(hashing, by=RowHash.MD5)
 
+    @property
+    def _target(self) -> Read:
+        """Return what is read on the target; the job's condition may lean on views there too."""
+        job, table = self._plan.job, self._plan.facts.target_table
+        if table is None:
+            raise LookupError(f"there is no table {job.target}")
+        return Read(job.target, table.oid, "" if job.where else NOT_BEHIND.get(table.relkind, ""))
+
     @contextlib.contextmanager
     def _asking(self, side: Side) -> Iterator[Session]:
         """Give the session of one side, in a transaction that sees one moment, where the user's SQL has its meaning."""
         copy = self._plan.copy
         if side is Side.SOURCE:
-            with self._snapshot.joined(self._servers.reader, copy.search_path, copy.time_zone):
+            with self._snapshot.joined(self._servers.reader, copy):
                 yield _with_memory(self._servers.reader)
             return
         writer = self._servers.writer
         writer.execute(Exported.BEGIN)
         try:
             # the text of an array of times shows the zone: the same one on both sides
-            writer.as_role(writer.search_path if copy.search_path else "", copy.time_zone)
-            yield _with_memory(writer)
+            with reading(writer, self._target, writer.search_path if copy.search_path else "", copy.time_zone):
+                yield _with_memory(writer)
         finally:
             writer.rollback()
 

@@ -13,8 +13,9 @@ from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
+from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Options
-from pgsluice.session import TABLES_ALONE, Query, Session
+from pgsluice.session import RESTRICTION, Query, Session
 
 Dsn = str | Callable[[], str]
 
@@ -168,8 +169,10 @@ class Endpoint:
     def _begin(self, session: Session) -> None:
         """Run the prelude, keep what the role had before it, and see that it holds. Two round trips."""
         wanted = dict(PRELUDE) | {name: "0" for since, name in _SINCE.items() if session.version >= since}
-        wanted["default_transaction_read_only"] = "on" if self.read_only or self.looks else "off"
-        wanted |= TABLES_ALONE if self.looks and session.can_restrict_relations else {}
+        is_reader = self.read_only or self.looks
+        wanted["default_transaction_read_only"] = "on" if is_reader else "off"
+        if is_reader and session.can_restrict_relations:  # lifted where SQL of the user's is run, or a view read
+            wanted[RESTRICTION] = NOT_BEHIND["r"]
         patience = {
             "lock_timeout": str(max(1, round(self.lock_timeout * 1000))),
             "statement_timeout": str(round(self.statement_timeout * 1000)),

@@ -13,6 +13,9 @@ TABLES = frozenset({"r", "p"})
 NOT_COPIED = ""
 #: What shows a size: these, and materialized views.
 SIZED = TABLES | {"m"}
+#: What whoever reads a relation of some kind need not look behind: its owner may have let a view take its name. A
+#: partition can be a foreign table. https://www.postgresql.org/docs/current/runtime-config-client.html
+NOT_BEHIND: Mapping[str, str] = {"r": "view, foreign-table", "m": "view, foreign-table", "p": "view"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,6 +540,22 @@ class Progress:
     stamps: Stamps = Stamps()
     repeats_at: int | None = None
     altered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is read by name, and is to stay what it is.
+
+    Attributes:
+        ref: the name; None for a query.
+        oid: of the relation, or of the table that it is a partition of.
+        not_behind: kinds of relations that may not be looked behind meanwhile, as restrict_nonsystem_relation_kind
+            lists them; empty where the relation itself, or SQL of the user's, may need that.
+    """
+
+    ref: TableRef | None
+    oid: int = 0
+    not_behind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pgsluice.hashing import Digest, Hashing
 from pgsluice.job import Mode, StagingKind, Strategy, SyncJob, Verify
 from pgsluice.landing import Landing
 from pgsluice.model import MergeResult, Reached, TableReport
+from pgsluice.names import Names
 from pgsluice.plan import SyncPlan
 from pgsluice.retry import step_error
 from pgsluice.shared import Shared
@@ -144,9 +145,9 @@ class Member:
 
     # --- its part of the transaction ---------------------------------------------------------------------------------
 
-    def part(self, staged: merge.Staged, keys: merge.Staged | None = None) -> Merge:
-        """Return its part of the transaction that merges."""
-        return Merge(self._servers, self.plan, staged, keys, self.account.step, self.landing.holder, self._sent)
+    def part(self, names: Names, staged: merge.Staged, keys: merge.Staged | None = None) -> Merge:
+        """Return its part of the transaction that merges, of which these are the names."""
+        return Merge(self._servers, names, self.plan, staged, keys, self.account.step, self.landing.holder, self._sent)
 
     def remember(self, merged: MergeResult, reached: Reached, attempts: int) -> None:
         """Write its state and outcome in the open transaction."""

@@ -13,6 +13,7 @@ from pgsluice.drift import Alteration
 from pgsluice.errors import PlanError
 from pgsluice.estimates import Estimate, Forecast
 from pgsluice.facts import (
+    NOT_BEHIND,
     SIZED,
     Attachment,
     Column,
@@ -21,6 +22,7 @@ from pgsluice.facts import (
     Key,
     Leaf,
     Origin,
+    Read,
     ServerInfo,
     TableInfo,
 )
@@ -99,6 +101,7 @@ class CopyPlan:
         encodings: ENCODING of the COPY that reads and of the one that writes; None where the session's own serves.
         part: of the source, what this copy reads; None for all.
         buckets: of these rows, those that the target does not have alike; None for all.
+        oid: of the source; 0 for a query.
     """
 
     source: TableRef | QuerySource
@@ -120,6 +123,7 @@ class CopyPlan:
     encodings: tuple[str | None, str | None] = (None, None)
     part: Slice | None = None
     buckets: Part | None = None
+    oid: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,9 +131,13 @@ class CopyPlan:
         return tuple(column.name for column in self.columns)
 
     @property
-    def reads_tables_alone(self) -> bool:
-        """Tell whether one table is read and nothing of the user's, which may lean on views, is evaluated."""
-        return self.relkind == "r" and self.where is None and not self.origins
+    def read(self) -> Read:
+        """Return what is read by name; a condition or a cast of the user's may lean on views."""
+        if isinstance(self.source, QuerySource):
+            return Read(None)
+        is_plain = self.where is None and not any(origin.how == "cast" for origin in self.origins if origin)
+        ref = self.part.leaf if self.part and self.part.leaf else self.source
+        return Read(ref, self.oid, NOT_BEHIND.get(self.relkind, "") if is_plain else "")
 
     def only(self, part: Slice) -> CopyPlan:
         """Return how one slice travels: a small one is not worth the start of a psql."""
@@ -417,6 +425,7 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         max_memory=options.max_memory,
         origins=origins,
         encodings=encodings.of_copy(facts, options),
+        oid=facts.source_table.oid,
     )
 
 

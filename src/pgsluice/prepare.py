@@ -19,6 +19,7 @@ from psycopg import pq, sql
 from pgsluice import blockers, changes, shaping, sqltext
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
+    NOT_BEHIND,
     TABLES,
     Attachment,
     Column,
@@ -518,14 +519,19 @@ def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job
     has_own_rows = all(target.column(constant.column) for constant in job.shape.scope)
     own = sqltext.own_rows(job.shape.scope, target.columns) if has_own_rows else []
     scope = sql.SQL(" AND ").join(own) if own else sqltext.condition(None)
-    here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target, scope))
+    not_behind = NOT_BEHIND.get(target.relkind, "")
+    with control.looking_at_tables(not_behind):
+        here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target, scope))
     if not job.from_target or here.state is not None or target.column(str(job.cursor)) is None:
         return here
     if job.shape.scope:  # the highest value may be another source's
         return here
     stored = state.watermark(control, CONTROL_SCHEMA, job.target, str(job.cursor))
     cursor = watermark.cursor_of(control, target, str(job.cursor), job.cursor_type)
-    return dataclasses.replace(here, highest=stored or watermark.highest(control, job.target, target.relkind, cursor))
+    if stored is None:
+        with control.looking_at_tables(not_behind):
+            stored = watermark.highest(control, job.target, target.relkind, cursor)
+    return dataclasses.replace(here, highest=stored)
 
 
 def _is_readable(table: TableInfo) -> bool:

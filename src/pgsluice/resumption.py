@@ -147,7 +147,7 @@ class Resumption:
 
     def _image_at_source(self, plan: SyncPlan, snapshot: Snapshot, part: Slice) -> tuple[int, int]:
         copy = dataclasses.replace(plan.copy, part=part)
-        with snapshot.exported.joined(self._servers.reader, copy.search_path, copy.time_zone):
+        with snapshot.exported.joined(self._servers.reader, copy):
             return audit.image(self._servers.reader, plan.names, relation(copy), condition(copy))
 
     @property

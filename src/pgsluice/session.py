@@ -22,8 +22,8 @@ from pgsluice.watchdog import Party, Wait, watchdog
 Query = sql.SQL | sql.Composed
 Params = Sequence[Any] | Mapping[str, Any] | None
 
-#: Lets a SELECT read nothing but tables. https://www.postgresql.org/docs/current/runtime-config-client.html
-TABLES_ALONE: Mapping[str, str] = {"restrict_nonsystem_relation_kind": "view, foreign-table"}
+#: What keeps a SELECT from looking behind views, or into foreign tables (CVE-2024-7348).
+RESTRICTION = "restrict_nonsystem_relation_kind"
 _RESTRICTS = {14: 140013, 15: 150008, 16: 160004}
 
 #: A backend that waits for its client is not at work, nor one whose commit waits for a standby.
@@ -327,18 +327,24 @@ class Session:
         value = self.settings["lock_timeout"] if seconds is None else str(max(1, round(seconds * 1000)))
         self.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(value)))
 
-    def as_role(self, search_path: str, time_zone: str) -> None:
+    def as_role(self, search_path: str, time_zone: str, not_behind: str = "") -> None:
         """Look up names and read clocks, until the transaction ends, as the role does outside of this tool.
 
         The user's own SQL and the target's own triggers mean what they mean to their authors. Nothing that we write
         depends on it: our names and operators are qualified, and ISO output carries its offset.
+
+        Args:
+            search_path: of the role.
+            time_zone: of the role.
+            not_behind: kinds of relations that may not be looked behind, as in `facts.Read`.
         """
-        self.rows(
-            sql.SQL(
-                "SELECT pg_catalog.set_config('search_path', %s, true), pg_catalog.set_config('TimeZone', %s, true)"
-            ),
-            (search_path, time_zone),
+        settings = {"search_path": search_path, "TimeZone": time_zone}
+        settings |= {RESTRICTION: not_behind} if self.can_restrict_relations else {}
+        calls = (
+            sql.SQL("pg_catalog.set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
+            for name, value in settings.items()
         )
+        self.rows(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
 
     @contextlib.contextmanager
     def playing_role(self, search_path: str, time_zone: str) -> Iterator[None]:
@@ -355,17 +361,11 @@ class Session:
         """Tell whether the server knows restrict_nonsystem_relation_kind, which minor releases of August 2024 have."""
         return self.version >= _RESTRICTS.get(self.version // 10000, 170000)
 
-    def restrict_relations(self) -> None:
-        """Refuse to look behind any view or into any foreign table until the transaction ends (CVE-2024-7348)."""
-        for name, value in TABLES_ALONE.items():
-            self.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-
     @contextlib.contextmanager
-    def looking(self) -> Iterator[None]:
-        """Run the block in a transaction that writes nothing and reads nothing but tables, where the server can."""
+    def looking_at_tables(self, not_behind: str) -> Iterator[None]:
+        """Run the block in a READ ONLY transaction that may not look behind relations of some kinds."""
         with self.transaction(read_only=True):
-            if self.can_restrict_relations:
-                self.restrict_relations()
+            self.as_role("", "UTC", not_behind)
             yield
 
     @contextlib.contextmanager

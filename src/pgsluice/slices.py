@@ -14,8 +14,8 @@ from pgsluice.job import Lane
 from pgsluice.model import CommittedSlice, StagedData, StagingTable
 from pgsluice.plan import CopyPlan
 from pgsluice.servers import Worker
-from pgsluice.session import TABLES_ALONE
-from pgsluice.snapshot import Exported
+from pgsluice.session import RESTRICTION
+from pgsluice.snapshot import Exported, see_that_it_is
 from pgsluice.steps import audit, relay, staging
 
 
@@ -121,16 +121,11 @@ def relay_slice(
     started = time.monotonic()
     writer = relay.Writer(worker.writer, worker.writer.text(copy_in(plan, table)), on_bytes, plan.max_memory)
     statement = worker.reader.text(copy_out(plan))
-    is_restricted = plan.reads_tables_alone and worker.reader.can_restrict_relations
     psql = relay.find_psql(plan.psql) if plan.lane is Lane.PSQL else None
     if psql:
-        settings = {"search_path": plan.search_path, "TimeZone": plan.time_zone}
-        settings |= TABLES_ALONE if is_restricted else {}
-        relayed, lane = relay.by_psql(psql, worker.reader, snapshot, statement, settings, writer), Lane.PSQL
+        relayed, lane = _by_psql(psql, worker, plan, snapshot, statement, writer), Lane.PSQL
     else:
-        with snapshot.joined(worker.reader, plan.search_path, plan.time_zone):
-            if is_restricted:
-                worker.reader.restrict_relations()
+        with snapshot.joined(worker.reader, plan):
             relayed, lane = relay.by_libpq(worker.reader, statement, writer), Lane.LIBPQ
     return StagedData(
         staging=table,
@@ -145,9 +140,23 @@ def relay_slice(
     )
 
 
+def _by_psql(  # noqa: PLR0913, PLR0917 - what the other process has to be told
+    psql: str, worker: Worker, plan: CopyPlan, snapshot: Exported, statement: str, writer: relay.Writer
+) -> relay.Relayed:
+    """Let psql read, under what the reader's own session would be; that one sees that the source stays what it is."""
+    reader, read = worker.reader, plan.read
+    settings = {"search_path": plan.search_path, "TimeZone": plan.time_zone}
+    settings |= {RESTRICTION: read.not_behind} if reader.can_restrict_relations else {}
+    if RESTRICTION not in settings or not read.not_behind:
+        see_that_it_is(reader, read)
+    relayed = relay.by_psql(psql, reader, snapshot, statement, settings, writer)
+    see_that_it_is(reader, read)
+    return relayed
+
+
 def count_source(worker: Worker, plan: CopyPlan, snapshot: Exported, staged: StagedData) -> int:
     """Return the source's own count: its COPY tag where libpq showed it, else one more scan in the same snapshot."""
     if staged.source_count >= 0:
         return staged.source_count
-    with snapshot.joined(worker.reader, plan.search_path, plan.time_zone):
+    with snapshot.joined(worker.reader, plan):
         return audit.rows(worker.reader, relation(plan), condition(plan))

@@ -10,8 +10,10 @@ from typing import ClassVar
 from psycopg import pq, sql
 
 from pgsluice import blockers, sqltext
-from pgsluice.facts import Moment
+from pgsluice.errors import StepError
+from pgsluice.facts import Moment, Read
 from pgsluice.job import TableRef
+from pgsluice.plan import CopyPlan
 from pgsluice.session import Session
 
 
@@ -33,15 +35,55 @@ class Exported:
         return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id))
 
     @contextlib.contextmanager
-    def joined(self, session: Session, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
-        """Let `session` see what this snapshot sees while the block runs, under the given settings."""
+    def joined(self, session: Session, copy: CopyPlan) -> Iterator[None]:
+        """Let `session` see what this snapshot sees while the block reads what is copied, and nothing in its place."""
         session.execute(self.BEGIN)
         try:
             session.execute(self.join)
-            session.as_role(search_path, time_zone)
-            yield
+            with reading(session, copy.read, copy.search_path, copy.time_zone):
+                yield
         finally:
             session.rollback()
+
+
+@contextlib.contextmanager
+def reading(session: Session, read: Read, search_path: str, time_zone: str) -> Iterator[None]:
+    """Let the block read a relation by name, in the open transaction, and see that it stays what it is. One round trip.
+
+    Our lock on a table does not keep its schema from being renamed, and what has its name then from being a view, or
+    another table. Where the server can't be told to look behind no view, it is asked before the block as well.
+
+    Args:
+        session: on either side.
+        read: the relation.
+        search_path: that names in the user's SQL are looked up under.
+        time_zone: that the user's SQL means.
+
+    Raises:
+        StepError: the name means another relation.
+    """
+    session.as_role(search_path, time_zone, read.not_behind)
+    if not (read.not_behind and session.can_restrict_relations):
+        see_that_it_is(session, read)
+    yield
+    see_that_it_is(session, read)
+
+
+def see_that_it_is(session: Session, read: Read) -> None:
+    """See that a name still means the relation that it did. One round trip; none for a query.
+
+    Raises:
+        StepError: it does not.
+    """
+    if read.ref is None:
+        return
+    name = session.text(sqltext.table(read.ref))
+    if not session.row(sqltext.load("still"), {"name": name, "oid": read.oid})[0]:
+        raise StepError(
+            f"{read.ref} of the {session.side} is another relation now than when the run looked at it: it, or its"
+            " schema, was renamed or replaced",
+            hint="Nothing was changed; run again.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

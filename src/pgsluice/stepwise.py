@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 from pgsluice import locks, presence, sqltext
 from pgsluice.commit import Merge, carry, provable, remember
+from pgsluice.cursors import Cursor
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
-from pgsluice.facts import Column, Facts, Progress, TableInfo
+from pgsluice.facts import NOT_BEHIND, Column, Facts, Progress, Read, TableInfo
 from pgsluice.job import Mode, Options, StagingKind, SyncJob, TableRef, Verify
 from pgsluice.model import MergeResult, StagedData, StagingTable, TableReport
 from pgsluice.plan import SyncPlan, job_id, make_copy, make_plan
@@ -23,7 +24,7 @@ from pgsluice.run import new_run_id
 from pgsluice.servers import Servers
 from pgsluice.session import Session
 from pgsluice.slices import SliceTask, copy_slice
-from pgsluice.snapshot import snapshot
+from pgsluice.snapshot import reading, snapshot
 from pgsluice.steps import audit, catalog, merge, relay, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.turn import Turn
@@ -149,9 +150,9 @@ class Stepwise:
         with self._servers("merge", target) as servers:
             plan = self._merge_plan(servers, target, table, key, staged)
             rows = staged.staging_count if staged else staging.count(servers.control, table)
-            with provable(servers, plan, run_id, self._warn):
+            with provable(servers, plan, run_id, self._warn) as names:
                 held = merge.Staged(table, rows)
-                merged, reached = carry(Merge(servers, plan, held, None, _untold), _untold)
+                merged, reached = carry(Merge(servers, names, plan, held, None, _untold), _untold)
                 merged = dataclasses.replace(merged, seconds=time.monotonic() - started)
                 state.start_run(servers.writer, CONTROL_SCHEMA, run_id, 1, __version__)
                 remember(servers, plan, reached, self._report(run_id, plan, staged, merged))
@@ -210,8 +211,8 @@ class Stepwise:
             relation = sqltext.relation(table, info.relkind)
             if where:
                 catalog.check_condition(session, relation, where)
-            with session.transaction(read_only=True):
-                session.as_role(session.search_path, session.time_zone)
+            read = Read(table, info.oid, "" if where else NOT_BEHIND.get(info.relkind, ""))
+            with session.transaction(read_only=True), reading(session, read, session.search_path, session.time_zone):
                 return audit.rows(session, relation, sqltext.condition(where))
 
     def exists(self, table: TableRef) -> bool:
@@ -226,7 +227,7 @@ class Stepwise:
             if info is None:
                 return None
             cursor = watermark.cursor_of(servers.control, info, field, None)
-            return watermark.highest(servers.control, table, info.relkind, cursor)
+            return self._highest(servers.control, info, cursor)
 
     def condition(self, table: TableRef, field: str, named: str | None) -> str:
         """Return the condition that reads on from the stored watermark, else from the target's highest value, or ''."""
@@ -236,11 +237,16 @@ class Stepwise:
             if info is None:
                 return ""
             cursor = watermark.cursor_of(control, info, field, named)
-            value = watermark.highest(control, table, info.relkind, cursor)
+            value = self._highest(control, info, cursor)
             if value is None:
                 return ""
             stored = state.watermark(control, CONTROL_SCHEMA, table, field)
             return control.text(cursor.at_least(value if stored is None else stored))
+
+    @staticmethod
+    def _highest(session: Session, table: TableInfo, cursor: Cursor) -> str | None:
+        with session.looking_at_tables(NOT_BEHIND.get(table.relkind, "")):
+            return watermark.highest(session, table.ref, table.relkind, cursor)
 
     @staticmethod
     def describe(session: Session, table: TableRef) -> TableInfo | None:

@@ -14,6 +14,7 @@ from pgsluice.comparison import Comparison
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, StepError, UnknownTableError, UsageError
 from pgsluice.events import Sink
+from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Level, Mode, Options, Selection, Strategy, SyncJob
 from pgsluice.model import Difference, Report, TableComparison, Verified
 from pgsluice.plan import SyncPlan, job_id, same_job
@@ -149,7 +150,7 @@ def _since(servers: Servers, job: SyncJob, plan: SyncPlan) -> tuple[str, Window]
         StepError: they can't be told.
     """
     id_, same = job_id(job, plan.facts.source), same_job(job, plan.facts.source)
-    with servers.control.looking():
+    with servers.control.looking_at_tables(NOT_BEHIND["r"]):
         is_there = state.exists(servers.control, CONTROL_SCHEMA)
         known, _ = state.load(servers.control, CONTROL_SCHEMA, [(id_, same)]) if is_there else ({}, {})
         reached = known.get(id_)

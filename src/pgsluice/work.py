@@ -14,6 +14,7 @@ from pgsluice.errors import CommitUnknownError, PgsluiceError, StagingLostError,
 from pgsluice.job import SyncJob, TableRef
 from pgsluice.member import Member
 from pgsluice.model import TableReport
+from pgsluice.names import Names
 from pgsluice.retry import Retries, step_error
 from pgsluice.shared import Shared
 from pgsluice.steps import merge
@@ -186,8 +187,9 @@ class Work:
                 member.preview(*staged or ())
             return
         account, pairs = self._lead.account, zip(self.members, filled, strict=True)
-        with provable(self._servers, self._lead.plan, self._run.run_id, account.warn, account.step("commit")):
-            self._merge([staged or member.at_once(attempts) for member, staged in pairs])
+        committing = account.step("commit")
+        with provable(self._servers, self._lead.plan, self._run.run_id, account.warn, committing) as names:
+            self._merge(names, [staged or member.at_once(attempts) for member, staged in pairs])
         for member in self.members:
             member.committed()
 
@@ -200,9 +202,9 @@ class Work:
         for member in self.members:
             member.landing.let_go()
 
-    def _merge(self, staged: Sequence[Sequence[merge.Staged]]) -> None:
+    def _merge(self, names: Names, staged: Sequence[Sequence[merge.Staged]]) -> None:
         """Merge what is staged, in the open transaction."""
-        merges = [member.part(*each) for member, each in zip(self.members, staged, strict=True)]
+        merges = [member.part(names, *each) for member, each in zip(self.members, staged, strict=True)]
         steps = [member.account.step for member in self.members]
         if len(merges) == 1:
             settled = [carry(merges[0], steps[0])]

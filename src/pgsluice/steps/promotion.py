@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from pgsluice import creation, sequences, sqltext
-from pgsluice.errors import StagingLostError
+from pgsluice.errors import StagingLostError, TemporaryError
 from pgsluice.job import TableRef
 from pgsluice.model import MergeResult, StagingTable
 from pgsluice.plan import Creation, SyncPlan
@@ -66,6 +66,7 @@ def promote(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
 
     Raises:
         StagingLostError: it is gone.
+        TemporaryError: what has its name then is something else.
         psycopg.Error: somebody else has created the target meanwhile (42P07).
     """
     started = time.monotonic()
@@ -78,7 +79,10 @@ def promote(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
             session.execute(statement)
     except psycopg.errors.UndefinedTable as error:
         raise StagingLostError("the staging table is gone", hint="Run again.", step="merge") from error
-    for part, as_direct in zip(_parts(session, target), direct, strict=True):
+    parts = _parts(session, target)
+    if len(parts) != len(direct):
+        raise TemporaryError("the new table has another's place now", hint="Run again.", step="merge")
+    for part, as_direct in zip(parts, direct, strict=True):
         for statement in _adapt(target, part, as_direct):
             session.execute(statement)
     for column, last in plan.sequences:

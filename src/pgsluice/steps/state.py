@@ -131,6 +131,11 @@ def _grant_alike(session: Session, schema: str) -> None:
         session.execute(sql.SQL("GRANT SELECT, INSERT, UPDATE ON {} TO {}").format(table, sql.Identifier(role)))
 
 
+def tables(schema: str) -> tuple[TableRef, ...]:
+    """Return the tables of the control schema."""
+    return tuple(TableRef(schema, name) for name in control.tables())
+
+
 def exists(session: Session, schema: str) -> bool:
     """Tell whether the control schema is there. One round trip.
 

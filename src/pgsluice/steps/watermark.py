@@ -10,7 +10,7 @@ from psycopg import sql
 from pgsluice import sqltext
 from pgsluice.cursors import Cursor, fit
 from pgsluice.errors import CursorError, GateError
-from pgsluice.facts import Column, Moment, TableInfo
+from pgsluice.facts import NOT_BEHIND, Column, Moment, TableInfo
 from pgsluice.job import QuerySource, TableRef
 from pgsluice.model import Reached, StagingTable
 from pgsluice.plan import SyncPlan
@@ -41,16 +41,17 @@ def cursor_of(
     except CursorError as error:
         if not session.shows_row_data:
             raise
-        sample = _sample(session, sqltext.relation(query or table.ref, table.relkind), field)
+        relation = sqltext.relation(query or table.ref, table.relkind)
+        sample = _sample(session, relation, field, NOT_BEHIND.get(table.relkind, ""))
         shown = f" (one value is {sample!r})" if sample is not None else ""
         raise CursorError(f"{error.message}{shown}", hint=error.hint) from None
 
 
-def _sample(session: Session, relation: sql.SQL | sql.Composed, field: str) -> str | None:
+def _sample(session: Session, relation: sql.SQL | sql.Composed, field: str, not_behind: str) -> str | None:
     """Return a value of a column as text, from the first rows that come."""
     query = sql.SQL("SELECT v::text FROM (SELECT {} AS v FROM {} LIMIT {}) AS sample WHERE v IS NOT NULL LIMIT 1")
     with session.transaction(read_only=True):
-        session.as_role(session.search_path, session.time_zone)
+        session.as_role(session.search_path, session.time_zone, not_behind)
         found = session.rows(query.format(sql.Identifier(field), relation, sql.Literal(_SAMPLE_ROWS)))
     return str(found[0][0]) if found else None
 
