@@ -46,6 +46,8 @@ _PATTERNS = "tests/acceptance/test_patterns.py::"
 _KILLED = "tests/faults/test_killed_runs.py::"
 _INTRUDERS = "tests/integration/test_lock_intruders.py::"
 _PRESENCE = "tests/unit/test_presence.py::"
+_CONTROL = "tests/integration/test_control_schema.py::"
+_RECORDS = "tests/unit/test_records.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
@@ -139,6 +141,82 @@ MUTATIONS = (
         "            raise\n",
         "A reader that leaves changes the exit code of work that is done.",
         (f"{_STREAMS}test_every_command_keeps_its_exit_code[config schema-0-a reader that leaves]",),
+    ),
+    # --- what keeps others' code out of the control schema
+    Mutation(
+        "owner of the control schema",
+        "steps/queries/control_look.sql",
+        "FROM schema WHERE nspowner NOT IN (SELECT oid FROM trusted)",
+        "FROM schema WHERE false",
+        "Who owns the schema puts what they like in the place of our tables.",
+        (f"{_CONTROL}test_a_schema_that_was_ours_and_is_not_any_more_is_refused[superuser-owned]",),
+    ),
+    Mutation(
+        "owner of a control table",
+        "steps/queries/control_look.sql",
+        "FROM ours WHERE relowner NOT IN (SELECT oid FROM trusted)",
+        "FROM ours WHERE false",
+        "Who owns a table of ours gives it triggers and defaults between two looks.",
+        (f"{_CONTROL}test_a_schema_that_was_ours_and_is_not_any_more_is_refused[superuser-taken]",),
+    ),
+    Mutation(
+        "trigger on a control table",
+        "steps/queries/control_look.sql",
+        "FROM kept JOIN pg_trigger ON tgrelid = kept.oid",
+        "FROM kept JOIN pg_trigger ON false",
+        "Another's trigger runs as our role.",
+        (f"{_CONTROL}test_a_trigger_that_came_by_a_privilege_is_seen_in_the_next_run[superuser]",),
+    ),
+    Mutation(
+        "default of a control table",
+        "steps/queries/control_look.sql",
+        "WHERE attgenerated = ''",
+        "WHERE false",
+        "Another's function fills a column, and runs as our role.",
+        (f"{_CONTROL}test_what_is_wrong_with_a_table_is_said_whoever_owns_it[superuser-a default]",),
+    ),
+    Mutation(
+        "memberships of a superuser",
+        "steps/queries/trusted_roles.sql",
+        "(NOT (SELECT me.rolsuper",
+        "(true OR (SELECT me.rolsuper",
+        "A superuser has everybody's rights, and would trust everybody.",
+        (f"{_CONTROL}test_one_that_a_role_made_whose_rights_we_have_or_that_an_admin_made_is_used[superuser]",),
+    ),
+    Mutation(
+        "look before a failure is noted",
+        "steps/state.py",
+        "    control.missing(session, schema)\n    for job_id",
+        "    for job_id",
+        "What made the run fail, another's trigger, is run by the note of it.",
+        (f"{_CONTROL}test_a_trigger_that_comes_while_a_run_begins_is_not_run_by_the_note_of_its_failure[superuser]",),
+    ),
+    Mutation(
+        "read-only looks",
+        "endpoint.py",
+        "self.read_only or self.looks else",
+        "self.read_only else",
+        "A command that only tells what is there can be made to write.",
+        (f"{_CONTROL}test_a_session_of_a_command_that_only_reads_can_neither_write_nor_look_behind_a_view",),
+    ),
+    Mutation(
+        "whose staging table it is",
+        "steps/staging.py",
+        "        if owner is not None:\n",
+        "        if False:\n",
+        "Rows that another has put into a table with our COMMENT are resumed.",
+        (f"{_CONTROL}test_a_staging_table_that_is_not_ours_is_named_and_passed_over_by_every_command[superuser-hers]",),
+    ),
+    Mutation(
+        "fields of a report",
+        "records.py",
+        "if not _FIELDS[name](given[name]))",
+        "if False)",
+        "One odd report breaks every command that shows it.",
+        (
+            f"{_RECORDS}test_what_is_wrong_is_named",
+            f"{_CONTROL}test_a_report_that_is_none_of_ours_is_named_and_breaks_no_command[superuser-texts for numbers]",
+        ),
     ),
     # --- what stands between staging and the target
     Mutation(
@@ -540,7 +618,7 @@ MUTATIONS = (
     Mutation(
         "owner of a staging table",
         "steps/staging.py",
-        '        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, owner["lock"])):\n',
+        "        if not is_free and any(holder.is_ours for holder in locks.holders(session, schema, each.tag.lock)):\n",
         "        if False:\n",
         "The staging tables of live runs are dropped under them.",
         (f"{_CRASHES}test_clean_drops_what_a_killed_run_left_and_nothing_of_a_live_one",),

@@ -195,14 +195,15 @@ def test_the_privileges_of_the_page_are_enough_to_sync_and_to_read_the_history(p
     page = ROOT / "docs" / "control-schema.md"
     grants = {block.partition("\n")[0]: block for block in blocks(page, "sql")}
     reader, writer = f"shop_reader_{pair.source.name}", f"lake_writer_{pair.target.name}"
+    other = f"lake_other_{pair.target.name}"
 
     def script(title: str) -> str:
         script = grants[f"-- {title}"].replace("shop_reader", reader).replace("lake_writer", writer)
-        return script.replace("DATABASE lake", f"DATABASE {pair.target.name}")
+        return script.replace("DATABASE lake", f"DATABASE {pair.target.name}").replace("lake_admin", "postgres")
 
-    def sync(*more: str) -> Outcome:
+    def sync(*more: str, role: str = writer) -> Outcome:
         source = make_conninfo(pair.source.dsn, user=reader)
-        target = make_conninfo(pair.target.dsn, user=writer)
+        target = make_conninfo(pair.target.dsn, user=role)
         return run_cli("sync", "--source", source, "--target", target, "--table", "sales.orders", *more)
 
     pair.source.execute(SHOP)
@@ -217,16 +218,23 @@ def test_the_privileges_of_the_page_are_enough_to_sync_and_to_read_the_history(p
             again = sync("--staging", staging)
             assert again.code == 0, again.out + again.err
         pair.target.execute("DROP SCHEMA pgsluice CASCADE")
-        assert pair.pgsluice("sync", "--table", "sales.orders").code == 0  # a superuser ran first
-        assert sync().code == 6
-        pair.target.execute(script("target, beside another role"))
-        for staging in ("temporary", "unlogged"):
-            again = sync("--staging", staging)
-            assert again.code == 0, again.out + again.err
+        pair.target.execute(script("target").replace(writer, other))
+        first = sync(role=other)
+        assert first.code == 0, first.out + first.err
+        pair.target.execute(f"GRANT USAGE, CREATE ON SCHEMA pgsluice TO {writer}")
+        refused = sync()
+        assert (refused.code, f"pgsluice belongs to {other}" in refused.err) == (6, True), refused
+        for role in (writer, other):
+            pair.target.execute(script("target, beside another role").replace(writer, role))
+        for role in (writer, other):
+            for staging in ("temporary", "unlogged"):
+                again = sync("--staging", staging, role=role)
+                assert again.code == 0, again.out + again.err
         pair.target.execute(grants["-- the last runs"])
     finally:
         pair.source.execute(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
-        pair.target.execute(f"DROP OWNED BY {writer}; DROP ROLE {writer}")
+        for role in (writer, other):
+            pair.target.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_the_columns_of_the_page_are_those_of_the_control_schema(pair: Pair) -> None:

@@ -29,9 +29,10 @@ def clean(target: Dsn, as_json: bool, kept: bool) -> int:
         Turn(CONTROL_SCHEMA).end_dead_runs(session)
         presence.sweep()
         swept = staging.sweep(session, CONTROL_SCHEMA, also_kept=kept)
+    not_ours = (*swept.passed_over, *swept.others)
     if as_json:
         kept_names = [str(each.ref) for each in swept.waiting]
-        odd = {"passed_over": dict(swept.passed_over)}
+        odd = {"passed_over": dict(not_ours)}
         click.echo(
             json.dumps(
                 {"dropped": swept.dropped, "left": dict(swept.left), "kept": kept_names, **odd}, ensure_ascii=False
@@ -44,7 +45,7 @@ def clean(target: Dsn, as_json: bool, kept: bool) -> int:
         click.echo(f"left {name}, whose run is dead too: {reason}")
     for each in swept.waiting:
         click.echo(f"kept {each.ref} for --resume {each.run_id}, until {each.until}")
-    for name, why in swept.passed_over:
+    for name, why in not_ours:
         click.echo(f"passed over {name}: {why}")
     if not (swept.dropped or swept.left or swept.waiting):
         click.echo("Nothing to drop.")

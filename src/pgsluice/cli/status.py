@@ -73,7 +73,7 @@ def status(
 def _runs(session: Session, last: int, *, as_json: bool) -> int:
     runs = state.runs(session, CONTROL_SCHEMA, limit=last)
     listed = staging.listed(session, CONTROL_SCHEMA)
-    kept = listed.waiting
+    kept, not_ours = listed.waiting, (*listed.passed_over, *listed.others)
     for run in runs:
         click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else "\n".join(_lines(run)))
     if as_json:
@@ -81,17 +81,13 @@ def _runs(session: Session, last: int, *, as_json: bool) -> int:
             {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until}
             for each in kept
         ]
-        click.echo(
-            json.dumps(
-                {"runs": len(runs), "kept": waiting, "passed_over": dict(listed.passed_over)}, ensure_ascii=False
-            )
-        )
+        click.echo(json.dumps({"runs": len(runs), "kept": waiting, "passed_over": dict(not_ours)}, ensure_ascii=False))
         return 0
     if not runs:
         click.echo("No run has written to this target yet.")
     elif runs[0].status not in {"done", "running"}:
         click.echo(f"next, with the rest of the command as it was: pgsluice sync --resume {runs[0].run_id}")
-    for name, why in listed.passed_over:
+    for name, why in not_ours:
         click.echo(f"passed over {name}: {why}")
     for each in kept:
         click.echo(f"kept for --resume {each.run_id}: {each.ref} ({each.target}), until {each.until}")

@@ -67,11 +67,13 @@ class Listed:
 
     Attributes:
         waiting: those that are kept for a run that resumes, those of living runs included.
-        passed_over: names of those that are not used, and why: others could have made them, or written on them.
+        passed_over: names of those that are not used, and why: their COMMENT is not ours, or something hangs on them.
+        others: the same of those that belong to a role that is not trusted.
     """
 
     waiting: tuple[Waiting, ...]
     passed_over: tuple[tuple[str, str], ...]
+    others: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +205,8 @@ def committed(
     """Return the slices that were filled, in order, and the tables that can't be used, with why. One round trip."""
     found = session.rows(_trusting(sqltext.load("staging_slices")), {"table": session.text(sqltext.table(staging.ref))})
     slices, spoiled = [], []
-    for name, comment, fault in found:
-        noted = fault or (records.slice_of(comment) if comment else None)
+    for name, comment, owner, fault in found:
+        noted = (owner and f"it belongs to {owner}") or fault or (records.slice_of(comment) if comment else None)
         if isinstance(noted, CommittedSlice) and part(staging, noted.slice.number).ref.name == name:
             slices.append(noted)
         elif noted:
@@ -246,13 +248,15 @@ class Swept:
         dropped: names of the staging tables that are gone.
         left: names of those whose runs are dead too, each with why it could not be dropped.
         waiting: those that are kept for a run that resumes.
-        passed_over: names of those that are not used, and why: others could have made them, or written on them.
+        passed_over: names of those that are not used, and why: their COMMENT is not ours, or something hangs on them.
+        others: the same of those that belong to a role that is not trusted.
     """
 
     dropped: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
     waiting: tuple[Waiting, ...]
     passed_over: tuple[tuple[str, str], ...]
+    others: tuple[tuple[str, str], ...]
 
 
 def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool = False) -> Swept:
@@ -269,7 +273,7 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
         also_kept: drop those too that are kept.
     """
     dropped, left, waiting = [], [], []
-    owned, passed_over = _owned(session, schema)
+    owned, *not_ours = _owned(session, schema)
     for each in owned:
         if each.tag.run == own_run:
             continue
@@ -287,13 +291,13 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
         finally:
             if is_free:
                 session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (each.tag.lock,))
-    return Swept(tuple(dropped), tuple(left), tuple(waiting), passed_over)
+    return Swept(tuple(dropped), tuple(left), tuple(waiting), *not_ours)
 
 
 def listed(session: Session, schema: str) -> Listed:
     """Return the staging tables that are there. One round trip."""
-    owned, passed_over = _owned(session, schema)
-    return Listed(tuple(_waiting(each) for each in owned if each.waits), passed_over)
+    owned, *not_ours = _owned(session, schema)
+    return Listed(tuple(_waiting(each) for each in owned if each.waits), *not_ours)
 
 
 def _waiting(owned: _Owned) -> Waiting:
@@ -314,25 +318,33 @@ def find(session: Session, ref: TableRef, columns: tuple[Column, ...]) -> Stagin
     Raises:
         UsageError: there is none, or it is not ours.
     """
-    owned, passed_over = _owned(session, ref.schema)
+    owned, *not_ours = _owned(session, ref.schema)
     for each in owned:
         if each.ref == ref:
             return StagingTable(ref, each.tag.target, columns, each.tag.run)
-    why = dict(passed_over).get(str(ref), "")
+    why = dict(sum(not_ours, ())).get(str(ref), "")
     raise UsageError(
         f"{ref} is not a staging table of ours{why and f': {why}'}", hint="Create one with create_staging_table()."
     )
 
 
-def _owned(session: Session, schema: str) -> tuple[tuple[_Owned, ...], tuple[tuple[str, str], ...]]:
-    """Return the staging tables that are ours, and names of others that bear a COMMENT, with why. One round trip."""
-    owned, passed_over = [], []
-    for name, comment, now, columns, fault in session.rows(
+_Named = tuple[tuple[str, str], ...]
+
+
+def _owned(session: Session, schema: str) -> tuple[tuple[_Owned, ...], _Named, _Named]:
+    """Return the staging tables that are ours, and names of others that bear a COMMENT, with why. One round trip.
+
+    Of these, first those that are odd, then those that belong to roles that are not trusted.
+    """
+    owned, odd, others = [], [], []
+    for name, comment, now, columns, owner, fault in session.rows(
         _trusting(sqltext.load("staging_tables")), {"schema": schema}
     ):
         ref, tag = TableRef(schema, name), fault or records.tag(comment)
-        if isinstance(tag, str):
-            passed_over.append((str(ref), tag))
+        if owner is not None:
+            others.append((str(ref), f"it belongs to {owner}"))
+        elif isinstance(tag, str):
+            odd.append((str(ref), tag))
         else:
             owned.append(_Owned(ref, tag, now, tuple(columns)))
-    return tuple(owned), tuple(passed_over)
+    return tuple(owned), tuple(odd), tuple(others)

@@ -1,5 +1,4 @@
-CASE WHEN c.relowner NOT IN (SELECT oid FROM trusted) THEN concat('it belongs to ', pg_get_userbyid(c.relowner))
-            WHEN c.relkind <> 'r' THEN 'it is no ordinary table'
+CASE WHEN c.relkind <> 'r' THEN 'it is no ordinary table'
             WHEN EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal) THEN 'it has a trigger'
             WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid) THEN 'it has a rule'
             WHEN c.relrowsecurity THEN 'it has row-level security' END

@@ -5,6 +5,7 @@ SELECT c.relname, CASE WHEN octet_length(d.said) <= 16777216 THEN d.said END,
        extract(epoch FROM clock_timestamp())::bigint,
        ARRAY(SELECT attname::text FROM pg_attribute
               WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum),
+       CASE WHEN c.relowner NOT IN (SELECT oid FROM trusted) THEN pg_get_userbyid(c.relowner) END,
        {fault}
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
