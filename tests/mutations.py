@@ -787,10 +787,42 @@ MUTATIONS = (
     Mutation(
         "token",
         "page/serving.py",
-        'not hmac.compare_digest(_given(environ.get("HTTP_AUTHORIZATION", "")), self._token.encode()):',
+        'not hmac.compare_digest(_given(environ.get("HTTP_AUTHORIZATION", "")), self._token):',
         'not _given(environ.get("HTTP_AUTHORIZATION", "")):',
         "Whoever gives any token is let in.",
         (f"{_SERVE}test_others_are_let_in_by_a_token_alone",),
+    ),
+    Mutation(
+        "limit of one client",
+        "page/listening.py",
+        "            one_too_many.handle_close()",
+        "            pass",
+        "Who begins requests and ends none keeps everybody else out.",
+        (f"{_SERVE}test_requests_that_are_begun_and_not_ended_keep_nobody_out",),
+    ),
+    Mutation(
+        "who gives way",
+        "page/listening.py",
+        "if client == greediest and not each.requests)",
+        "if not each.requests)",
+        "Who waits longest is pushed out by somebody else's connections.",
+        (f"{_SERVE}test_who_begins_too_many_requests_pushes_out_its_own_alone",),
+    ),
+    Mutation(
+        "time for a request",
+        "page/listening.py",
+        "            self.will_close = True",
+        "            pass",
+        "A request that drips in holds its connection for as long as it likes.",
+        ("tests/integration/test_listening.py::test_a_request_that_drips_in_is_ended_though_it_never_rests",),
+    ),
+    Mutation(
+        "one waits for the target",
+        "page/serving.py",
+        "            if now - self._began >= _PROMPT:\n",
+        "            if False:\n",
+        "Every request waits for a target that does not answer, until no thread is left.",
+        (f"{_SERVE}test_a_target_that_does_not_answer_holds_up_one_request_and_no_other",),
     ),
     # --- a Dask cluster
     Mutation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import unicodedata
 
 import click
 
@@ -29,20 +30,24 @@ def serve(target: Dsn, host: str, port: int, allow_host: tuple[str, ...], last: 
     """Serve the page of `report`, always as of now, with JSON and numbers for Prometheus beside it.
 
     It only reads: /, /runs/RUN, /runs.json, /runs/RUN.json, /tables.json, /metrics. A token in the environment variable
-    PGSLUICE_TOKEN is asked for as a bearer token, or as the password of any user.
+    PGSLUICE_TOKEN is asked for as a bearer token, or as the password of any user; for /healthz, which tells that the
+    process lives, by nobody.
 
     \b
     pgsluice serve --target service=lake
     """
-    from waitress.server import create_server  # noqa: PLC0415 - who serves nothing need not wait for it
+    from pgsluice.page import listening as front  # noqa: PLC0415 - who serves nothing need not wait for waitress
 
-    token = os.environ.get("PGSLUICE_TOKEN")  # no option: others would see it in the process list
+    token = _token()
     if not token and not _is_own(host):
         raise UsageError(
             f"others can reach {host}, and would read what runs did without a word",
             hint="export PGSLUICE_TOKEN=.. lets in who has it; --host 127.0.0.1 is for this machine alone.",
         )
-    seconds, endpoint = seconds_of(last), Endpoint(target, read_only=False)
+    seconds = seconds_of(last)
+    endpoint = Endpoint(  # who looks at a page rather asks again than waits
+        target, read_only=False, connect_timeout=5, lock_timeout=5, statement_timeout=30, stall_timeout=30
+    )
 
     def look(run_id: str | None) -> page.History:
         with translated("serve"), endpoint.looking().open() as session:
@@ -53,12 +58,23 @@ def serve(target: Dsn, host: str, port: int, allow_host: tuple[str, ...], last: 
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UsageError(f"nobody can listen at {host}:{port}: {error.strerror}", hint="Choose another port.") from None
-    server = create_server(site, sockets=[listening], ident=None)
+    server = front.server(site, listening)
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"pgsluice: http://{shown}:{listening.getsockname()[1]}/ until it is interrupted", err=True)
     server.run()  # returns when a signal ends it
     server.close()
     return 0
+
+
+def _token() -> bytes | None:
+    """Return the token as the bytes that a header holds; no option, for others would see it in the process list."""
+    token = os.environ.get("PGSLUICE_TOKEN")
+    if token and (token.strip() != token or any(unicodedata.category(sign) == "Cc" for sign in token)):
+        raise UsageError(
+            "PGSLUICE_TOKEN begins or ends with a blank, or holds a control character: no header can carry it",
+            hint="A line end at its end comes from the file that it was read from.",
+        )
+    return os.fsencode(token) if token else None
 
 
 def _is_own(host: str) -> bool:

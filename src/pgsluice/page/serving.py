@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import hmac
 import importlib
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which one look at the target answers everybody.
 _FRESH = 2.0
+#: Seconds after which a look that is still under way is waited for by whoever began it, and by nobody else.
+_PROMPT = 1.0
 _HEADERS = (
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "frame-ancestors 'none'"),  # the rest stands in the page itself
@@ -42,10 +43,57 @@ class _Refused(Exception):  # noqa: N818 - an answer, not a fault
         self.status = status
 
 
+class _Looks:
+    """Looks at the target, one at a time, whoever asks; one that takes long keeps a single thread."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._changed = threading.Condition()
+        self._began: float | None = None
+        self._known: dict[str | None, tuple[float, page.History | PgsluiceError]] = {}
+
+    def history(self, run_id: str | None) -> page.History:
+        """Return what the target said a moment ago, or says now."""
+        with self._changed:
+            answer = self._settled(run_id)
+            if answer is None:
+                self._began = time.monotonic()
+        if answer is None:
+            answer = self._asked(run_id)
+        if isinstance(answer, PgsluiceError):
+            raise answer
+        return answer
+
+    def _settled(self, run_id: str | None) -> page.History | PgsluiceError | None:
+        """Return what is known, waiting for a look that is under way; None where it is ours to look."""
+        while True:
+            now = time.monotonic()
+            self._known = {key: value for key, value in self._known.items() if now - value[0] < _FRESH}
+            if run_id in self._known or self._began is None:
+                return self._known.get(run_id, (now, None))[1]
+            if now - self._began >= _PROMPT:
+                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the target is being asked, and has not answered yet")
+            self._changed.wait(self._began + _PROMPT - now)
+
+    def _asked(self, run_id: str | None) -> page.History | PgsluiceError:
+        found: page.History | PgsluiceError | None = None
+        try:
+            found = self._look(run_id)
+        except PgsluiceError as error:  # whoever waits behind us need not try the same
+            found = error
+        finally:
+            with self._changed:
+                self._began = None
+                if found is not None:
+                    self._known[run_id] = (time.monotonic(), found)
+                self._changed.notify_all()
+        return found
+
+
 class Site:
     """A WSGI application."""
 
-    def __init__(self, look: Look, hosts: Iterable[str], token: str | None) -> None:
+    def __init__(self, look: Look, hosts: Iterable[str], token: bytes | None) -> None:
         """Keep what is needed; the target is asked when somebody asks.
 
         Args:
@@ -53,11 +101,9 @@ class Site:
             hosts: by which it may be called; a page elsewhere, whose name is made to lead here, has another.
             token: to be given as a bearer token or as the password of any user; None where everybody may read.
         """
-        self._look = look
+        self._history = _Looks(look).history
         self._hosts = frozenset(host.lower() for host in hosts)
         self._token = token
-        self._lock = threading.Lock()
-        self._known: dict[str | None, tuple[float, page.History | PgsluiceError]] = {}
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
         """Answer one request."""
@@ -75,14 +121,19 @@ class Site:
             headers.append(("WWW-Authenticate", 'Basic realm="pgsluice", charset="UTF-8"'))
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             headers.append(("Allow", "GET, HEAD"))
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append(("Retry-After", str(round(_FRESH))))
         body = text.encode()
         start(f"{status.value} {status.phrase}", [("Content-Type", kind), ("Content-Length", str(len(body))), *headers])
         return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
 
     def _answer(self, environ: WSGIEnvironment) -> tuple[str, str]:
         """Return kind and text of what is asked for."""
-        self._admit(environ)
         path = environ.get("PATH_INFO", "/")
+        if path == "/healthz":  # whoever looks after the process has neither token nor name, and learns that it lives
+            _only_reading(environ)
+            return _TEXT, "ok\n"
+        self._admit(environ)
         if path == "/metrics":
             return _TEXT, metrics(self._history(None))
         if path == "/tables.json":
@@ -92,7 +143,8 @@ class Site:
         run_id = path.removeprefix("/runs/").removesuffix(".json") if path.startswith("/runs/") else None
         if path != "/" and not run_id:
             raise _Refused(
-                HTTPStatus.NOT_FOUND, "there is /, /runs/RUN, /runs.json, /runs/RUN.json, /tables.json, /metrics"
+                HTTPStatus.NOT_FOUND,
+                "there is /, /runs/RUN, /runs.json, /runs/RUN.json, /tables.json, /metrics, /healthz",
             )
         history = self._history(run_id)
         if path.endswith(".json"):
@@ -104,28 +156,11 @@ class Site:
         host = _name_of(environ.get("HTTP_HOST", ""))
         if host not in self._hosts:
             raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, f"not served by the name {host!r}: --allow-host lets it be")
-        if self._token and not hmac.compare_digest(_given(environ.get("HTTP_AUTHORIZATION", "")), self._token.encode()):
+        if self._token and not hmac.compare_digest(_given(environ.get("HTTP_AUTHORIZATION", "")), self._token):
             raise _Refused(
                 HTTPStatus.UNAUTHORIZED, "the token, please: as a bearer token, or as the password of any user"
             )
-        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-            raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED, "everything in here is to be read")
-
-    def _history(self, run_id: str | None) -> page.History:
-        """Return what the target said a moment ago, or says now; one at a time asks it."""
-        with self._lock:
-            now = time.monotonic()
-            self._known = {key: value for key, value in self._known.items() if now - value[0] < _FRESH}
-            if run_id not in self._known:
-                try:
-                    found: page.History | PgsluiceError = self._look(run_id)
-                except PgsluiceError as error:  # whoever waits behind us need not try the same
-                    found = error
-                self._known[run_id] = (time.monotonic(), found)
-            answer = self._known[run_id][1]
-        if isinstance(answer, PgsluiceError):
-            raise answer
-        return answer
+        _only_reading(environ)
 
 
 def metrics(history: page.History) -> str:
@@ -158,6 +193,11 @@ def metrics(history: page.History) -> str:
     return str(library.generate_latest(registry).decode())
 
 
+def _only_reading(environ: WSGIEnvironment) -> None:
+    if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+        raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED, "everything in here is to be read")
+
+
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
 
@@ -176,8 +216,8 @@ def _given(authorization: str) -> bytes:
     """Return the token that a request brings."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip().encode()
+        return value.strip().encode("latin-1")  # bytes as they came (PEP 3333)
     try:
         return base64.b64decode(value, validate=True).partition(b":")[2] if scheme.lower() == "basic" else b""
-    except binascii.Error:
+    except ValueError:
         return b""
