@@ -32,6 +32,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pgsluice import visible
+
 #: Parameters of a connection that nobody may read.
 SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 _NAMES = rf"(?:(?:PG)?{'|'.join(SECRETS)})"
@@ -60,7 +62,7 @@ class PgsluiceError(Exception):
 
     def __init__(  # noqa: PLR0913 - each part of an error by its name
         self,
-        message: str = "",
+        message: str | tuple[str, ...] = "",
         *,
         hint: str = "",
         step: str | None = None,
@@ -68,18 +70,19 @@ class PgsluiceError(Exception):
         sqlstate: str | None = None,
         raised_in: str | None = None,
     ) -> None:
-        """Keep the parts apart; secrets are taken out of the texts.
+        """Keep the parts apart; secrets are taken out of the texts, and no name in them adds a line.
 
         Args:
-            message: what failed and why; the class's docstring where empty.
+            message: what failed and why, in one line or in several; the class's docstring where empty.
             hint: what to do next.
             step: the step of the data's way, as in events ("relay", "merge" ..).
             table: the target table, ``schema.table``.
             sqlstate: the five characters PostgreSQL sent, where it did.
             raised_in: the file of PostgreSQL's source that raised it, where it said so.
         """
-        self.message = scrub(message or (type(self).__doc__ or "").strip())
-        self.hint = scrub(hint)
+        lines = message if isinstance(message, tuple) else (message or (type(self).__doc__ or "").strip(),)
+        self.message = "\n".join(visible.one_line(scrub(line)) for line in lines)
+        self.hint = visible.one_line(scrub(hint))
         self.step = step
         self.table = table
         self.sqlstate = sqlstate
@@ -92,7 +95,7 @@ class PgsluiceError(Exception):
 
     def __str__(self) -> str:
         """Return one readable line or two: where, what, why; then the way out."""
-        where = ": ".join(part for part in (self.table, self.step) if part)
+        where = ": ".join(visible.one_line(part) for part in (self.table, self.step) if part)
         text = f"{where}: {self.message}" if where else self.message
         if self.sqlstate:
             text = f"{text} [SQLSTATE {self.sqlstate}]"
@@ -184,9 +187,8 @@ class PlanError(RefusedError):
             table: the target table, ``schema.table``.
             refusals: a full sentence each: the thing, the reason, the way out.
         """
-        lines = refusals[0] if len(refusals) == 1 else "\n".join(f"- {line}" for line in refusals)
-        joint = " " if len(refusals) == 1 else "\n"
-        super().__init__(f"refused, nothing was written:{joint}{lines}", step="plan", table=table)
+        head, *lines = "refused, nothing was written:", *(f"- {line}" for line in refusals)
+        super().__init__(f"{head} {refusals[0]}" if len(refusals) == 1 else (head, *lines), step="plan", table=table)
         self.refusals = refusals
 
 

@@ -257,7 +257,7 @@ def step_error(error: psycopg.Error, step: str, table: str | None) -> PgsluiceEr
     """
     diag = error.diag
     reason = diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-    more = "; ".join(part for part in (diag.message_detail, diag.context) if part)
+    more = "; ".join(line for part in (diag.message_detail, diag.context) for line in (part or "").split("\n") if line)
     is_ours = error.sqlstate is None and not isinstance(error, psycopg.OperationalError)  # the driver's own refusal
     reason = f"{reason} ({more})" if more else reason
     return server_error(reason, error.sqlstate, step, table, temporary=not is_ours, raised_in=diag.source_file)

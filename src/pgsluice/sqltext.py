@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from psycopg import sql
 
+from pgsluice import visible
 from pgsluice.facts import Column, Equality, Key, Origin
 from pgsluice.job import QuerySource, TableRef
 from pgsluice.shape import Constant
@@ -39,8 +40,8 @@ def table(ref: TableRef) -> sql.Composed:
 
 
 def bare(name: str) -> str:
-    """Return a name as it can be typed into SQL: quoted where it must be."""
-    return name if _PLAIN.fullmatch(name) else sql.Identifier(name).as_string(None)
+    """Return a name as it can be typed into SQL, in one line: quoted where it must be."""
+    return name if _PLAIN.fullmatch(name) else visible.statement(sql.Identifier(name).as_string(None))
 
 
 def relation(source: TableRef | QuerySource, relkind: str) -> sql.SQL | sql.Composed:

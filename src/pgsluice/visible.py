@@ -6,12 +6,19 @@ or set the clipboard, bidirectional marks would reorder the text around them, a 
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 
 #: Control characters; formats that are not seen (bidirectional marks, zero width); halves of pairs; ends of lines.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SHORT = {"\n": "\\n", "\t": "\\t"}
+#: What SQL is made of, as far as finding its quoted names and literals takes.
+_SQL = re.compile(
+    r"""(?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*') | (?P<quoted>(?<![\w&])(?:'(?:[^']|'')*' | "(?:[^"]|"")*"))
+      | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ | --[^\n]* | /\*.*?\*/ | [\w&]*(?:'(?:[^']|'')*' | "(?:[^"]|"")*")""",
+    re.DOTALL | re.VERBOSE,
+)
 
 
 def one_line(text: str) -> str:
@@ -27,6 +34,34 @@ def lines(text: str) -> str:
     What is escaped in a line of JSON stays JSON, and means the same: such characters stand in its strings alone.
     """
     return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
+
+
+def joined(text: str) -> str:
+    """Return a text of several lines in one."""
+    return one_line(" ".join(text.split("\n")))
+
+
+def statement(sql: str) -> str:
+    r"""Return SQL that means the same, its lines its own: in names and literals ``U&"a\000ab"`` stands for odd ones."""
+    return sql if sql.isprintable() else _SQL.sub(_spelled, sql)
+
+
+def _spelled(token: re.Match[str]) -> str:
+    text = token.group()
+    if not any(map(is_unseen, text)):
+        return text
+    if token["escaped"]:
+        return one_line(text)  # whose escapes are those of such a literal
+    if token["quoted"]:
+        return "U&" + "".join(_unicode(each) for each in text)
+    return text
+
+
+def _unicode(character: str) -> str:
+    """Return a character as it stands in a name or literal that ``U&`` begins."""
+    if character == "\\":
+        return "\\\\"
+    return f"\\+{ord(character):06x}" if is_unseen(character) else character
 
 
 def shell(text: str) -> str:

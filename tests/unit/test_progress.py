@@ -325,7 +325,7 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape() -> None:
     drawn = Drawn(width=200)
     name = 's."a\x1b[2Jb\u202e"'
     drawn.tell(started(name), step(name, "relay"))
-    assert drawn.picture[0].startswith('s."a\\x1b[2Jb\\u202e"  relay')
+    assert drawn.picture[0].startswith('s."a\\u001b[2Jb\\u202e"  relay')
 
 
 def test_nothing_moves_sideways_while_numbers_grow() -> None:

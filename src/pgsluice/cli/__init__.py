@@ -8,12 +8,14 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import IO, BinaryIO, NoReturn, TextIO, cast
 
 import click
 from click.shell_completion import CompletionItem
 
+from pgsluice import visible
 from pgsluice.cli import streams
 from pgsluice.errors import PgsluiceError, scrub
 from pgsluice.version import __version__
@@ -79,14 +81,16 @@ def cli() -> None:
     """
 
 
-class _Scrubbed(io.TextIOBase):
-    """A stream to which no password of a connection string gets through: what others print goes there too."""
+class _Cleaned(io.TextIOBase):
+    """A stream to which text gets cleaned, whoever printed it; what draws on a terminal writes to `drawing`."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clean: Callable[[str], str], drawing: TextIO | _Cleaned | None = None) -> None:
         self._stream = stream
+        self._clean = clean
+        self.drawing = drawing or stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(scrub(text))
+        return self._stream.write(self._clean(text))
 
     def flush(self) -> None:
         self._stream.flush()
@@ -98,8 +102,24 @@ class _Scrubbed(io.TextIOBase):
         return self._stream.fileno()
 
     @property
+    def buffer(self) -> BinaryIO:
+        return self._stream.buffer
+
+    @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._stream.encoding
+
+
+def _clean_streams() -> None:
+    """Let no password of a connection string through to stderr, and nothing that commands a terminal to either."""
+    sys.stdout = _Cleaned(sys.stdout, visible.lines)
+    drawing = _Cleaned(sys.stderr, scrub)
+    sys.stderr = _Cleaned(sys.stderr, lambda text: visible.lines(scrub(text)), drawing)
+
+
+def drawing(stream: TextIO) -> IO[str]:
+    """Return where to draw on a terminal, by what commands it; names are shown there as `visible` has them."""
+    return cast("IO[str]", stream.drawing if isinstance(stream, _Cleaned) else stream)
 
 
 class _Signals:
@@ -126,7 +146,7 @@ def main() -> NoReturn:
     signals = _Signals()
     signals.install()
     streams.steady()
-    sys.stderr = _Scrubbed(sys.stderr)
+    _clean_streams()
     try:
         code = cli.main(standalone_mode=False, complete_var=COMPLETE_VARIABLE)
     except click.exceptions.Exit as asked:

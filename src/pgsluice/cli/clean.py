@@ -8,6 +8,7 @@ import click
 
 from pgsluice import control, presence
 from pgsluice.cli.options import target_only
+from pgsluice.cli.render import say
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.retry import translated
 from pgsluice.steps import staging
@@ -40,13 +41,13 @@ def clean(target: Dsn, as_json: bool, kept: bool) -> int:
         )
         return 0
     for name in swept.dropped:
-        click.echo(f"dropped {name}")
+        say(f"dropped {name}")
     for name, reason in swept.left:
-        click.echo(f"left {name}, whose run is dead too: {reason}")
+        say(f"left {name}, whose run is dead too: {reason}")
     for each in swept.waiting:
-        click.echo(f"kept {each.ref} for --resume {each.run_id}, until {each.until}")
+        say(f"kept {each.ref} for --resume {each.run_id}, until {each.until}")
     for name, why in not_ours:
-        click.echo(f"passed over {name}: {why}")
+        say(f"passed over {name}: {why}")
     if not (swept.dropped or swept.left or swept.waiting):
         click.echo("Nothing to drop.")
     return 0

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pgsluice.config import Configuration
 
 _KEPT_SECONDS = 90 * 86_400
-#: Any other name would have to be quoted, each shell in its own way.
-_PLAIN_NAME = re.compile(r"[\w.-]+")
+#: Any other name would have to be quoted, each shell in its own way, or would be taken for an option.
+_PLAIN_NAME = re.compile(r"(?!-)[\w.-]+")
 #: No folder, no space, no right, no home.
 _NO_CACHE = (OSError, RuntimeError)
 

@@ -11,6 +11,7 @@ import click
 
 from pgsluice.cli import FILE_NAME
 from pgsluice.cli.options import configuration
+from pgsluice.cli.render import say
 from pgsluice.config import SQL, Configuration, references
 from pgsluice.config.model import FileSettings
 
@@ -66,7 +67,7 @@ def show(config_file: Path | None, origin: bool) -> None:
     pgsluice config show --origin
     """
     for place, value, line in _settings(known := _read(config_file)):
-        click.echo(f"{place}: {value}" + (f"  # {known.path}:{line}" if origin else ""))
+        say(f"{place}: {value}" + (f"  # {known.path}:{line}" if origin else ""))
 
 
 def _read(named: Path | None) -> Configuration:

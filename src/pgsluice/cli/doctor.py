@@ -11,6 +11,7 @@ import click
 from pgsluice import control, transport
 from pgsluice.cli.completion import remember
 from pgsluice.cli.options import selection
+from pgsluice.cli.render import say
 from pgsluice.diagnosis import Finding, Verdict, diagnose
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, PlanError
@@ -45,8 +46,10 @@ def doctor(
     """
     findings = list(_findings(source, target, chosen, options))
     for finding in findings:
-        line = json.dumps(dataclasses.asdict(finding), ensure_ascii=False) if as_json else _as_text(finding)
-        click.echo(line)
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(finding), ensure_ascii=False))
+        else:
+            say(_as_text(finding))
     failed = sum(finding.verdict is Verdict.FAILURE for finding in findings)
     warned = sum(finding.verdict is Verdict.WARNING for finding in findings)
     if as_json:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import psycopg
 
+from pgsluice import visible
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, UsageError, scrub
 from pgsluice.model import Report
@@ -56,9 +57,11 @@ class Notifier:
         names = ("source", "target", "status", "step", "sqlstate", "error", "hint")
         failed = [{name: table.to_dict()[name] for name in names} for table in report.failed]
         what, tables = ("failed", [each["target"] for each in failed]) if failed else ("recovered", mended)
-        shown = ", ".join(tables[:_NAMED]) + (f" and {len(tables) - _NAMED} more" if len(tables) > _NAMED else "")
+        shown = ", ".join(map(visible.one_line, tables[:_NAMED])) + (
+            f" and {len(tables) - _NAMED} more" if len(tables) > _NAMED else ""
+        )
         text = f"pgsluice: run {report.run_id}: {len(tables)} of {len(report.tables)} tables {what}: {shown}"
-        reasons = [f"{each['target']}: {each['error']}" for each in failed[:_NAMED] if each["error"]]
+        reasons = [f"{visible.one_line(each['target'])}: {each['error']}" for each in failed[:_NAMED] if each["error"]]
         said = {name: whole[name] for name in ("run_id", "exit_code", "seconds")}
         self._tell(what, "\n".join([text, *reasons]), **said, failed=failed, recovered=mended)
 
@@ -70,7 +73,8 @@ class Notifier:
             return []
 
     def _tell(self, status: str, text: str, **more: Any) -> None:  # noqa: ANN401 - what JSON takes
-        body = json.dumps({"text": scrub(text), "status": status, **more}, ensure_ascii=False, default=str)
+        said = {"text": visible.lines(scrub(text)), "status": status, **more}
+        body = visible.lines(json.dumps(said, ensure_ascii=False, default=str))
         try:
             self._post(scrub(body)) if self._url else self._run(scrub(body))
         except (OSError, ValueError, subprocess.SubprocessError) as error:  # the address may be a secret itself

@@ -11,6 +11,7 @@ from pgsluice.job import Options, SyncJob, sessions
 from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.units import size
+from pgsluice.visible import joined, one_line
 
 Outcomes = Sequence[tuple[SyncJob, SyncPlan | PgsluiceError]]
 
@@ -46,23 +47,23 @@ def reasons(error: PgsluiceError) -> tuple[str, ...]:
 
 def _row(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> tuple[str, ...]:
     if isinstance(outcome, PgsluiceError):
-        return (str(job.target), job.mode.value, "refused", "", "", "", "", "")
+        return (one_line(str(job.target)), job.mode.value, "refused", "", "", "", "", "")
     table = outcome.facts.source_table
     return (
-        str(job.target),
+        one_line(str(job.target)),
         job.mode.value,
         "create" if outcome.creation else outcome.strategy.value,
         f"{table.rows:,}" if table.rows >= 0 else "?",
         size(table.bytes),
         outcome.staging.value,
         outcome.copy.format.value,
-        outcome.reading.reason,
+        one_line(outcome.reading.reason),
     )
 
 
 def _exact(report: TableReport | None) -> Iterator[str]:
     if report and report.error:
-        yield f"not counted: {report.error} {report.hint}".rstrip()
+        yield f"not counted: {joined(report.error)} {report.hint}".rstrip()
     elif report:
         yield (
             f"inserts {report.inserted:,}, updates {report.updated:,}, leaves {report.unchanged:,},"

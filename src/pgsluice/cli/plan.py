@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from pgsluice import sqltext
+from pgsluice import sqltext, visible
 from pgsluice.cli.completion import remember
 from pgsluice.cli.options import selection
 from pgsluice.cli.overview import overview, reasons
+from pgsluice.cli.render import say
 from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, PlanError
@@ -55,9 +56,9 @@ def plan(
             click.echo(json.dumps(_as_dict(job, outcome, report), ensure_ascii=False))
     elif len(outcomes) == 1 or sql:
         for (job, outcome), report in zip(outcomes, reports, strict=True):
-            click.echo("\n".join(_lines(job, outcome, report)))
+            say(*_lines(job, outcome, report))
     else:
-        click.echo("\n".join(overview(outcomes, reports, options)))
+        say(*overview(outcomes, reports, options))
     failed = [outcome for _, outcome in outcomes if isinstance(outcome, PgsluiceError)]
     if as_json:
         click.echo(json.dumps({"planned": len(outcomes) - len(failed), "refused": len(failed)}))
@@ -141,7 +142,7 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
     yield f"  lane     {outcome.copy.lane}: {outcome.copy.lane_reason}"
     yield f"  format   {outcome.copy.format}: {outcome.copy.format_reason}"
     if counted and counted.error:
-        yield f"  exact    not counted: {counted.error} {counted.hint}".rstrip()
+        yield f"  exact    not counted: {visible.joined(counted.error)} {counted.hint}".rstrip()
     elif counted:
         yield (
             f"  exact    inserts {counted.inserted:,}, updates {counted.updated:,}, leaves {counted.unchanged:,},"
@@ -151,7 +152,7 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
         yield f"  note     {note}"
     for step, text in statements(outcome):
         yield f"  -- {step}"
-        yield "\n".join(f"  {line}" for line in f"{text};".splitlines())
+        yield from (f"  {line}" for line in visible.statement(f"{text};").split("\n"))
 
 
 def _read_as(plan: SyncPlan, name: str) -> str | None:
@@ -168,7 +169,7 @@ def _columns(plan: SyncPlan) -> Iterator[str]:
         if each.verdict is not Verdict.BINARY:
             yield f"           {each.name}: {each.verdict}: {each.reason.removeprefix(f'{each.name} is ')}"
         if expression := _read_as(plan, each.name):
-            yield f"           {each.name}: read as {expression}"
+            yield f"           {each.name}: read as {visible.statement(expression)}"
 
 
 def _deletes(plan: SyncPlan) -> str:

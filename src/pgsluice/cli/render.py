@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import click
+
+from pgsluice import visible
 from pgsluice.job import Mode, Verify
 from pgsluice.model import Report, TableReport
 from pgsluice.units import size
@@ -12,9 +15,18 @@ from pgsluice.units import size
 _WORTH_TELLING = 0.1  # seconds
 
 
+def say(*lines: str) -> None:
+    """Print lines for a person: no name and no value in one of them ends it, or commands the terminal."""
+    click.echo(_text(lines))
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(map(visible.one_line, lines))
+
+
 def table_report(report: TableReport) -> str:
     """Return one job's report."""
-    return "\n".join(_table_lines(report))
+    return _text(_table_lines(report))
 
 
 def table_line(report: TableReport) -> str:
@@ -23,7 +35,7 @@ def table_line(report: TableReport) -> str:
     changed = f"{report.inserted:,} inserted, {report.updated:,} updated, {report.deleted:,} deleted{created}"
     name = report.target if report.source == report.target else f"{report.source} -> {report.target}"
     line = f"{name}: {report.status}, {changed}, in {report.seconds:.2f} s"
-    return "\n".join([line, *(f"  note: {note}" for note in report.notes)])
+    return _text([line, *(f"  note: {note}" for note in report.notes)])
 
 
 def _table_lines(report: TableReport) -> Iterator[str]:
@@ -31,9 +43,9 @@ def _table_lines(report: TableReport) -> Iterator[str]:
     if report.error:
         where = f" at step {report.step}" if report.step else ""
         state = f" [SQLSTATE {report.sqlstate}]" if report.sqlstate else ""
-        yield _indented(f"failed{where}: {report.error}{state}")
+        yield from indented(f"failed{where}: {report.error}{state}")
         if report.hint:
-            yield _indented(report.hint)
+            yield from indented(report.hint)
     else:
         created = "; the table was created" if report.created else ""
         yield (
@@ -110,5 +122,6 @@ def _strategy(report: TableReport) -> Iterator[str]:
         )
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+def indented(text: str) -> Iterator[str]:
+    """Yield the lines of an error, or of its hint, each further in."""
+    yield from (f"  {line}" for line in text.split("\n"))

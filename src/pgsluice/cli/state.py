@@ -12,6 +12,7 @@ from psycopg import sql
 from pgsluice import sqltext
 from pgsluice.cli.completion import jobs
 from pgsluice.cli.options import target_only
+from pgsluice.cli.render import say
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import UsageError
 from pgsluice.job import TableRef, known_as
@@ -48,8 +49,8 @@ def show(target: Dsn, as_json: bool, job: str | None) -> int:
             continue
         cursor = f" by {each.cursor}" if each.cursor else ""
         reached = f"watermark {each.watermark}" if each.watermark is not None else f"transaction {each.snapshot_xmin}"
-        click.echo(f"{each.job_id}  {each.source} -> {each.target} ({each.mode}{cursor}): {reached}")
-        click.echo(f"  by run {each.run_id}, {each.updated}")
+        say(f"{each.job_id}  {each.source} -> {each.target} ({each.mode}{cursor}): {reached}")
+        say(f"  by run {each.run_id}, {each.updated}")
     if not found and not as_json:
         click.echo("No job stands anywhere yet.")
     return 0
@@ -129,4 +130,4 @@ def _told(found: states.Position, what: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(found), "done": what}, ensure_ascii=False))
     else:
-        click.echo(f"{found.source} -> {found.target} ({found.mode}): {what}")
+        say(f"{found.source} -> {found.target} ({found.mode}): {what}")

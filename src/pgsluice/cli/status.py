@@ -11,7 +11,9 @@ from typing import Any
 import click
 import psycopg
 
+from pgsluice import visible
 from pgsluice.cli.options import option, source_option, target_only
+from pgsluice.cli.render import indented, say
 from pgsluice.endpoint import Dsn, Endpoint
 from pgsluice.errors import PgsluiceError, UsageError
 from pgsluice.job import TableRef, known_as
@@ -75,7 +77,10 @@ def _runs(session: Session, last: int, *, as_json: bool) -> int:
     listed = staging.listed(session, CONTROL_SCHEMA)
     kept, not_ours = listed.waiting, (*listed.passed_over, *listed.others)
     for run in runs:
-        click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False) if as_json else "\n".join(_lines(run)))
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False))
+        else:
+            say(*_lines(run))
     if as_json:
         waiting = [
             {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until}
@@ -86,11 +91,12 @@ def _runs(session: Session, last: int, *, as_json: bool) -> int:
     if not runs:
         click.echo("No run has written to this target yet.")
     elif runs[0].status not in {"done", "running"}:
-        click.echo(f"next, with the rest of the command as it was: pgsluice sync --resume {runs[0].run_id}")
+        run_id = visible.shell(runs[0].run_id)
+        click.echo(f"next, with the rest of the command as it was: pgsluice sync --resume {run_id}")
     for name, why in not_ours:
-        click.echo(f"passed over {name}: {why}")
+        say(f"passed over {name}: {why}")
     for each in kept:
-        click.echo(f"kept for --resume {each.run_id}: {each.ref} ({each.target}), until {each.until}")
+        say(f"kept for --resume {each.run_id}: {each.ref} ({each.target}), until {each.until}")
     return 0
 
 
@@ -110,7 +116,7 @@ def _lag(source: Session, positions: Sequence[state.Position], *, as_json: bool)
             told = {"target": each.target, "source": each.source, "cursor": each.cursor, "watermark": each.watermark}
             click.echo(json.dumps({**told, "highest": highest, "behind": behind}, ensure_ascii=False))
         else:
-            click.echo(f"{each.source} -> {each.target}: watermark {each.watermark}, source at {highest}: {behind}")
+            say(f"{each.source} -> {each.target}: watermark {each.watermark}, source at {highest}: {behind}")
     return 0
 
 
@@ -131,9 +137,9 @@ def _job(job: str, found: Sequence[dict[str, Any]], *, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps(report, ensure_ascii=False))
             continue
-        click.echo(f"{report['recorded']}  {report['run_id']}  {_outcome(report)}")
+        say(f"{report['recorded']}  {report['run_id']}  {_outcome(report)}")
         if report["status"] == "failed" and report["hint"]:
-            click.echo(f"  {report['hint']}")
+            say(*indented(report["hint"]))
     if not found:
         known = "`pgsluice status --tables` lists what is known."
         raise UsageError(f"no run has done anything with {job} on this target", hint=known)
@@ -150,13 +156,13 @@ def _tables(found: Sequence[state.TableRow], limit: float | None, *, as_json: bo
         done = f"done {span(each.age)} ago" if each.age is not None else "never done"
         rows = f", {each.report['target_count']:,} rows" if each.report.get("target_count", -1) >= 0 else ""
         reached = f", watermark {each.report['watermark']}" if each.report.get("watermark") else ""
-        click.echo(f"{'LATE  ' if is_late else ''}{each.source} -> {each.target}: {done}{rows}{reached}")
+        say(f"{'LATE  ' if is_late else ''}{each.source} -> {each.target}: {done}{rows}{reached}")
         if each.status != "done":
-            click.echo(f"  {each.status} since ({each.recorded}): {each.report.get('error')}")
+            say(*indented(f"{each.status} since ({each.recorded}): {each.report.get('error')}"))
             if each.report.get("hint"):
-                click.echo(f"  {each.report['hint']}")
+                say(*indented(each.report["hint"]))
         if why := each.report.get(UNREADABLE):
-            click.echo(f"  passed over what its report says: {why}")
+            say(f"  passed over what its report says: {why}")
     if as_json:
         click.echo(json.dumps({"tables": len(found), "late": len(late)}))
     elif not found:
@@ -179,7 +185,7 @@ def _lines(run: state.RunRow) -> Iterator[str]:
 def _outcome(table: dict[str, Any]) -> str:
     """Return what became of a table in one run."""
     counts = ", ".join(f"{name} {table[name]:,}" for name in ("inserted", "updated", "unchanged", "deleted"))
-    outcome = counts if table["status"] == "done" else f"{table['step']}: {table['error']}"
+    outcome = counts if table["status"] == "done" else f"{table['step']}: {visible.joined(str(table['error']))}"
     reached = f"  watermark {table['watermark']}" if table.get("watermark") else ""
     odd = f"  (passed over what its report says: {table[UNREADABLE]})" if UNREADABLE in table else ""
     return f"{table['status']}  {outcome}  {table['seconds']:.2f} s{reached}{odd}"

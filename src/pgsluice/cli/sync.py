@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from pgsluice.cli import drawing
 from pgsluice.cli.completion import remember
 from pgsluice.cli.notify import Notifier
 from pgsluice.cli.options import option, patience, selection
@@ -131,7 +132,7 @@ def listening(log_format: str, *, quiet: bool, verbosity: int = 0) -> Iterator[t
 
     from pgsluice.sinks.progress import LiveProgress, PlainProgress  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    console = Console(file=drawing(sys.stderr))
     if sys.stderr.isatty() and not console.is_dumb_terminal:
         with LiveProgress(console, verbosity) as live:
             yield (live,)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from pgsluice.cli.options import option, selection
-from pgsluice.cli.render import run_summary, table_report
+from pgsluice.cli.render import indented, run_summary, say, table_report
 from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
 from pgsluice.job import Level, Options, Selection, SyncJob
@@ -54,7 +54,10 @@ def verify(
     """
     found = compare(source, target, chosen, options, level=Level(level), limit=limit, as_of_run=as_of_run)
     for table in found.tables:
-        click.echo(json.dumps(table.to_dict(), ensure_ascii=False) if as_json else "\n".join(_lines(table)))
+        if as_json:
+            click.echo(json.dumps(table.to_dict(), ensure_ascii=False))
+        else:
+            say(*_lines(table))
     equal = sum(table.status == "equal" for table in found.tables)
     if as_json:
         summary = {"tables": len(found.tables), "equal": equal, "exit_code": found.exit_code}
@@ -79,7 +82,7 @@ def _repaired(source: Endpoint, target: Endpoint, found: Verified, options: Opti
 def _lines(table: TableComparison) -> Iterator[str]:
     yield f"{table.source} -> {table.target}: {table.status} in {table.seconds:.2f} s (by {table.level})"
     if table.error:
-        yield f"  {table.error}"
+        yield from indented(table.error)
         if table.hint:
             yield f"  {table.hint}"
         return

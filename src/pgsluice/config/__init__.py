@@ -174,7 +174,7 @@ def load(
     if settings:
         wrong += _unfit(settings, entries, found)
     if wrong or settings is None:
-        raise UsageError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(set(wrong))))
+        raise UsageError(tuple(f"{path}:{line}: {text}" for line, text in sorted(set(wrong))))
     given = settings.given()
     tables = Configured(
         patterns=tuple(entry.pattern for entry in entries if "query" not in entry.settings and not _only_skips(entry)),

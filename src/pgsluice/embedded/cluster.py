@@ -290,7 +290,7 @@ class Cluster:
 
     def _failure(self, what: str) -> EmbeddedError:
         name = f"PostgreSQL {self.major}"
-        return EmbeddedError(f"{name} could not be started: {what}. Its log ends:\n{self.log_tail()}")
+        return EmbeddedError((f"{name} could not be started: {what}. Its log ends:", *self.log_tail().splitlines()))
 
     def _answers(self) -> bool:
         return pq.PGconn.ping(f"{self.dsn}&connect_timeout=2".encode()) == pq.Ping.OK

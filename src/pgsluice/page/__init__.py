@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 from psycopg import sql
 
+from pgsluice import visible
 from pgsluice.errors import UsageError
 from pgsluice.records import UNREADABLE
 from pgsluice.session import Session
@@ -245,10 +246,27 @@ def _asset(name: str) -> str:
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
-    environment.filters |= {"size": size, "span": span, "seconds": _seconds, "count": _count}
+    environment.filters |= {
+        "size": size,
+        "span": span,
+        "seconds": _seconds,
+        "count": _count,
+        "lines": _lines,
+        "shell": visible.shell,
+    }
     return environment.from_string(_asset("page.html"))
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever the template holds
+    """Return what the template puts out; text that is no HTML yet can't reorder what stands around it."""
+    return visible.one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(value: str) -> Markup:
+    """Return a text of several lines as HTML."""
+    return Markup("\n").join(map(visible.one_line, value.split("\n")))  # which escapes them
 
 
 def _seconds(value: float) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pgsluice import page
+from pgsluice import page, visible
 from pgsluice.errors import PgsluiceError, UsageError, scrub
 from pgsluice.sinks.numbers import METRICS
 from pgsluice.steps.state import RunRow
@@ -199,7 +199,7 @@ def _only_reading(environ: WSGIEnvironment) -> None:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    return visible.lines(json.dumps(value, ensure_ascii=False)) + "\n"
 
 
 def _without_tables(run: RunRow) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from pgsluice import visible
 from pgsluice.events import Event
 from pgsluice.model import Report, TableReport
 
@@ -29,7 +30,7 @@ class JsonLog:
             if field.name != "at":
                 value = getattr(event, field.name)
                 line[field.name] = value.to_dict() if isinstance(value, Report | TableReport) else value
-        self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._stream.write(visible.lines(json.dumps(line, ensure_ascii=False)) + "\n")
         self._stream.flush()
 
 

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from pgsluice.events import Event, RelayProgress, Retrying, RunStarted, StepFinished, StepStarted, TableFinished
 from pgsluice.model import TableReport
 from pgsluice.units import size, span
+from pgsluice.visible import one_line
 
 _RECENT = 10.0  # seconds over which a rate is taken
 _SOONEST = 1.0  # a rate over less is a guess
@@ -144,7 +145,7 @@ class Picture:
             chosen = sorted(self._at_work.values(), key=lambda table: not table.is_in_step)[: max(0, most)]
             names = {table.name for table in chosen}
             shown = [table for table in self._at_work.values() if table.name in names]
-            return [(shown_as(table.name), table.cells(now)) for table in shown], len(self._at_work) - len(shown)
+            return [(one_line(table.name), table.cells(now)) for table in shown], len(self._at_work) - len(shown)
 
     def summary(self) -> str:
         """Return the run's own line."""
@@ -164,10 +165,4 @@ class Picture:
 
     def name_width(self, most: int) -> int:
         """Return how many cells the names of the run's tables take, so many at most."""
-        return min(max(map(cell_len, map(shown_as, self._names)), default=most), most)
-
-
-def shown_as(text: str) -> str:
-    """Return a text as one line of a terminal that it can't command: what can't be printed is escaped."""
-    one_line = " ".join(text.splitlines())
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in one_line)
+        return min(max(map(cell_len, map(one_line, self._names)), default=most), most)

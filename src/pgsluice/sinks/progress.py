@@ -14,8 +14,9 @@ from rich.text import Text
 
 from pgsluice.events import Event, Retrying, RunFinished, RunStarted, StepFinished, StepStarted, TableFinished, Warned
 from pgsluice.model import TableReport
-from pgsluice.sinks.picture import Clock, Picture, shown_as
+from pgsluice.sinks.picture import Clock, Picture
 from pgsluice.units import size
+from pgsluice.visible import joined, one_line
 
 _PLAIN_SECONDS = 10.0
 _PLAIN_TABLES = 5
@@ -35,9 +36,9 @@ def told(event: Event, verbosity: int) -> tuple[str, str]:
     text, style = "", "dim"
     match event:
         case Warned():
-            text, style = f"warning: {_about(event.table)}{event.message}", "yellow"
+            text, style = f"warning: {_about(event.table)}{joined(event.message)}", "yellow"
         case Retrying():
-            failure = f"{_about(event.table)}{event.step} failed: {event.reason}{_state(event.sqlstate)}"
+            failure = f"{_about(event.table)}{event.step} failed: {joined(event.reason)}{_state(event.sqlstate)}"
             text, style = f"{failure}; try {event.attempt} in {event.seconds:.1f} s", "yellow"
         case TableFinished():
             text, style = _ended(event.report, verbosity), "bold red" if event.report.status == "failed" else ""
@@ -50,7 +51,7 @@ def told(event: Event, verbosity: int) -> tuple[str, str]:
             text = f"run {event.run_id}: begins, {len(event.tables)} tables"
         case RunFinished() if verbosity > 1:
             text = f"run {event.run_id}: ended with {event.report.exit_code} in {event.report.seconds:.2f} s"
-    return shown_as(text), style
+    return one_line(text), style
 
 
 def _ended(report: TableReport, verbosity: int) -> str:
@@ -59,7 +60,7 @@ def _ended(report: TableReport, verbosity: int) -> str:
         return ""
     if report.status == "failed":
         where = f" at step {report.step}" if report.step else ""
-        return f"{report.target}: failed{where}: {report.error}{_state(report.sqlstate)}"
+        return f"{report.target}: failed{where}: {joined(str(report.error))}{_state(report.sqlstate)}"
     facts = [report.status, f"{report.staging_count:,} rows", size(report.bytes), f"{report.seconds:.1f} s"]
     if report.attempts > 1:
         facts.append(f"{report.attempts} tries")
