@@ -48,6 +48,7 @@ _INTRUDERS = "tests/integration/test_lock_intruders.py::"
 _PRESENCE = "tests/unit/test_presence.py::"
 _CONTROL = "tests/integration/test_control_schema.py::"
 _RECORDS = "tests/unit/test_records.py::"
+_SHOWN = "tests/acceptance/test_names_shown.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
@@ -916,6 +917,57 @@ MUTATIONS = (
         "scalar(str(table.ref))",
         "A table called * is proposed as all tables of its schema.",
         (f"{_PATTERNS}test_init_names_tables_so_that_none_is_a_pattern",),
+    ),
+    Mutation(
+        "stdout commands no terminal",
+        "cli/__init__.py",
+        "    sys.stdout = _Cleaned(sys.stdout, visible.lines)\n",
+        "",
+        "What is printed for machines, or by others, commands the terminal it is shown on.",
+        (f"{_SHOWN}test_machines_get_the_very_names",),
+    ),
+    Mutation(
+        "lines of ours",
+        "cli/render.py",
+        'return "\\n".join(map(visible.one_line, lines))',
+        'return "\\n".join(lines)',
+        "A table's name adds a line to what doctor, status or verify says.",
+        (
+            f"{_SHOWN}test_what_tables_are_called_is_shown_by_plan_doctor_and_sync",
+            f"{_SHOWN}test_the_value_of_a_key_is_shown_in_a_line_of_its_own",
+        ),
+    ),
+    Mutation(
+        "errors of one line",
+        "errors.py",
+        "visible.one_line(scrub(line)) for line in lines",
+        "scrub(line) for line in lines",
+        "A name adds a line to an error.",
+        ("tests/unit/test_visible.py::test_no_name_adds_a_line_to_an_error",),
+    ),
+    Mutation(
+        "drawn names",
+        "sinks/picture.py",
+        "return [(one_line(table.name), table.cells(now)) for table in shown]",
+        "return [(table.name, table.cells(now)) for table in shown]",
+        "A name commands the terminal that progress is drawn on.",
+        ("tests/unit/test_progress.py::test_what_a_terminal_would_obey_is_shown_as_an_escape",),
+    ),
+    Mutation(
+        "names on the page",
+        "page/__init__.py",
+        "return visible.one_line(value) if isinstance(value, str)",
+        "return value if isinstance(value, str)",
+        "A name reorders the page around it.",
+        (f"{_SHOWN}test_the_page_holds_no_name_that_reorders_it",),
+    ),
+    Mutation(
+        "names in a plan's SQL",
+        "cli/plan.py",
+        'visible.statement(f"{text};")',
+        'f"{text};"',
+        "The SQL that is shown names another table, or holds a statement that a name made up.",
+        (f"{_SHOWN}test_the_sql_of_a_plan_names_the_very_tables_in_lines_of_its_own",),
     ),
 )
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgsluice import visible
+from pgsluice.errors import PgsluiceError, PlanError
 
 COMMANDS = {
     "\n": "\\n",
@@ -59,3 +63,36 @@ def test_lines_keep_their_ends_and_tabs_and_lose_all_else() -> None:
 def test_a_line_of_json_means_the_same_when_it_is_shown(text: str) -> None:
     line = json.dumps({"target": f"a{text}b", text: 1}, ensure_ascii=False)
     assert json.loads(visible.lines(line)) == {"target": f"a{text}b", text: 1}
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ('SELECT "a\nb"', 'SELECT U&"a\\+00000ab"'),
+        ('SELECT "a\\\u202e"".b" FROM "c"', 'SELECT U&"a\\\\\\+00202e"".b" FROM "c"'),
+        ("SELECT 'a''\x1b'", "SELECT U&'a''\\+00001b'"),
+        ("SELECT  E'a\\\\\nb\U000e0041'", "SELECT  E'a\\\\\\nb\\udb40\\udc41'"),
+        ("SELECT 'a'\n  FROM \"b\"", "SELECT 'a'\n  FROM \"b\""),
+        ("SELECT $q$a\n'b\n'$q$ -- it's\nFROM b", "SELECT $q$a\n'b\n'$q$ -- it's\nFROM b"),
+        ("SELECT U&'a\nb', x'0\n1'", "SELECT U&'a\nb', x'0\n1'"),
+    ],
+)
+def test_sql_is_shown_so_that_it_means_the_same_and_its_lines_are_its_own(sql: str, shown: str) -> None:
+    assert visible.statement(sql) == shown
+
+
+@given(st.text())
+def test_a_word_of_a_shell_is_one_word_however_it_is_called(name: str) -> None:
+    word = visible.shell(name)
+    assert shlex.split(word) == [visible.one_line(name)]
+    assert "\n" not in word
+
+
+def test_no_name_adds_a_line_to_an_error() -> None:
+    error = PgsluiceError("no table m.a\n- forged\x1b[2J", hint="Did you mean\nm.b?", table="m.a\nb", step="plan")
+    assert str(error) == "m.a\\nb: plan: no table m.a\\n- forged\\u001b[2J\nDid you mean\\nm.b?"
+    assert error.table == "m.a\nb"
+    refused = PlanError("m.a", ("one\n- forged", "two"))
+    assert refused.message == "refused, nothing was written:\n- one\\n- forged\n- two"
+    assert visible.joined(refused.message) == "refused, nothing was written: - one\\n- forged - two"
+    assert refused.refusals == ("one\n- forged", "two")
