@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from psycopg import sql
 
 from pgsluice import sqltext
+from pgsluice.expressions import condition_of
 from pgsluice.facts import Attachment, Column, ColumnSequence, Dependency
 from pgsluice.job import TableRef
 from pgsluice.model import StagingTable
@@ -34,20 +35,28 @@ def dependency_sql(dependency: Dependency) -> list[sql.Composed]:
     if dependency.kind == "c":
         fields = (sql.SQL("{} {}").format(sql.Identifier(field), verbatim(type_)) for field, type_ in dependency.parts)
         return [sql.SQL("CREATE TYPE {} AS ({})").format(name, sql.SQL(", ").join(fields))]
-    options = sql.SQL(", ").join(verbatim(f"{option} = {value}") for option, value in dependency.parts)
     if dependency.kind == "r":
-        subtype = verbatim(dependency.base)
-        return [sql.SQL("CREATE TYPE {} AS RANGE (SUBTYPE = {}, {})").format(name, subtype, options)]
+        options = _options_sql(("SUBTYPE", dependency.base), *dependency.parts, value=verbatim)
+        return [sql.SQL("CREATE TYPE {} AS RANGE ({})").format(name, options)]
+    options = _options_sql(*dependency.parts, value=sql.Literal)
     return [sql.SQL("CREATE COLLATION {} ({})").format(name, options)] if dependency.kind == "k" else []
+
+
+def _options_sql(*options: tuple[str, str], value: Callable[[str], sql.Composable]) -> sql.Composed:
+    pairs = (sql.SQL("{} = {}").format(sql.Identifier(option.lower()), value(text)) for option, text in options)
+    return sql.SQL(", ").join(pairs)
 
 
 def _domain_sql(name: sql.Identifier, domain: Dependency) -> Iterator[sql.Composed]:
     definition = sql.SQL("CREATE DOMAIN {} AS {}").format(name, verbatim(domain.base))
     if domain.default is not None:
-        definition += sql.SQL(" DEFAULT {}").format(verbatim(domain.default))
+        definition += sql.SQL(" DEFAULT ({})").format(verbatim(domain.default))
     yield definition + sql.SQL(" NOT NULL") if domain.not_null else definition
     for check, text in domain.parts:
-        yield sql.SQL("ALTER DOMAIN {} ADD CONSTRAINT {} {}").format(name, sql.Identifier(check), verbatim(text))
+        condition, suffix = condition_of(text)
+        yield sql.SQL("ALTER DOMAIN {} ADD CONSTRAINT {} CHECK ({}){}").format(
+            name, sql.Identifier(check), verbatim(condition), verbatim(suffix)
+        )
 
 
 def table_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Composed:
@@ -73,7 +82,7 @@ def _definition(column: Column, *, stored_only: bool) -> sql.Composed:
         kind = "ALWAYS" if column.identity == "a" else "BY DEFAULT"
         definition += sql.SQL(" GENERATED {} AS IDENTITY{}").format(verbatim(kind), verbatim(_options(column.sequence)))
     elif column.default and column.default_is_local:
-        definition += sql.SQL(" DEFAULT {}").format(verbatim(column.default))
+        definition += sql.SQL(" DEFAULT ({})").format(verbatim(column.default))
     return definition + sql.SQL(" NOT NULL") if column.not_null else definition
 
 

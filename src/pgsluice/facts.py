@@ -309,6 +309,11 @@ class TableInfo:
         """Return the column called `name`, or None."""
         return next((column for column in self.columns if column.name == name), None)
 
+    @property
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """Return what its columns lean on, each once and behind what it leans on itself."""
+        return tuple({each.sql: each for column in self.columns for each in column.dependencies}.values())
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaInfo:
@@ -575,6 +580,8 @@ class Facts:
         attachments: of the source table, where the target does not exist.
         schemas: those of the missing types and collations that the target has.
         definitions: what the target means by the types of its own that columns to be created lean on, by SQL name.
+        harmless: of what the expressions of columns to be created call, what does nothing on the target but compute a
+            value, as (schema, name).
         psql: why psql can't read this source, or None where it can.
         progress: of the job.
     """
@@ -593,6 +600,7 @@ class Facts:
     attachments: tuple[Attachment, ...] = ()
     schemas: Mapping[str, SchemaInfo] = field(default_factory=dict)
     definitions: Mapping[str, Dependency] = field(default_factory=dict)
+    harmless: frozenset[tuple[str, str]] = frozenset()
 
     def on_target(self, column: Column) -> Column:
         """Return a column that is to be created, as the target will understand its type."""

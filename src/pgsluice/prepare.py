@@ -23,7 +23,6 @@ from pgsluice.facts import (
     TABLES,
     Attachment,
     Column,
-    Dependency,
     Facts,
     ForeignKey,
     JobState,
@@ -427,8 +426,7 @@ class _Look:
     keys: tuple[ForeignKey, ...]
     schemas: dict[str, SchemaInfo]
     control: SchemaInfo | None
-    missing: frozenset[str]
-    definitions: dict[str, Dependency]
+    present: catalog.Present
     states: dict[SyncJob, JobState]
     elsewhere: dict[SyncJob, JobState]
 
@@ -445,10 +443,12 @@ def _look(
         for column in info.columns
         if job.target not in found or found[job.target].column(column.name) is None
     ]
-    missing, definitions = (
-        catalog.present(control, catalog.needs(control, to_create)) if to_create else (frozenset(), {})
+    present = (
+        catalog.present(control, catalog.needs(control, to_create), catalog.calls(to_create))
+        if to_create
+        else catalog.Present()
     )
-    leant_on = {each.schema for column in to_create for each in column.dependencies if each.sql in missing}
+    leant_on = {each.schema for column in to_create for each in column.dependencies if each.sql in present.missing}
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets} | leant_on, control_schema])
     names = {job: (job_id(job, server), same_job(job, server)) for job in infos}
     ours = schemas.get(control_schema)
@@ -460,8 +460,7 @@ def _look(
         catalog.foreign_keys(control, found.values()),
         schemas,
         ours,
-        missing,
-        definitions,
+        present,
         {job: states[mine] for job, (mine, _) in names.items() if mine in states},
         {job: alike[same] for job, (mine, same) in names.items() if same in alike and alike[same].job_id != mine},
     )
@@ -555,9 +554,10 @@ def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job
         target_table=looked.tables.get(job.target),
         target_schema=looked.schemas.get(job.target.schema),
         control_schema=looked.control,
-        missing=looked.missing & catalog.needs(control, info.columns),
+        missing=looked.present.missing & catalog.needs(control, info.columns),
         schemas=looked.schemas,
-        definitions=looked.definitions,
+        definitions=looked.present.definitions,
+        harmless=looked.present.harmless,
         psql=obstacle,
         progress=progress,
     )

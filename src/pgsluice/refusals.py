@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsluice import encodings, fidelity
+from pgsluice import carrying, encodings, fidelity
 from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
 from pgsluice.fidelity import Verdict
 from pgsluice.job import Lane, Mode, Options, StagingKind, Strategy, SyncJob, TableRef
@@ -178,16 +178,14 @@ def _creation_refusals(facts: Facts, options: Options) -> Iterator[str]:
             yield from _value_refusals(column, facts.on_target(column), options)
     yield from _missing_refusals(facts)
     for column in facts.source_table.columns:
-        if column.generated and not column.default_is_local:
-            yield (
-                f"Generated column {column.name} calls functions of the source's own:"
-                " create them and the table on the target first."
-            )
+        if reason := carrying.generated_obstacle(column, facts):
+            name = column.name
+            yield f"Generated column {name} can't be created because {reason}: create the table on the target first."
 
 
 def _missing_refusals(facts: Facts) -> Iterator[str]:
     """Name what columns to be created lean on and what can't be created for them."""
-    known = {each.sql: each for column in facts.source_table.columns for each in column.dependencies}
+    known = {each.sql: each for each in facts.source_table.dependencies}
     for name in sorted(facts.missing):
         needed = f"The target lacks the type or collation {name}, which {facts.source_table.ref} needs"
         if name not in known:
@@ -204,6 +202,9 @@ def _missing_refusals(facts: Facts) -> Iterator[str]:
             )
         elif known[name].obstacle:
             yield f"{needed}; it can't be created from here, for {known[name].obstacle}: create it first."
+        else:
+            for check, reason in carrying.check_obstacles(known[name], facts):
+                yield f"{needed}; its check {check} can't be carried over because {reason}: create it first."
 
 
 def _key_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key | None) -> Iterator[str]:

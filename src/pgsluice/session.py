@@ -327,7 +327,7 @@ class Session:
         value = self.settings["lock_timeout"] if seconds is None else str(max(1, round(seconds * 1000)))
         self.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(value)))
 
-    def as_role(self, search_path: str, time_zone: str, not_behind: str = "") -> None:
+    def as_role(self, search_path: str, time_zone: str, not_behind: str | None = "") -> tuple[str, str]:
         """Look up names and read clocks, until the transaction ends, as the role does outside of this tool.
 
         The user's own SQL and the target's own triggers mean what they mean to their authors. Nothing that we write
@@ -336,25 +336,34 @@ class Session:
         Args:
             search_path: of the role.
             time_zone: of the role.
-            not_behind: kinds of relations that may not be looked behind, as in `facts.Read`.
+            not_behind: kinds of relations that may not be looked behind, as in `facts.Read`; None: as before.
+
+        Returns:
+            The search_path and the time zone that were in force before.
         """
         settings = {"search_path": search_path, "TimeZone": time_zone}
-        settings |= {RESTRICTION: not_behind} if self.can_restrict_relations else {}
+        if not_behind is not None and self.can_restrict_relations:
+            settings[RESTRICTION] = not_behind
         calls = (
             sql.SQL("pg_catalog.set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
             for name, value in settings.items()
         )
-        self.rows(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        before, zone, *_ = self.row(  # the select list runs from left to right
+            sql.SQL(
+                "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone'), {}"
+            ).format(sql.SQL(", ").join(calls))
+        )
+        return str(before), str(zone)
 
     @contextlib.contextmanager
-    def playing_role(self, search_path: str, time_zone: str) -> Iterator[None]:
-        """Do so while the block runs, and as before from then on."""
-        before = self.row(
-            sql.SQL("SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone')")
-        )
-        self.as_role(search_path, time_zone)
+    def playing_role(self, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
+        """Do so while the block runs, and as before from then on.
+
+        With an empty search_path, names mean what they did where a server printed them, and bare ones are core's.
+        """
+        before = self.as_role(search_path, time_zone, None)
         yield
-        self.as_role(*before)
+        self.as_role(*before, None)
 
     @property
     def can_restrict_relations(self) -> bool:

@@ -177,7 +177,7 @@ def test_a_new_tables_sequences_go_on_where_the_sources_are(pair: Pair, staging:
     assert pair.target.value("SELECT obj_description('s.t'::regclass)") == 'it\'s a "table"'
     assert pair.target.value("SELECT col_description('s.t'::regclass, 5)") == "숫자"
     assert [note for note in report.notes if "shared" in note] == [
-        "the default of shared leans on other objects and is not created: nextval('s.shared'::regclass)"
+        "the default of shared is not created because it leans on other objects: nextval('s.shared'::regclass)"
     ]
 
 

@@ -330,7 +330,7 @@ def test_what_a_new_table_does_not_get_is_noted() -> None:
     numbered = dataclasses.replace(NOTE, default="s.next_note()", default_is_local=False)
     virtual = Column("twice", "bigint", "bigint", generated="v", default="id * 2")
     assert plan_of(facts(table(columns=(ID, numbered, virtual)), None, target=older)).notes == (
-        "the default of note leans on other objects and is not created: s.next_note()",
+        "the default of note is not created because it leans on other objects: s.next_note()",
         "twice is a virtual generated column; on PostgreSQL 17 it is stored",
     )
 

@@ -175,7 +175,7 @@ def test_a_grant_can_be_pasted_whatever_the_names() -> None:
                 ),
                 None,
             ),
-            "Generated column a calls functions of the source's own: create them and the table on the target first.",
+            "Generated column a can't be created because it calls functions of the source's own: create the table on the target first.",
         ),
     ],
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from pgsluice import sqltext, transport, visible
+from pgsluice import expressions, sqltext, transport, visible
 from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import (
     Attachment,
@@ -147,7 +148,7 @@ def _with_equality(name: str) -> sql.Composed:
 def _equality(found: list[str] | None) -> Equality:
     """Return what equality.sql says of a type; of one that has none it says nothing."""
     schema, operator, *operand = found or ("pg_catalog", "=")
-    return Equality(schema, operator, (operand[0], operand[1]) if operand else None)
+    return Equality(schema, expressions.operator_name(operator), (operand[0], operand[1]) if operand else None)
 
 
 def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignKey, ...]:
@@ -280,8 +281,8 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
 ) -> Column:
     return Column(
         name=name,
-        type=type_,
-        leaf=leaf,
+        type=expressions.type_name(type_),
+        leaf=expressions.type_name(leaf),
         kind=kind,
         not_null=not_null,
         default=default,
@@ -291,7 +292,7 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         collation=(collation_schema, collation) if collation_schema and collation else None,
         equality=_equality(equality),
         number=number,
-        base=base,
+        base=expressions.type_name(base),
         dependencies=leaning.of(collation_oid, leaf_oid),
         sequence=_sequence(*sequence) if sequence else None,
         comment=comment,
@@ -300,8 +301,9 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
 
 
 def _sequence(type_: str, options: list[int], cycles: bool, last: int | None, may_set: bool) -> ColumnSequence:  # noqa: FBT001
-    start, increment, minimum, maximum, cache = options
-    return ColumnSequence(type_, (start, increment, minimum, maximum, cache), cycles, last, may_set)
+    start, increment, minimum, maximum, cache = map(int, options)
+    at = None if last is None else int(last)
+    return ColumnSequence(type_, (start, increment, minimum, maximum, cache), cycles, at, may_set)
 
 
 class _Leaning:
@@ -346,8 +348,12 @@ def _dependency(  # noqa: PLR0913, PLR0917 - the fields of one row of dependenci
 ) -> Dependency:
     if extension:
         obstacle = f"it belongs to the extension {extension}"
-    listed = tuple((part, text) for part, text in parts)
-    return Dependency(schema, name, kind, sql_, tuple(labels), base, listed, not_null, default, obstacle)
+    as_name = {"c": expressions.type_name, "r": expressions.object_name}.get(kind, str)  # others are quoted, or judged
+    listed = tuple((part, as_name(text)) for part, text in parts)
+    base = base and expressions.type_name(base)
+    return Dependency(
+        schema, name, kind, expressions.object_name(sql_), tuple(labels), base, listed, not_null, default, obstacle
+    )
 
 
 def attachments(session: Session, infos: Sequence[TableInfo]) -> dict[TableRef, tuple[Attachment, ...]]:
@@ -379,20 +385,49 @@ def needs(session: Session, columns: Iterable[Column]) -> frozenset[str]:
     return frozenset(column.leaf for column in columns) | collations | leant_on
 
 
-def present(session: Session, wanted: Iterable[str]) -> tuple[frozenset[str], dict[str, Dependency]]:
-    """Return those of the types and collations that this server lacks, and what it means by the others.
+def calls(columns: Iterable[Column]) -> frozenset[expressions.Name]:
+    """Return what the defaults and the generated expressions of `columns` call, and those of the domains they need."""
+    columns = tuple(columns)
+    domains = [each for column in columns for each in column.dependencies if each.kind == "d"]
+    texts = [column.default for column in columns] + [domain.default for domain in domains]
+    texts += [expressions.condition_of(check)[0] for domain in domains for _, check in domain.parts]
+    return frozenset(call for text in texts if text for call in expressions.calls_of(text))
 
-    Core types are left out of the second. One round trip, two where this server has own types of these names.
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What this server has of what another one's columns need.
+
+    Attributes:
+        missing: types and collations that it lacks, as SQL names.
+        definitions: what it means by the others, core types left out.
+        harmless: of what is called, what computes a value and does nothing else.
+    """
+
+    missing: frozenset[str] = frozenset()
+    definitions: Mapping[str, Dependency] = field(default_factory=dict)
+    harmless: frozenset[expressions.Name] = frozenset()
+
+
+def present(session: Session, wanted: Iterable[str], called: Iterable[expressions.Name]) -> Present:
+    """Look for types, collations and what expressions call. One round trip, two where own types have these names.
 
     Args:
         session: on the server.
-        wanted: SQL names.
+        wanted: SQL names of types and collations.
+        called: by expressions.
     """
-    names = sorted(wanted)
-    found = session.rows(sqltext.load("present"), {"names": names}) if names else []
-    leaning = _Leaning(session, [oid for _, _, oid in found], ())
-    known = (each for _, _, oid in found for each in leaning.of(oid))
-    return frozenset(name for name, is_here, _ in found if not is_here), {each.sql: each for each in known}
+    called = sorted(called)
+    lists = {"schemas": [schema for schema, _ in called], "calls": [name for _, name in called]}
+    found = session.rows(sqltext.load("present"), {"names": sorted(wanted), **lists})
+    types = [(name, is_here, oid) for schema, name, is_here, oid in found if schema is None]
+    leaning = _Leaning(session, [oid for _, _, oid in types], ())
+    known = (each for _, _, oid in types for each in leaning.of(oid))
+    return Present(
+        frozenset(name for name, is_here, _ in types if not is_here),
+        {each.sql: each for each in known},
+        frozenset((schema, name) for schema, name, is_harmless, _ in found if schema is not None and is_harmless),
+    )
 
 
 def _all_of(query: str) -> sql.Composed:
@@ -434,7 +469,14 @@ def query_columns(
     described = session.rows(_with_equality("query_columns"), types)
     leaning = _Leaning(session, [row[4] for row in described], ())
     return tuple(
-        Column(name, type_, leaf, kind, equality=_equality(equality), dependencies=leaning.of(oid))
+        Column(
+            name,
+            expressions.type_name(type_),
+            expressions.type_name(leaf),
+            kind,
+            equality=_equality(equality),
+            dependencies=leaning.of(oid),
+        )
         for name, (type_, leaf, kind, equality, oid) in zip(names, described, strict=True)
     )
 

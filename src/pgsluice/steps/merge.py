@@ -131,7 +131,8 @@ class Merging:
         """Insert and update, and let sequences catch up."""
         session, plan, staged = self._session, self._plan, self._staged
         if plan.creation:
-            self._inserted = _create(session, plan, plan.creation, staged.table)
+            with session.playing_role():
+                self._inserted = _create(session, plan, plan.creation, staged.table)
         elif plan.job.mode is Mode.APPEND:
             self._inserted = session.execute(changes.append_sql(plan, staged.table))
         else:
@@ -165,7 +166,8 @@ def _lock(session: Session, plan: SyncPlan) -> float:
     locked_at = time.monotonic()
     _same_table(session, plan)
     if plan.alterations:
-        session.execute(drift.alter_sql(plan.job.target, plan.alterations))
+        with session.playing_role():
+            session.execute(drift.alter_sql(plan.job.target, plan.alterations))
     return locked_at
 
 

@@ -73,7 +73,8 @@ def promote(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
     target = plan.job.target
     for statement in creation.schemas_sql(wanted):
         session.execute(statement)
-    direct = _as_if_created(session, plan, wanted)
+    with session.playing_role():
+        direct = _as_if_created(session, plan, wanted)
     try:
         for statement in renaming_sql(plan, wanted, staging):
             session.execute(statement)

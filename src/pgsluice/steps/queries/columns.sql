@@ -1,6 +1,6 @@
 -- What are the columns of these relations? %(oids)s: oid[].
 -- A default is local where it leans on nothing but its own table, types and what PostgreSQL brings along
--- (built-in objects are pinned and leave no row in pg_depend).
+-- (most of which is pinned and leaves no row in pg_depend).
 WITH wanted AS (
   SELECT DISTINCT a.atttypid AS type, NULL::oid AS opclass
     FROM pg_attribute a
@@ -18,6 +18,7 @@ SELECT a.attrelid,
        NOT EXISTS (SELECT FROM pg_depend x
                     WHERE x.classid = 'pg_attrdef'::regclass
                       AND x.objid = d.oid
+                      AND x.refobjid >= 16384 -- what initdb made, text search configurations for one, is everywhere
                       AND x.refclassid NOT IN ('pg_type'::regclass, 'pg_collation'::regclass)
                       AND NOT (x.refclassid = 'pg_class'::regclass AND x.refobjid = a.attrelid)),
        a.attgenerated::text,

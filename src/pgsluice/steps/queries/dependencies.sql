@@ -103,13 +103,13 @@ SELECT k.oid::bigint,
          jsonb_build_array('PROVIDER', CASE k.collprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END),
          jsonb_build_array('DETERMINISTIC', k.collisdeterministic::text))
        || CASE WHEN k.collprovider = 'c'
-               THEN jsonb_build_array(jsonb_build_array('LC_COLLATE', quote_literal(k.collcollate)),
-                                      jsonb_build_array('LC_CTYPE', quote_literal(k.collctype)))
+               THEN jsonb_build_array(jsonb_build_array('LC_COLLATE', k.collcollate),
+                                      jsonb_build_array('LC_CTYPE', k.collctype))
                -- the column's name is another one in 17 and later, in 15 and 16, and in 14
-               ELSE jsonb_build_array(jsonb_build_array('LOCALE', quote_literal(coalesce(
-                      to_jsonb(k) ->> 'colllocale', to_jsonb(k) ->> 'colliculocale', k.collcollate)))) END
+               ELSE jsonb_build_array(jsonb_build_array('LOCALE', coalesce(
+                      to_jsonb(k) ->> 'colllocale', to_jsonb(k) ->> 'colliculocale', k.collcollate))) END
        || CASE WHEN to_jsonb(k) ->> 'collicurules' <> ''
-               THEN jsonb_build_array(jsonb_build_array('RULES', quote_literal(to_jsonb(k) ->> 'collicurules')))
+               THEN jsonb_build_array(jsonb_build_array('RULES', to_jsonb(k) ->> 'collicurules'))
                ELSE '[]' END,
        false,
        NULL,
