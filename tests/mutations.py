@@ -195,8 +195,8 @@ MUTATIONS = (
     Mutation(
         "read-only looks",
         "endpoint.py",
-        "self.read_only or self.looks else",
-        "self.read_only else",
+        "        is_reader = self.read_only or self.looks\n",
+        "        is_reader = self.read_only\n",
         "A command that only tells what is there can be made to write.",
         (f"{_CONTROL}test_a_session_of_a_command_that_only_reads_can_neither_write_nor_look_behind_a_view",),
     ),
@@ -425,7 +425,7 @@ MUTATIONS = (
     Mutation(
         "cap of the watermark",
         "steps/watermark.py",
-        'return sql.SQL("({} > {})").format(value, cursor.literal(latest))',
+        'return sql.SQL("({} OPERATOR(pg_catalog.>) {})").format(value, cursor.literal(latest))',
         'return sql.SQL("FALSE").format()',
         "One row stamped 9999-12-31 freezes the job for ever.",
         (f"{_HAZARDS}test_w6_values_of_the_future_are_copied_in_each_run_and_freeze_nothing[timestamptz]",),
@@ -577,7 +577,7 @@ MUTATIONS = (
     Mutation(
         "rights on the table of targets",
         "steps/state.py",
-        "        _grant_alike(session, schema)\n",
+        "    _grant_alike(session, schema)\n",
         "",
         "After an upgrade, roles beside the owner can't sync any more.",
         (f"{_INTRUDERS}test_roles_that_could_write_an_older_control_schema_can_use_the_newer_one",),
