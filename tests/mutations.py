@@ -43,6 +43,7 @@ _SERVE = "tests/acceptance/test_serve.py::"
 _DASK = "tests/integration/test_dask_trust.py::"
 _IN_FILES = "tests/acceptance/test_names_in_files.py::"
 _PATTERNS = "tests/acceptance/test_patterns.py::"
+_WHAT_IF = "tests/faults/test_what_if.py::"
 _KILLED = "tests/faults/test_killed_runs.py::"
 _INTRUDERS = "tests/integration/test_lock_intruders.py::"
 _PRESENCE = "tests/unit/test_presence.py::"
@@ -503,7 +504,7 @@ MUTATIONS = (
         "pg_catalog.pg_try_advisory_lock(",
         "pg_catalog.pg_try_advisory_lock_shared(",
         "Two runs work on one target at once.",
-        (f"{_CRASHES}test_a_second_run_on_a_held_target_exits_with_11",),
+        (f"{_WHAT_IF}test_a_tool_that_is_frozen_keeps_others_out_until_its_session_is_ended_and_then_goes_on",),
     ),
     Mutation(
         "the run's lock, looked at again",

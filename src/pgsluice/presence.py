@@ -98,11 +98,11 @@ def _is_dead(folder: Path) -> bool:
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return os.fstat(lock).st_nlink > 0  # a run that ends well removes its file before it frees the lock
     except OSError:
         return False
     finally:
         os.close(lock)
-    return True
 
 
 def _folders() -> Iterator[Path]:

@@ -353,7 +353,7 @@ def synced_at_once(shop: Pair, names: Sequence[str]) -> list[Report]:
     reports: list[Report] = []
 
     def run(name: str) -> None:
-        reports.append(sync(shop.source.dsn, shop.target.dsn, f"s.{name}"))
+        reports.append(sync(shop.source.dsn, shop.target.dsn, f"s.{name}", options=Options(retries=0)))
 
     in_threads([functools.partial(run, name) for name in names])
     return reports
