@@ -50,6 +50,9 @@ _PRESENCE = "tests/unit/test_presence.py::"
 _CONTROL = "tests/integration/test_control_schema.py::"
 _RECORDS = "tests/unit/test_records.py::"
 _SHOWN = "tests/acceptance/test_names_shown.py::"
+_OPERATORS = "tests/integration/test_operators.py::"
+_RENAMES = "tests/faults/test_renames.py::"
+_STAYING = "tests/integration/test_tables_stay_tables.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
@@ -278,6 +281,73 @@ MUTATIONS = (
         "    if False:\n",
         "A table that took the target's name meanwhile is merged into by the plan for another.",
         (f"{_COMMITS}test_a_target_replaced_while_the_rows_were_on_their_way_is_left_alone[unlogged]",),
+    ),
+    Mutation(
+        "operator cast to its own type",
+        "sqltext.py",
+        '    return sql.SQL("{}::{}").format(value, sql.Identifier(*equality.operand)) if equality.operand else value\n',
+        "    return value\n",
+        "An operator that somebody made for a domain, beside the extension's own, compares keys as our role.",
+        (
+            (
+                f"{_OPERATORS}test_a_key_that_nothing_enforces_is_compared_by_the_types_own_equality"
+                "[domain over an extension's-temporary]"
+            ),
+        ),
+    ),
+    Mutation(
+        "text by the output function",
+        "sqltext.py",
+        "    if not is_own_type:\n",
+        "    if True:\n",
+        "A cast that the owner of a type has made runs as our role.",
+        (f"{_OPERATORS}test_a_column_with_a_cast_of_its_own_is_hashed_and_masked_without_it[enum]",),
+    ),
+    Mutation(
+        "operators of the watermark qualified",
+        "steps/watermark.py",
+        "FILTER (WHERE {value} OPERATOR(pg_catalog.<) {before})",
+        "FILTER (WHERE {value} < {before})",
+        "An operator that somebody made in a schema of the role's search_path compares cursors.",
+        (f"{_OPERATORS}test_a_cursor_is_compared_by_postgresqls_own_operators[varchar(20)]",),
+    ),
+    Mutation(
+        "names looked at before COMMIT",
+        "commit.py",
+        "            yield names\n            names.check()\n",
+        "            yield names\n",
+        "Rows go to a table whose schema took the target's name in the middle, and the run says done.",
+        (
+            f"{_RENAMES}test_another_schema_takes_the_targets_name_at_any_statement_of_the_merge[merge, temporary]",
+            f"{_RENAMES}test_tables_that_commit_together_are_all_written_or_none",
+        ),
+    ),
+    Mutation(
+        "version of the schema's row",
+        "names.py",
+        "        if before.schema is not None and (before.schema, before.version) != (now.schema, now.version):\n",
+        "        if before.schema is not None and before.schema != now.schema:\n",
+        "A schema that had the target's name for some statements only got the rows, and nothing tells.",
+        (f"{_RENAMES}test_another_schema_has_the_targets_name_for_some_statements_of_the_merge_only[append]",),
+    ),
+    Mutation(
+        "readers look behind no view",
+        "plan.py",
+        '        return Read(ref, self.oid, NOT_BEHIND.get(self.relkind, "") if is_plain else "")\n',
+        "        return Read(None)\n",
+        "A view that took a source table's name runs its author's function as our role.",
+        (
+            f"{_STAYING}test_a_source_table_is_still_itself_where_a_reader_joins_the_snapshot[diff-a view]",
+            f"{_STAYING}test_a_source_table_is_still_itself_on_both_lanes[None-psql-a view]",
+        ),
+    ),
+    Mutation(
+        "source looked at again",
+        "snapshot.py",
+        "    yield\n    see_that_it_is(session, read)\n",
+        "    yield\n",
+        "Another table that took the source's name, empty in the snapshot, is copied in its place.",
+        (f"{_STAYING}test_a_source_table_is_still_itself_where_a_reader_joins_the_snapshot[append-another table]",),
     ),
     Mutation(
         "target's columns looked at again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ from pgsluice.session import Session
 _TRANSACTION_IDS = 1 << 32
 _FIRST_OWN_OID = 16384  # FirstNormalObjectId: what initdb made lies below
 _PATTERN_KINDS = frozenset({"r", "p"})
+#: In the place of an operator class: the type's own.
+_DEFAULT = 0
 
 
 def server(session: Session) -> ServerInfo:
@@ -124,30 +127,40 @@ def _nearest(wanted: TableRef, known: Iterable[TableRef]) -> str:
 
 
 def tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
-    """Describe the relations that exist among `refs`, in order. Three round trips, four where types are not core."""
+    """Describe the relations that exist among `refs`, in order. Three round trips, five where types are not core."""
     wanted = {"schemas": [ref.schema for ref in refs], "names": [ref.name for ref in refs]}
     heads = session.rows(sqltext.load("tables"), wanted)
     oids = {"oids": [head[0] for head in heads]}
+    found, indexes = session.rows(sqltext.load("columns"), oids), session.rows(sqltext.load("keys"), oids)
+    leaning = _Leaning(session, [row[14] for row in found], [row[15] for row in found])
+    of_columns = [(row[18], _DEFAULT) for row in found]
+    of_keys = [pair for row in indexes for pair in zip(row[6], row[7], strict=True)]
+    equality = _equalities(session, [*of_columns, *of_keys])
     columns: defaultdict[int, list[Column]] = defaultdict(list)
-    found = session.rows(_with_equality("columns"), oids)
-    leaning = _Leaning(session, [row[15] for row in found], [row[16] for row in found])
-    for oid, *rest in found:
-        columns[oid].append(_column(leaning, *rest))
+    for (oid, *rest), pair in zip(found, of_columns, strict=True):
+        columns[oid].append(dataclasses.replace(_column(leaning, *rest), equality=equality[pair]))
     keys: defaultdict[int, list[Key]] = defaultdict(list)
-    for oid, name, primary, constraint, not_null, names, equalities, size in session.rows(_with_equality("keys"), oids):
-        operators = tuple(map(_equality, equalities))
+    for oid, name, primary, constraint, not_null, names, types, opclasses, size in indexes:
+        operators = tuple(equality[pair] for pair in zip(types, opclasses, strict=True))
         keys[oid].append(Key(name, tuple(names), operators, primary, not_null, constraint, size or 0))
     return tuple(_table(head, tuple(columns[head[0]]), tuple(keys[head[0]])) for head in heads)
 
 
-def _with_equality(name: str) -> sql.Composed:
-    """Return one of the queries that ask for the equality of types."""
-    return sqltext.load(name).format(equality=sqltext.load("equality"))
+def _equalities(session: Session, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Equality]:
+    """Return the equality of types, each with the operator class of an index or `_DEFAULT`.
+
+    That of PostgreSQL's own types is its own ``=``, and is not asked for; nor is that of a type that has none. One
+    round trip where some are not.
+    """
+    equality = dict.fromkeys(pairs, Equality())
+    own = [pair for pair in equality if max(pair) >= _FIRST_OWN_OID]
+    wanted = {"types": [type_ for type_, _ in own], "opclasses": [opclass for _, opclass in own]}
+    for type_, opclass, found in session.rows(sqltext.load("equality"), wanted) if own else ():
+        equality[type_, opclass] = _equality(*found)
+    return equality
 
 
-def _equality(found: list[str] | None) -> Equality:
-    """Return what equality.sql says of a type; of one that has none it says nothing."""
-    schema, operator, *operand = found or ("pg_catalog", "=")
+def _equality(schema: str, operator: str, *operand: str) -> Equality:
     return Equality(schema, expressions.operator_name(operator), (operand[0], operand[1]) if operand else None)
 
 
@@ -161,7 +174,7 @@ def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignK
             cascades,
             deferrable,
             relkind,
-            tuple((theirs, _equality(equality), own) for theirs, equality, own in pairs or ()),
+            tuple((theirs, _equality(*equality), own) for theirs, equality, own in pairs or ()),
         )
         for schema, name, relkind, parent_schema, parent, cascades, deferrable, pairs in found
     )
@@ -269,7 +282,6 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
     identity: str,
     collation_schema: str | None,
     collation: str | None,
-    equality: list[str] | None,
     number: int,
     base: str,
     leaf_oid: int,
@@ -290,7 +302,6 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         generated=generated,
         identity=identity,
         collation=(collation_schema, collation) if collation_schema and collation else None,
-        equality=_equality(equality),
         number=number,
         base=expressions.type_name(base),
         dependencies=leaning.of(collation_oid, leaf_oid),
@@ -437,7 +448,7 @@ def _all_of(query: str) -> sql.Composed:
 def query_columns(
     session: Session, query: str, what: str = "query", hint: str = "Give one SELECT."
 ) -> tuple[Column, ...]:
-    """Describe the columns a query returns, without running it. Six round trips.
+    """Describe the columns a query returns, without running it. Six round trips, up to eight where types are not core.
 
     The server parses it alone, by the extended protocol, which takes one statement only; then where it will stand,
     which a statement that writes can't.
@@ -466,18 +477,19 @@ def query_columns(
             f"the query returns more than one column called {', '.join(twice)}", hint="Name them apart with AS."
         )
     types = {"types": [oid for _, oid, _ in shape], "modifiers": [modifier for _, _, modifier in shape]}
-    described = session.rows(_with_equality("query_columns"), types)
-    leaning = _Leaning(session, [row[4] for row in described], ())
+    described = session.rows(sqltext.load("query_columns"), types)
+    leaning = _Leaning(session, [row[3] for row in described], ())
+    equality = _equalities(session, [(oid, _DEFAULT) for oid in types["types"]])
     return tuple(
         Column(
             name,
             expressions.type_name(type_),
             expressions.type_name(leaf),
             kind,
-            equality=_equality(equality),
-            dependencies=leaning.of(oid),
+            equality=equality[oid, _DEFAULT],
+            dependencies=leaning.of(leaf_oid),
         )
-        for name, (type_, leaf, kind, equality, oid) in zip(names, described, strict=True)
+        for (name, oid, _), (type_, leaf, kind, leaf_oid) in zip(shape, described, strict=True)
     )
 
 

@@ -1,13 +1,6 @@
 -- What are the columns of these relations? %(oids)s: oid[].
 -- A default is local where it leans on nothing but its own table, types and what PostgreSQL brings along
 -- (most of which is pinned and leaves no row in pg_depend).
-WITH wanted AS (
-  SELECT DISTINCT a.atttypid AS type, NULL::oid AS opclass
-    FROM pg_attribute a
-   WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-),
-equality AS MATERIALIZED (
-{equality})
 SELECT a.attrelid,
        a.attname,
        format_type(a.atttypid, a.atttypmod),
@@ -25,7 +18,6 @@ SELECT a.attrelid,
        a.attidentity::text,
        cn.nspname,
        c.collname,
-       equality.equality,
        a.attnum,
        (WITH RECURSIVE domain AS (
               SELECT leaf.oid, leaf.typbasetype AS base
@@ -55,7 +47,6 @@ SELECT a.attrelid,
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0
                                        THEN t.typelem ELSE t.oid END
-  LEFT JOIN equality ON equality.type = a.atttypid
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   LEFT JOIN pg_collation c ON c.oid = a.attcollation AND a.attcollation <> t.typcollation
   LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace
