@@ -35,6 +35,7 @@ _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
 _RESUMING = "tests/faults/test_resuming.py::"
 _MANY = "tests/acceptance/test_many_tables.py::"
+_LOCK_WAITS = "tests/faults/test_lock_waits.py::"
 _ODD = "tests/integration/test_odd_tables.py::"
 _PARALLEL = "tests/faults/test_parallel_workers.py::"
 _PSQL = "tests/integration/test_psql_lane.py::"
@@ -464,6 +465,14 @@ MUTATIONS = (
         "if not held]:",
         "Rows that the source can't read are deleted from the target.",
         (f"{_SETTINGS}test_a_server_that_hides_damaged_rows_is_not_read[zero_damaged_pages]",),
+    ),
+    Mutation(
+        "pauses between tries for a lock",
+        "locks.py",
+        "_PAUSES = 6\n",
+        "_PAUSES = 0\n",
+        "One idle reader of a target keeps all others waiting for as long as a run tries.",
+        (f"{_LOCK_WAITS}test_others_come_through_while_somebody_idle_is_in_the_way[readers behind a swap]",),
     ),
     Mutation(
         "pinned date style",

@@ -7,6 +7,8 @@ key stands in that row, and is replaced where a session holds it that can't be a
 
 from __future__ import annotations
 
+import contextlib
+import random
 import secrets
 import time
 from collections.abc import Iterable
@@ -25,6 +27,14 @@ _HISTORY = "run_table"
 _KEY_BYTES = 8
 #: There is no control schema yet, it is of an older release, or a plan will say which privilege is missing.
 _NO_TARGETS = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege)
+#: How long others wait behind the first try for a table lock, and behind the longest.
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 1.0
+#: How many times as long as a try the pause behind it is.
+_PAUSES = 6
+#: Of the last try: long enough to learn who is in the way.
+_LAST_SECONDS = 1.0
+#: A wait that nobody notices.
+_MOMENT_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,10 @@ def fence(session: Session, schema: str, target: TableRef, seconds: float) -> tu
 
 
 def lock_table(session: Session, lock: sql.Composed, seconds: float) -> None:
-    """Lock a table inside the open transaction, in short tries so that others queue behind us for 2 s at most.
+    """Lock a table inside the open transaction; while it can't be had, others wait a fifth of the time or so.
+
+    Whoever comes behind a lock that is waited for waits too. So it is waited for in short tries, which grow, and after
+    each there is a pause, in which it is taken as soon as nobody is in the way.
 
     Args:
         session: in a transaction.
@@ -146,18 +159,40 @@ def lock_table(session: Session, lock: sql.Composed, seconds: float) -> None:
         TemporaryError: somebody kept it; names the sessions that did.
     """
     deadline = time.monotonic() + seconds
+    wait = _FIRST_SECONDS
     while True:
-        patience = max(0.05, min(2.0, deadline - time.monotonic()))
-        session.execute(sql.SQL("SAVEPOINT before_lock"))
-        session.patience(patience)
+        left = deadline - time.monotonic()
+        is_last = left < wait + _LAST_SECONDS
         try:
-            with blockers.named(session, patience):
-                session.execute(lock)
+            _locked(session, lock, max(0.05, left) if is_last else wait)
         except TemporaryError:
-            if time.monotonic() >= deadline:
+            if is_last:
                 raise
+        else:
+            return
+        session.execute(sql.SQL("ROLLBACK TO SAVEPOINT before_lock"))
+        if _is_found_free(session, lock, min(wait * _PAUSES, deadline - time.monotonic() - _LAST_SECONDS)):
+            return
+        wait = min(wait * 2, _LONGEST_SECONDS)
+
+
+def _locked(session: Session, lock: sql.Composed, patience: float) -> None:
+    session.execute(sql.SQL("SAVEPOINT before_lock"))
+    session.patience(patience)
+    with blockers.named(session, patience) if patience > _MOMENT_SECONDS else contextlib.nullcontext():
+        session.execute(lock)
+    session.patience()
+
+
+def _is_found_free(session: Session, lock: sql.Composed, seconds: float) -> bool:
+    """Look for a moment in which nobody is in the way, for so long, and take the lock then."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - so that two runs do not look at the same moments
+        try:
+            _locked(session, lock, _MOMENT_SECONDS)
+        except psycopg.errors.LockNotAvailable:
             session.execute(sql.SQL("ROLLBACK TO SAVEPOINT before_lock"))
-            time.sleep(0.2)  # lets those who queued behind us through
-            continue
-        session.patience()
-        return
+        else:
+            return True
+    return False
