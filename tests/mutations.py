@@ -998,8 +998,8 @@ MUTATIONS = (
     Mutation(
         "stdout commands no terminal",
         "cli/__init__.py",
-        "    sys.stdout = _Cleaned(sys.stdout, visible.lines)\n",
-        "",
+        "        sys.stdout = _Cleaned(sys.stdout, visible.lines)\n",
+        "        pass\n",
         "What is printed for machines, or by others, commands the terminal it is shown on.",
         (f"{_SHOWN}test_machines_get_the_very_names",),
     ),

@@ -112,7 +112,8 @@ class _Cleaned(io.TextIOBase):
 
 def _clean_streams() -> None:
     """Let no password of a connection string through to stderr, and nothing that commands a terminal to either."""
-    sys.stdout = _Cleaned(sys.stdout, visible.lines)
+    if COMPLETE_VARIABLE not in os.environ:  # click writes bytes for a shell then: words that `completion` has chosen
+        sys.stdout = _Cleaned(sys.stdout, visible.lines)
     drawing = _Cleaned(sys.stderr, scrub)
     sys.stderr = _Cleaned(sys.stderr, lambda text: visible.lines(scrub(text)), drawing)
 
