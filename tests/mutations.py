@@ -57,6 +57,9 @@ _STAYING = "tests/integration/test_tables_stay_tables.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
+_ALONE = "tests/integration/test_one_statement.py::"
+_CARRYING = "tests/integration/test_carrying.py::"
+_EXPRESSIONS = "tests/unit/test_expressions.py::"
 
 
 @dataclass(frozen=True)
@@ -1045,6 +1048,98 @@ MUTATIONS = (
         'f"{text};"',
         "The SQL that is shown names another table, or holds a statement that a name made up.",
         (f"{_SHOWN}test_the_sql_of_a_plan_names_the_very_tables_in_lines_of_its_own",),
+    ),
+    # --- what one server prints, and another is sent
+    Mutation(
+        "one statement a call",
+        "session.py",
+        'super()._execute_send(*query, **{**named, "force_extended": True})',
+        "super()._execute_send(*query, **named)",
+        "What closes a bracket of ours and begins a statement of its own is run.",
+        (f"{_ALONE}test_a_text_with_two_statements_is_refused_by_the_server[execute]",),
+    ),
+    Mutation(
+        "one statement a COPY",
+        "steps/relay.py",
+        "pgconn.send_query_params(statement.encode(), None)",
+        "pgconn.send_query(statement.encode())",
+        "A COPY carries a second statement.",
+        (f"{_ALONE}test_a_copy_that_reads_carries_no_second_statement[COPY (SELECT 1) TO STDOUT; {{}}]",),
+    ),
+    Mutation(
+        "one statement aside",
+        "session.py",
+        "pgconn.send_query_params(query.encode(), None)",
+        "pgconn.send_query(query.encode())",
+        "What is asked aside carries a second statement.",
+        (f"{_ALONE}test_what_is_asked_aside_is_one_statement",),
+    ),
+    Mutation(
+        "names of types look like names",
+        "expressions.py",
+        "    if form.fullmatch(text):\n",
+        "    if True:\n",
+        "A server adds columns and defaults behind what it calls a type.",
+        (f"{_EXPRESSIONS}test_anything_else_is_no_name_of_a_type[integer DEFAULT 1]",),
+    ),
+    Mutation(
+        "calls of expressions are judged",
+        "expressions.py",
+        "for call in parsed.calls if not _is_listed(call) and call not in harmless)",
+        "for call in ())",
+        "A default or a check of the source does what it likes on the target.",
+        (
+            (
+                f"{_CARRYING}test_a_check_of_a_domain_that_does_more_than_compute_a_value_is_never_run_on_the_target"
+                "[domain-a query as text]"
+            ),
+            (
+                f"{_CARRYING}test_a_default_that_does_more_than_compute_a_value_is_left_out_and_named"
+                "[temporary-a large object]"
+            ),
+        ),
+    ),
+    Mutation(
+        "literals do not go on in each other",
+        "expressions.py",
+        'or (kind == before[0] == "literal")',
+        "",
+        "What the server reads behind a literal is taken for a part of it.",
+        (f"{_EXPRESSIONS}test_a_literal_that_goes_on_in_another_is_not_understood",),
+    ),
+    Mutation(
+        "a constraint has the outline of one",
+        "expressions.py",
+        "if parsed is None or not _is_outline(parsed.outside):",
+        "if parsed is None:",
+        "A constraint of the source adds a column, and computes its default.",
+        (f"{_EXPRESSIONS}test_anything_else_defines_neither[COLUMN evil integer DEFAULT (lo_create(1))]",),
+    ),
+    Mutation(
+        "what is created is read with an empty search_path",
+        "steps/merge.py",
+        "            with session.playing_role():\n                self._inserted",
+        "            if True:\n                self._inserted",
+        "Functions of a schema in the role's search_path take the place of core's.",
+        (
+            (
+                f"{_CARRYING}test_what_is_created_calls_core_functions_whatever_the_search_path_of_the_targets_role"
+                "[unlogged]"
+            ),
+        ),
+    ),
+    Mutation(
+        "what is added is read with an empty search_path",
+        "steps/merge.py",
+        "        with session.playing_role():\n            session.execute(drift",
+        "        if True:\n            session.execute(drift",
+        "A type of a schema in the role's search_path takes the place of core's.",
+        (
+            (
+                f"{_CARRYING}test_a_column_that_is_added_has_the_type_of_core_whatever_the_search_path_of_the_targets"
+                "_role"
+            ),
+        ),
     ),
 )
 

@@ -80,6 +80,10 @@ def test_what_is_not_understood_or_calls_anything_else_may_not(text: str) -> Non
     assert obstacle(text, (), {"s.mood"}, ())
 
 
+def test_a_literal_that_goes_on_in_another_is_not_understood() -> None:
+    assert parse("E'a'\n'\\' || ' || lo_create(1) || '") is None
+
+
 @pytest.mark.parametrize(
     ("text", "calls"),
     [
