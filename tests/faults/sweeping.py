@@ -378,7 +378,7 @@ class Sweep:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             command = ["sync", *way, *PATIENCE, "--json", "--log-format", "json", *more]
             ending = self._runs.run(command, self._environment, folder, faults)
-            self._files = [path.name for path in Path(folder).iterdir()]
+            self._files = [path.name for path in Path(folder).rglob("*") if path.is_file()]
             return ending
 
     def case(self, faults: Faults) -> tuple[Ending, list[str]]:
