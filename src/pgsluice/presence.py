@@ -20,6 +20,7 @@ from pathlib import Path
 
 _LOCK = "lock"
 _NEW = ".new-"
+_TRIES = 3
 #: For so long, later runs end what a dead run left on their servers: one marker may concern several servers.
 _REMEMBERED_SECONDS = 7 * 86_400
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -76,10 +77,16 @@ def _sweep(folder: Path) -> None:
 
 
 def _announce(run_id: str, stack: contextlib.ExitStack) -> Path | None:
+    for _ in range(_TRIES):  # a run that ends removes the folder of all where it is empty
+        if base := next(filter(_is_private, _made(_candidates())), None):
+            with contextlib.suppress(FileNotFoundError):
+                return _announce_in(base, run_id, stack)
+    return None
+
+
+def _announce_in(base: Path, run_id: str, stack: contextlib.ExitStack) -> Path:
     """Lock a file first, and give its folder the run's name then: nobody sees the run without its lock."""
-    base = next(filter(_is_private, _made(_candidates())), None)
-    if base is None:
-        return None
+    stack.callback(_remove_if_empty, base)
     new = Path(tempfile.mkdtemp(prefix=_NEW, dir=base))
     stack.callback(shutil.rmtree, new, ignore_errors=True)
     lock = os.open(new / _LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -88,6 +95,11 @@ def _announce(run_id: str, stack: contextlib.ExitStack) -> Path | None:
     folder = new.rename(base / f"{run_id}.{_machine()}")
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _remove_if_empty(base: Path) -> None:
+    with contextlib.suppress(OSError):
+        base.rmdir()
 
 
 def _is_dead(folder: Path) -> bool:
