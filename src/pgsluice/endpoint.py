@@ -226,7 +226,8 @@ class Endpoint:
                 step="connect",
             )
         session.settings = {**wanted, **patience} | ({_CHECK_CLIENT: _CHECK_CLIENT_MS} if check else {})
-        session.search_path, session.time_zone, session.started = str(search_path), str(time_zone), str(started)
+        session.search_path, session.time_zone = core_first(str(search_path)), str(time_zone)
+        session.started = str(started)
 
     @property
     def place(self) -> str:
@@ -242,6 +243,19 @@ class Endpoint:
     def __repr__(self) -> str:
         """Return the place without secrets."""
         return f"Endpoint({self.side} {self.place})"
+
+
+#: One name of a search_path, as SHOW prints it.
+_SCHEMA = re.compile(r'"(?:[^"]|"")*"|[^\s,"]+')
+
+
+def core_first(search_path: str) -> str:
+    """Return a search_path in which PostgreSQL's own types and functions come first, as they do where it is not named.
+
+    A role's path that names pg_catalog behind a schema of somebody's lets that one say what ``text`` means.
+    """
+    names: list[str] = _SCHEMA.findall(search_path)
+    return ", ".join(name for name in names if name.lower() != "pg_catalog" and name != '"pg_catalog"')
 
 
 def parameters_of(dsn: str) -> dict[str, Any] | None:

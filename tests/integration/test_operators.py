@@ -307,3 +307,40 @@ def test_what_an_operator_is_given_still_finds_rows_by_an_index(mallory: Mallory
     with psycopg.connect(pair.target.dsn, options="-c enable_seqscan=off") as asking:
         explained = asking.execute(sql.SQL(f"EXPLAIN SELECT FROM s.t WHERE {condition}")).fetchall()
     assert any("Index Cond" in line and "InitPlan" in line for (line,) in explained), explained
+
+
+# --- whose types and functions a bare name means -----------------------------------------------------------------------
+
+BEHIND = ("sandbox, pg_catalog", 'sandbox, "pg_catalog", public', "sandbox,PG_CATALOG")
+
+
+@pytest.mark.parametrize("path", BEHIND)
+@pytest.mark.parametrize("mode", ["full", "incremental", "append"])
+def test_a_search_path_that_names_pg_catalog_last_lets_no_type_take_a_core_types_place(
+    mallory: Mallory, pair: Pair, mode: str, path: str
+) -> None:
+    """Statements that the target's triggers hang on, and the user's condition, run under the role's search_path."""
+    for side in (pair.source, pair.target):
+        side.execute("CREATE TABLE s.t (id int PRIMARY KEY, at text NOT NULL, day date, who uuid)")
+        mallory.says(
+            side,
+            """CREATE FUNCTION sandbox.sees(pg_catalog.text) RETURNS bool LANGUAGE plpgsql AS
+            $$BEGIN RAISE EXCEPTION 'mallory sees as %', current_user; END$$;
+            CREATE DOMAIN sandbox.text AS pg_catalog.text CHECK (sandbox.sees(VALUE));
+            CREATE DOMAIN sandbox.date AS pg_catalog.date CHECK (sandbox.sees(VALUE::pg_catalog.text));
+            CREATE DOMAIN sandbox.uuid AS pg_catalog.uuid CHECK (sandbox.sees(VALUE::pg_catalog.text));
+            CREATE DOMAIN sandbox.oid AS pg_catalog.oid CHECK (sandbox.sees(VALUE::pg_catalog.text));
+            GRANT USAGE ON SCHEMA sandbox TO PUBLIC""",
+        )
+        side.execute(f"ALTER DATABASE {side.name} SET search_path = {path}")
+    how: dict[str, Any] = {"mode": mode, "options": Options(verify=Verify.HASH, retries=0)}
+    if mode == "full":
+        how["where"] = "at <> 'x'::text"
+    elif mode == "incremental":
+        how |= {"cursor": "at", "deletes": "sweep"}
+    for number in (1, 2):
+        pair.source.execute(
+            f"SET search_path = public; INSERT INTO s.t VALUES ({number}, '2024010{number}', '2024-01-01', gen_random_uuid())"
+        )
+        assert counts(sync(pair.source.dsn, pair.target.dsn, "s.t", **how))[:2] == (None, 1)
+    assert pair.target.value("SELECT count(*) FROM s.t") == 2
