@@ -82,6 +82,23 @@ def test_a_target_that_no_run_has_written_to_has_a_page_that_says_so(pair: Pair)
     assert "No run has written to this target yet." in done.out
 
 
+@pytest.mark.parametrize("points", ["to a file", "to nothing"])
+def test_a_link_that_somebody_put_in_the_place_of_the_page_is_followed_only_where_it_is_named(
+    pair: Pair, tmp_path: Path, points: str
+) -> None:
+    mine, link = tmp_path / "mine", tmp_path / "report.html"
+    if points == "to a file":
+        mine.write_text("precious", "utf-8")
+    link.symlink_to(mine)
+    target = ("report", "--target", pair.target.dsn)
+    done = run_cli(*target, cwd=tmp_path)
+    assert done.code == 2
+    assert "report.html is a link, and nobody named it" in done.err
+    assert not mine.exists() if points == "to nothing" else mine.read_text("utf-8") == "precious"
+    assert run_cli(*target, "-o", "report.html", cwd=tmp_path).code == 0
+    assert "<html" in mine.read_text("utf-8")
+
+
 def test_the_page_asks_for_nothing_and_holds_names_as_text_alone(page: Path) -> None:
     text = page.read_text("utf-8")
     assert html.escape(str(HOSTILE)).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
