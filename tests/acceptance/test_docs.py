@@ -178,6 +178,15 @@ def test_every_row_of_what_if_was_seen_by_a_test_and_ends_with_a_code_of_the_rea
         assert set(row["exit"].split(", ")) <= codes | {SIGKILLED}, row
 
 
+def test_every_row_of_the_threat_model_was_seen_by_a_test() -> None:
+    rows = list(seen_rows(ROOT / "docs" / "security.md"))
+    assert len(rows) > 25
+    for row in rows:
+        assert any(link["text"].startswith("test_") for link in _LINK.finditer(row["seen by"])), row
+        assert row["could"], row
+        assert row["what stops it"], row
+
+
 def test_what_if_tells_of_every_step_of_a_run() -> None:
     page = ROOT / "docs" / "what-if.md"
     told = {step for row in seen_rows(page) for step in re.findall(r"\w+", row.get("step", ""))}
