@@ -378,11 +378,15 @@ def _apart(
 
     Returns:
         The answers, and why there is none about the other tables.
+
+    Raises:
+        psycopg.Error: the failure is that of no table.
     """
     try:
         return [_asked(session, refs, ask)], {}
     except psycopg.Error as error:
         _pass_on(error)
+        failure = error
     found: list[_Found] = []
     odd: _Odd = {}
     for ref in refs:
@@ -394,6 +398,8 @@ def _apart(
                 f"The {session.side}'s catalog can't describe {ref}: {error.diag.message_primary or error} [SQLSTATE"
                 f" {error.sqlstate}]. Mend it there, or leave the table out."
             )
+    if not odd:
+        raise failure
     return found, odd
 
 
