@@ -101,7 +101,7 @@ def prepared(
     refused: dict[SyncJob, PgsluiceError] = {}
     described = _describe_queries(source, jobs, refused)
     tables = tuple(job.source for job in jobs if isinstance(job.source, TableRef))
-    found, odd = _described(source, tables)
+    found, odd = each_described(source, tables)
     tables = tuple(ref for ref in tables if ref not in odd)
     early = catalog.require(source, tables, found, "source")
     asked: dict[SyncJob, SyncJob] = {}
@@ -351,8 +351,8 @@ def _tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]
         return catalog.tables(session, refs)
 
 
-def _described(session: Session, refs: Sequence[TableRef]) -> tuple[tuple[TableInfo, ...], _Odd]:
-    """Look up those of the tables that exist."""
+def each_described(session: Session, refs: Sequence[TableRef]) -> tuple[tuple[TableInfo, ...], _Odd]:
+    """Look up those of the tables that exist; return them, and why the server can't describe the others."""
     found, odd = _apart(session, refs, lambda some: _tables(session, some))
     return tuple(itertools.chain(*found)), odd
 
@@ -441,7 +441,7 @@ def _look(
     control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo, *, remembers: bool
 ) -> _Look:
     targets = [job.target for job in infos]
-    described, odd = _described(control, targets)
+    described, odd = each_described(control, targets)
     found = {info.ref: info for info in described}
     to_create = [
         column

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from servers import Database, Pair, database
+from servers import Database, Pair, database, run_cli
 
 from pgsluice import Report, sync
 from pgsluice.embedded import Cluster
@@ -93,3 +94,13 @@ def test_a_damaged_table_does_not_hide_how_far_the_others_are_behind(three: Pair
         "s.odd": True,
         "s.z": False,
     }
+
+
+def test_a_damaged_table_keeps_init_from_proposing_no_other(three: Pair, tmp_path: Path) -> None:
+    damage(three.source, DAMAGED["a default"])
+    done = run_cli("init", "--source", three.source.dsn, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert "left out: The source's catalog can't describe s.odd: cache lookup failed for function" in done.out
+    assert "names 2 tables" in done.out
+    written = (tmp_path / "pgsluice.yaml").read_text("utf-8")
+    assert ['"s.a"' in written, '"s.odd"' in written, '"s.z"' in written] == [True, False, True]
