@@ -179,8 +179,8 @@ MUTATIONS = (
     Mutation(
         "default of a control table",
         "steps/queries/control_look.sql",
-        "WHERE attgenerated = ''",
-        "WHERE false",
+        "  FROM filled\n WHERE",
+        "  FROM filled\n WHERE false AND",
         "Another's function fills a column, and runs as our role.",
         (f"{_CONTROL}test_what_is_wrong_with_a_table_is_said_whoever_owns_it[superuser-a default]",),
     ),

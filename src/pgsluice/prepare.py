@@ -46,6 +46,7 @@ from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.turn import Turn
 
 LOCKABLE = frozenset({"r", "p", "v"})
+_INTERNAL = "XX000"
 
 #: Why tables can't be described.
 _Odd = dict[TableRef | QuerySource, str]
@@ -385,7 +386,7 @@ def _apart(
     try:
         return [_asked(session, refs, ask)], {}
     except psycopg.Error as error:
-        _pass_on(error)
+        _pass_on(session, error)
         failure = error
     found: list[_Found] = []
     odd: _Odd = {}
@@ -393,7 +394,7 @@ def _apart(
         try:
             found.append(_asked(session, [ref], ask))
         except psycopg.Error as error:
-            _pass_on(error)
+            _pass_on(session, error)
             odd[ref] = (
                 f"The {session.side}'s catalog can't describe {ref}: {error.diag.message_primary or error} [SQLSTATE"
                 f" {error.sqlstate}]. Mend it there, or leave the table out."
@@ -414,9 +415,10 @@ def _asked(session: Session, refs: Sequence[TableRef], ask: Callable[[Sequence[T
         raise
 
 
-def _pass_on(error: psycopg.Error) -> None:
-    """Raise what is the server's trouble, or passes, and no table's own."""
-    if classify(error.sqlstate, "plan") is Answer.LATER:
+def _pass_on(session: Session, error: psycopg.Error) -> None:
+    """Raise what is the server's trouble, or passes, and no table's own: a damaged catalog's is an internal error."""
+    passes = classify(error.sqlstate, "plan") in {Answer.LATER, Answer.RETRY} and error.sqlstate != _INTERNAL
+    if passes or session.pgconn.transaction_status == pq.TransactionStatus.INERROR:
         raise error
 
 

@@ -19,6 +19,11 @@ held AS (
     JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN wanted w ON w.relname = k.relname AND w.attname = a.attname
+),
+filled AS MATERIALIZED ( -- first which they are: the expression of somebody else's damaged table can't be printed
+  SELECT relname, attname, adbin, adrelid
+    FROM held JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+   WHERE attgenerated = ''
 )
 SELECT 'missing', '', '' WHERE NOT EXISTS (SELECT FROM schema)
 UNION ALL
@@ -57,9 +62,8 @@ UNION ALL
 SELECT 'generated', relname, attname FROM held WHERE (attgenerated, attidentity) <> ('', '')
 UNION ALL
 SELECT 'default', relname, concat(attname, ' DEFAULT ', pg_get_expr(adbin, adrelid))
-  FROM held JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
- WHERE attgenerated = ''
-   AND pg_get_expr(adbin, adrelid) <> ALL (%(defaults)s::text[])
+  FROM filled
+ WHERE pg_get_expr(adbin, adrelid) <> ALL (%(defaults)s::text[])
    AND pg_get_expr(adbin, adrelid) !~ '^(-?[0-9.]+|true|false|NULL|''([^'']|'''')*'')(::[a-z0-9_ "]+(\([0-9,]+\))?)?$'
 UNION ALL
 SELECT 'constraint', relname, conname
