@@ -19,8 +19,14 @@ from typing import Self
 from psycopg.conninfo import make_conninfo
 from servers import Database
 
-#: A simple query, which is the last thing that a client says before it waits.
-COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+#: Parse, Bind, Describe, Execute and Sync of one statement, as libpq sends it: the last thing that a client says before it waits.
+COMMIT = (
+    b"P\x00\x00\x00\x0e\x00COMMIT\x00\x00\x00"
+    b"B\x00\x00\x00\x0e\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00"
+    b"D\x00\x00\x00\x06P\x00"
+    b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"
+    b"S\x00\x00\x00\x04"
+)
 
 _BLOCK_BYTES = 1 << 16
 _SECONDS = 10.0

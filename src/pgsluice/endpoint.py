@@ -187,8 +187,9 @@ class Endpoint:
         ]
         calls.append(
             sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
-                "pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')"
-                " WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
+                "pg_catalog.set_config('synchronous_commit',"
+                " CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN 'on'"
+                " ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
             )
         )
         calls.append(_client_check(session.version))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from pgsluice.errors import PgsluiceError
+from pgsluice.errors import PgsluiceError, StepError
 from pgsluice.job import Options, SyncJob
 from pgsluice.plan import SyncPlan, job_id
 from pgsluice.prepare import Prepared, prepared
@@ -40,6 +40,7 @@ class Readiness:
         self._now: Prepared | None = None
         self._planned: dict[str, SyncPlan | PgsluiceError] = {}
         self._unread: set[str] = set()
+        self._oids: dict[str, int | None] = {}
         self.holder = 0
         self.groups: tuple[tuple[SyncJob, ...], ...] = ()
         self._ids: dict[str, str] = {}
@@ -130,5 +131,21 @@ class Readiness:
         self.close()
         self.holder = self._servers.control.pid
         self._now = self._held.enter_context(prepared(self._servers, jobs, self._options, CONTROL_SCHEMA, self._turn))
-        self._planned |= {str(job.target): outcome for job, outcome in self._now.outcomes}
+        self._planned |= {str(job.target): self._bound(job, outcome) for job, outcome in self._now.outcomes}
         self._unread = {str(job.target) for job in jobs}
+
+    def _bound(self, job: SyncJob, outcome: SyncPlan | PgsluiceError) -> SyncPlan | PgsluiceError:
+        """Return a plan for the table that the target's first plan was made for: another try writes no other one."""
+        if isinstance(outcome, PgsluiceError):
+            return outcome
+        found = outcome.facts.target_table
+        oid = found.oid if found else None
+        bound = self._oids.setdefault(str(job.target), oid)
+        if bound in {None, oid}:
+            return outcome
+        return StepError(
+            "the target was replaced by another table while the rows were on their way",
+            hint="Run again.",
+            step="merge",
+            table=str(job.target),
+        )

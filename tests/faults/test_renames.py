@@ -44,7 +44,7 @@ class Renames:
 
     def __call__(self, connection: psycopg.Connection[Any], query: Any, *args: Any, **named: Any) -> Any:
         text = query if isinstance(query, str) else query.as_string(connection)
-        if "pg_advisory_xact_lock" in text and connection is not self.merging:  # the fence of a merge
+        if "FOR UPDATE" in text and connection is not self.merging:  # the fence of a merge
             self.merging, self.count = connection, 0
         if connection is self.merging:
             self.count += 1
