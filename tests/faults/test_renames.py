@@ -324,3 +324,22 @@ def test_schemas_that_are_renamed_all_the_time_never_lead_a_run_elsewhere(pair: 
         stop.set()
         renamer.join()
     assert "failed" in outcomes
+
+
+@pytest.mark.parametrize("at", range(13, 18))
+@pytest.mark.parametrize("staging", [StagingKind.TEMPORARY, StagingKind.UNLOGGED])
+def test_another_try_writes_the_table_that_the_first_one_was_planned_for(
+    pair: Pair, renames: Renames, staging: StagingKind, at: int
+) -> None:
+    fill(pair)
+    theirs = oids(pair.target)["raw2"]
+    untouched = rows(pair.target, theirs)
+    renames.at = {at: renaming("raw", "raw2")}
+    report = sync(
+        pair.source.dsn, pair.target.dsn, "raw.t", options=Options(staging=staging, max_delete=MaxDelete.parse("100%"))
+    )
+    assert renames.done
+    assert [table.status for table in report.tables] == ["failed"]
+    assert "the target was replaced by another table" in str(report.tables[0].error)
+    assert rows(pair.target, theirs) == untouched
+    assert pair.target.value("SELECT count(*) FROM public.trace") == 0

@@ -330,8 +330,15 @@ def test_a_search_path_that_names_pg_catalog_last_lets_no_type_take_a_core_types
             CREATE DOMAIN sandbox.date AS pg_catalog.date CHECK (sandbox.sees(VALUE::pg_catalog.text));
             CREATE DOMAIN sandbox.uuid AS pg_catalog.uuid CHECK (sandbox.sees(VALUE::pg_catalog.text));
             CREATE DOMAIN sandbox.oid AS pg_catalog.oid CHECK (sandbox.sees(VALUE::pg_catalog.text));
-            GRANT USAGE ON SCHEMA sandbox TO PUBLIC""",
+            GRANT USAGE ON SCHEMA sandbox TO PUBLIC;
+            CREATE FUNCTION sandbox.equal(pg_catalog.text, pg_catalog.text) RETURNS bool LANGUAGE plpgsql AS
+            $$BEGIN RAISE EXCEPTION 'mallory compares as %', current_user; END$$""",
         )
+        for operator in _OPERATORS:
+            mallory.says(
+                side,
+                f"CREATE OPERATOR sandbox.{operator} (LEFTARG = text, RIGHTARG = text, FUNCTION = sandbox.equal)",
+            )
         side.execute(f"ALTER DATABASE {side.name} SET search_path = {path}")
     how: dict[str, Any] = {"mode": mode, "options": Options(verify=Verify.HASH, retries=0)}
     if mode == "full":
