@@ -316,6 +316,24 @@ MUTATIONS = (
         (f"{_OPERATORS}test_a_cursor_is_compared_by_postgresqls_own_operators[varchar(20)]",),
     ),
     Mutation(
+        "table of the first plan",
+        "readiness.py",
+        "        if bound in {None, oid}:\n",
+        "        if True:\n",
+        "A merge that met a renamed schema is done again, into the table that has its name now.",
+        (f"{_RENAMES}test_another_try_writes_the_table_that_the_first_one_was_planned_for[15-temporary]",),
+    ),
+    Mutation(
+        "own schema first",
+        "endpoint.py",
+        "        session.search_path, session.time_zone = core_first(str(search_path)), str(time_zone)\n",
+        "        session.search_path, session.time_zone = str(search_path), str(time_zone)\n",
+        "A schema that a search_path names before pg_catalog says what text means.",
+        (
+            f"{_OPERATORS}test_a_search_path_that_names_pg_catalog_last_lets_no_type_take_a_core_types_place[full-sandbox, pg_catalog]",
+        ),
+    ),
+    Mutation(
         "names looked at before COMMIT",
         "commit.py",
         "            yield names\n            names.check()\n",
