@@ -58,10 +58,11 @@ NO_FAULTS: Faults = {}
 CODES_OF_LINKS: Mapping[str, frozenset[int]] = {"passing": frozenset({0}), "lasting": frozenset({5})}
 
 #: Operations without which a run is still a success, though it may have to warn. What a kept staging table says of its
-#: slices is written again with each of them, for a run that resumes.
+#: slices is written again with each of them, for a run that resumes. A run lock whose table may not be read is taken by the
+#: key of its name, and the plan says which privilege is missing.
 DISPENSABLE = re.compile(
     r"advisory_unlock|UPDATE \"pgsluice\".\"run\"|pg_stat_progress_copy|SET lock_timeout|DROP TABLE IF EXISTS|SELECT 1$"
-    r"|SELECT extract\(epoch FROM|COMMENT ON TABLE \"pgsluice\".\"stg_\w+\" IS '\{\"pgsluice\": 1"
+    r"|Take the run lock of a target|SELECT extract\(epoch FROM|COMMENT ON TABLE \"pgsluice\".\"stg_\w+\" IS '\{\"pgsluice\": 1"
 )
 
 
