@@ -57,6 +57,7 @@ _STAYING = "tests/integration/test_tables_stay_tables.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
+_SWAP = "tests/integration/test_swap.py::"
 _ALONE = "tests/integration/test_one_statement.py::"
 _CARRYING = "tests/integration/test_carrying.py::"
 _EXPRESSIONS = "tests/unit/test_expressions.py::"
@@ -834,6 +835,27 @@ MUTATIONS = (
         "    if lost := before - before:\n",
         "A default that the target got while rows were copied goes with the old table.",
         ("tests/integration/test_swap.py::test_what_the_target_gets_after_it_was_built_is_not_lost[default]",),
+    ),
+    Mutation(
+        "owner of what leans on a table that is replaced",
+        "steps/queries/swap_obstacles.sql",
+        "   AND owner NOT IN ({trusted})\n",
+        "   AND owner NOT IN ({trusted}) AND false\n",
+        "A function of somebody else's runs as our role where their foreign key or view is made anew.",
+        (
+            f"{_SWAP}test_what_somebody_else_has_made_of_the_target_never_runs_as_our_role[a foreign key through a cast of hers-before the run]",
+            f"{_SWAP}test_what_somebody_else_has_made_of_the_target_never_runs_as_our_role[a view with a constant that a check of hers looks at-before the run]",
+        ),
+    ),
+    Mutation(
+        "second look at what leans on a table that is replaced",
+        "steps/swap.py",
+        "    _check_again(session, target)\n",
+        "",
+        "What somebody else puts on the table while rows are copied runs as our role.",
+        (
+            f"{_SWAP}test_what_somebody_else_has_made_of_the_target_never_runs_as_our_role[a foreign key through a cast of hers-while rows are copied]",
+        ),
     ),
     Mutation(
         "delete guard of a table that is replaced",

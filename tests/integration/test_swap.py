@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -161,7 +162,8 @@ def test_what_the_target_gets_after_it_was_built_is_not_lost(plain: Pair, change
 def test_what_comes_to_lean_on_the_target_meanwhile_keeps_the_old_one(plain: Pair) -> None:
     other = At("merge", lambda: plain.target.execute("CREATE MATERIALIZED VIEW s.m AS SELECT * FROM s.t"))
     report = swapped(plain, sink=other, options={"retries": 0})
-    assert (report.status, report.sqlstate) == ("failed", "2BP01")
+    assert report.status == "failed"
+    assert "materialized view s.m leans on it" in str(report.error)
     assert plain.target.value("SELECT count(*) FROM s.m WHERE v = 1") == 100
 
 
@@ -326,3 +328,116 @@ def test_a_member_of_the_owner_replaces_a_table_and_it_stays_the_owners(pair: Pa
         pair.target.execute(
             f"DROP SCHEMA s, pgsluice CASCADE; DROP OWNED BY {owner}, {loader}, {reader}; DROP ROLE {loader}, {owner}, {reader}"
         )
+
+
+#: What mallory, who may use schema s and refer to its table, has put on the target: it runs her function as whoever re-makes it.
+OF_MALLORY = {
+    "a foreign key through a cast of hers": (
+        (
+            "CREATE TYPE {m}.ty AS (a int); CREATE FUNCTION {m}.f({m}.ty) RETURNS int LANGUAGE plpgsql AS"
+            " $$BEGIN PERFORM {m}.note(); RETURN $1.a; END$$; CREATE CAST ({m}.ty AS int) WITH FUNCTION {m}.f({m}.ty) AS IMPLICIT;"
+            "CREATE TABLE {m}.child AS SELECT ROW(2)::{m}.ty AS x; ALTER TABLE {m}.child ADD FOREIGN KEY (x) REFERENCES s.t"
+        ),
+        "{m}.child, which refers to it,",
+    ),
+    "a foreign key of a table with an index of hers": (
+        (
+            "CREATE FUNCTION {m}.f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM {m}.note(); RETURN i; END$$;"
+            "CREATE TABLE {m}.child (x int REFERENCES s.t); INSERT INTO {m}.child VALUES (2);"
+            "CREATE INDEX ON {m}.child ((x + {m}.f(1)))"
+        ),
+        "{m}.child, which refers to it,",
+    ),
+    "a partition of hers": (
+        (
+            "RESET ROLE; CREATE TABLE s.child (x int REFERENCES s.t) PARTITION BY LIST (x);"
+            "CREATE TABLE {m}.part PARTITION OF s.child DEFAULT; ALTER TABLE {m}.part OWNER TO {m}; SET ROLE {m};"
+            "CREATE FUNCTION {m}.f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM {m}.note(); RETURN i; END$$;"
+            "CREATE INDEX ON {m}.part ((x + {m}.f(1)))"
+        ),
+        "{m}.part, which refers to it,",
+    ),
+    "a view with a constant that a check of hers looks at": (
+        (
+            "CREATE FUNCTION {m}.f(i int) RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM {m}.note(); RETURN true; END$$;"
+            "CREATE DOMAIN {m}.d AS int CHECK ({m}.f(VALUE)); CREATE VIEW {m}.v AS SELECT id, '{{1}}'::{m}.d[] AS one FROM s.t"
+        ),
+        "the view {m}.v, which shows it,",
+    ),
+    "a table of hers that it refers to": (
+        (
+            "CREATE TABLE {m}.parent (v int PRIMARY KEY); INSERT INTO {m}.parent VALUES (1), (2), (3); RESET ROLE;"
+            "ALTER TABLE s.t ADD FOREIGN KEY (v) REFERENCES {m}.parent; SET ROLE {m};"
+            "CREATE FUNCTION {m}.f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM {m}.note(); RETURN i; END$$;"
+            "CREATE INDEX ON {m}.parent ((v + {m}.f(1)))"
+        ),
+        "{m}.parent, which it refers to,",
+    ),
+    "statistics of hers": (
+        "RESET ROLE; CREATE STATISTICS s.st (ndistinct) ON id, v FROM s.t; ALTER STATISTICS s.st OWNER TO {m}",
+        "the statistics object s.st, which is kept of it,",
+    ),
+    "a publication of hers": (
+        "RESET ROLE; CREATE PUBLICATION p_{m} FOR TABLE s.t; ALTER PUBLICATION p_{m} OWNER TO {m}",
+        "the publication p_{m}, which sends it,",
+    ),
+}
+_NOTES = """CREATE FUNCTION {m}.note() RETURNS void LANGUAGE plpgsql AS
+$$BEGIN IF current_user <> '{m}' THEN RAISE EXCEPTION 'mallory runs as %', current_user; END IF; END$$;"""
+
+
+@pytest.fixture
+def mallory(plain: Pair) -> Iterator[str]:
+    """A role that owns a schema on the target; what it finds run as somebody else it tells by an error."""
+    name = f"mallory_{plain.target.name}"
+    plain.target.execute(
+        f"CREATE ROLE {name}; CREATE SCHEMA AUTHORIZATION {name}; GRANT USAGE ON SCHEMA s TO {name};"
+        f"GRANT CREATE ON SCHEMA s TO {name}; GRANT REFERENCES, SELECT ON s.t TO {name};"
+        f"GRANT CREATE ON DATABASE {plain.target.name} TO {name}"
+    )
+    yield name
+    plain.target.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("moment", ["before the run", "while rows are copied"])
+@pytest.mark.parametrize("made", OF_MALLORY)
+def test_what_somebody_else_has_made_of_the_target_never_runs_as_our_role(
+    plain: Pair, mallory: str, made: str, moment: str
+) -> None:
+    script, named = (text.format(m=mallory) for text in OF_MALLORY[made])
+    script = f"SET ROLE {mallory}; {_NOTES.format(m=mallory)} {script}"
+    other = At("merge", lambda: plain.target.execute(script))
+    if moment == "before the run":
+        other.action()
+    report = swapped(plain, sink=other if moment == "while rows are copied" else None, options={"retries": 0})
+    assert report.status == "failed"
+    assert f"{named} belongs to {mallory}" in str(report.error) + report.hint
+    assert plain.target.value("SELECT count(*) FROM s.t WHERE v = 1") == 100
+
+
+@pytest.mark.parametrize("strategy", [Strategy.COPY, Strategy.DIFF])
+def test_what_somebody_else_has_made_of_the_target_runs_as_theirs_where_it_is_not_replaced(
+    plain: Pair, mallory: str, strategy: Strategy
+) -> None:
+    made = OF_MALLORY["a foreign key through a cast of hers"][0].format(m=mallory)
+    plain.target.execute(f"SET ROLE {mallory}; {_NOTES.format(m=mallory)} {made}")
+    report = swapped(plain, options={"strategy": strategy})
+    assert report.status == "done", report.error
+    assert plain.target.image("s.t") == plain.source.image("s.t")
+
+
+@pytest.mark.parametrize("owner", ["the owner of the target", "another superuser"])
+def test_what_the_targets_owner_or_a_superuser_has_made_of_it_is_carried_over(
+    plain: Pair, mallory: str, owner: str
+) -> None:
+    give = (
+        f"ALTER TABLE s.t OWNER TO {mallory}"
+        if owner == "the owner of the target"
+        else f"ALTER ROLE {mallory} SUPERUSER"
+    )
+    plain.target.execute(
+        f"{give}; SET ROLE {mallory}; CREATE TABLE {mallory}.child (x int REFERENCES s.t); CREATE VIEW {mallory}.v AS TABLE s.t"
+    )
+    report = swapped(plain)
+    assert report.status == "done", report.error
+    assert plain.target.value(f"SELECT count(*) FROM {mallory}.v") == 100

@@ -19,8 +19,9 @@ _PATIENCE_SECONDS = 2.0
 
 
 def obstacles(session: Session, target: TableRef) -> tuple[str, ...]:
-    """Return what can't be carried over to another table, and what the connected role may not. One round trip."""
-    found = session.rows(sqltext.load("swap_obstacles"), {"table": _name(session, target)})
+    """Return what can't be carried over, what the role may not, and whose code would run as it. One round trip."""
+    query = sqltext.load("swap_obstacles").format(trusted=sqltext.load("trusted_roles"))
+    found = session.rows(query, {"table": _name(session, target)})
     return tuple(obstacle for (obstacle,) in found)
 
 
@@ -103,6 +104,7 @@ def swap(session: Session, plan: SyncPlan, staging: StagingTable, rows: int, rep
     (oid,) = session.row(sql.SQL("SELECT pg_catalog.to_regclass(%s)::oid"), (_name(session, target),))
     if planned is None or oid != planned.oid:
         raise StepError("the target was replaced by another table meanwhile", hint="Run again.", step="merge")
+    _check_again(session, target)
     session.patience(_PATIENCE_SECONDS)
     for statement in _phase("swap", session, target, staging.ref):
         session.execute(statement)
@@ -126,6 +128,20 @@ def swap(session: Session, plan: SyncPlan, staging: StagingTable, rows: int, rep
         seconds=time.monotonic() - started,
         locked_seconds=time.monotonic() - locked_at,
     )
+
+
+def _check_again(session: Session, target: TableRef) -> None:
+    """See that nothing has come to lean on a target that is locked by now.
+
+    Raises:
+        StepError: what has.
+    """
+    if found := obstacles(session, target):
+        raise StepError(
+            f"the target can't be replaced any more: {'; '.join(found)}",
+            hint="All was rolled back. Use --strategy copy.",
+            step="merge",
+        )
 
 
 def _phase(phase: str, session: Session, target: TableRef, staging: TableRef) -> list[sql.SQL]:

@@ -1,4 +1,5 @@
--- What keeps this table from being replaced by another one, as sentences' ends? %(table)s: its name.
+-- What keeps this table from being replaced by another one, as sentences' ends? %(table)s: its name. The roles whose code
+-- may run as ours come from trusted_roles.
 WITH t AS (
   SELECT c.*, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = to_regclass(%(table)s)
@@ -17,6 +18,25 @@ views AS (
     JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
    WHERE d.refclassid = 'pg_class'::regclass
      AND d.refobjid = (SELECT oid FROM t)
+),
+others (what, owner, is_altered) AS ( -- what a swap makes anew, or asks: code of its owner runs by that
+  SELECT concat('the view ', oid::regclass, ', which shows it,'), relowner, true FROM views
+  UNION
+  SELECT concat(c.oid::regclass, ', which refers to it,'), c.relowner, true
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+   WHERE k.confrelid = (SELECT oid FROM t) AND k.contype = 'f'
+  UNION
+  SELECT concat(c.oid::regclass, ', which it refers to,'), c.relowner, false
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
+   WHERE k.conrelid = (SELECT oid FROM t) AND k.contype = 'f'
+  UNION
+  SELECT format('the publication %%I, which sends it,', p.pubname), p.pubowner, true
+    FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+   WHERE r.prrelid = (SELECT oid FROM t)
+  UNION
+  SELECT format('the statistics object %%I.%%I, which is kept of it,', n.nspname, s.stxname), s.stxowner, true
+    FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace
+   WHERE s.stxrelid = (SELECT oid FROM t)
 )
 SELECT 'it is partitioned, or a partition' FROM t WHERE relkind <> 'r' OR relispartition
 UNION ALL
@@ -34,16 +54,14 @@ UNION ALL
 SELECT concat('role ', current_user, ' may not create tables in schema ', quote_ident(nspname))
   FROM t WHERE NOT has_schema_privilege(relnamespace, 'CREATE')
 UNION ALL
-SELECT concat('role ', current_user, ' does not own the view ', views.oid::regclass, ', which shows it')
-  FROM views WHERE NOT pg_has_role(relowner, 'USAGE')
+SELECT concat('role ', current_user, ' does not own ', rtrim(what, ','))
+  FROM others WHERE is_altered AND NOT pg_has_role(owner, 'USAGE')
 UNION ALL
-SELECT concat('role ', current_user, ' does not own ', c.oid::regclass, ', which refers to it')
-  FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
- WHERE k.confrelid = (SELECT oid FROM t) AND k.contype = 'f' AND NOT pg_has_role(c.relowner, 'USAGE')
-UNION ALL
-SELECT format('role %%I does not own the publication %%I', current_user, p.pubname)
-  FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
- WHERE r.prrelid = (SELECT oid FROM t) AND NOT pg_has_role(p.pubowner, 'USAGE')
+SELECT format('%%s belongs to %%I, whose code would run as role %%I', what, pg_get_userbyid(owner), current_user)
+  FROM others
+ WHERE (pg_has_role(owner, 'USAGE') OR NOT is_altered)
+   AND owner NOT IN (SELECT relowner FROM t)
+   AND owner NOT IN ({trusted})
 UNION ALL
 SELECT concat(pg_describe_object(classid, objid, objsubid), ' leans on it')
   FROM (SELECT DISTINCT d.classid, d.objid, d.objsubid
