@@ -50,6 +50,7 @@ _INTRUDERS = "tests/integration/test_lock_intruders.py::"
 _PRESENCE = "tests/unit/test_presence.py::"
 _CONTROL = "tests/integration/test_control_schema.py::"
 _RECORDS = "tests/unit/test_records.py::"
+_PRIVILEGES = "tests/acceptance/test_control_privileges.py::"
 _SHOWN = "tests/acceptance/test_names_shown.py::"
 _OPERATORS = "tests/integration/test_operators.py::"
 _RENAMES = "tests/faults/test_renames.py::"
@@ -176,6 +177,26 @@ MUTATIONS = (
         "FROM kept JOIN pg_trigger ON false",
         "Another's trigger runs as our role.",
         (f"{_CONTROL}test_a_trigger_that_came_by_a_privilege_is_seen_in_the_next_run[superuser]",),
+    ),
+    Mutation(
+        "claims about a state that can't be read",
+        "reading.py",
+        "    if not facts.progress.is_known:",
+        "    if False:",
+        "A role that may not read its state is told that there is none, and to empty the target.",
+        (
+            f"{_PRIVILEGES}test_what_a_role_lacks_on_the_control_schema_is_all_that_it_is_told[USAGE ON SCHEMA pgsluice]",
+        ),
+    ),
+    Mutation(
+        "privileges on the control tables",
+        "steps/queries/control_look.sql",
+        "WHERE NOT has_table_privilege(kept.oid, privilege)",
+        "WHERE false",
+        "doctor says that all is well, and the night's run ends in its midst.",
+        (
+            f"{_PRIVILEGES}test_what_a_role_lacks_on_the_control_schema_is_all_that_it_is_told[SELECT ON pgsluice.target]",
+        ),
     ),
     Mutation(
         "default of a control table",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgsluice import sqltext
 from pgsluice.errors import RefusedError
@@ -52,11 +52,18 @@ class Look:
         missing: names of relations, or ``relation.column``; "" for the schema itself.
         faults: what keeps it from being used, each with the way out.
         hint: what to do about all of it.
+        lacking: what the connected role lacks of SELECT, INSERT and UPDATE, by table; it is no fault of the schema's.
     """
 
     missing: frozenset[str]
     faults: tuple[str, ...]
     hint: str
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shows_states(self) -> bool:
+        """Tell whether the role may read where jobs stand, but for USAGE on the schema."""
+        return not any("SELECT" in self.lacking.get(table, "") for table in ("job_state", "run_table"))
 
 
 @functools.cache
@@ -79,8 +86,9 @@ def look(session: Session, schema: str) -> Look:
     found = session.rows(query, {"schema": schema, **_expected()})
     (role,) = [detail for kind, _, detail in found if kind == "role"]
     missing = frozenset(name for kind, name, _ in found if kind == "missing")
-    faults = tuple(_fault(schema, *row) for row in found if row[0] not in {"missing", "role"})
-    return Look(missing, faults, _hint(schema, role))
+    lacking = {name: privileges for kind, name, privileges in found if kind == "privilege"}
+    faults = tuple(_fault(schema, *row) for row in found if row[0] not in {"missing", "role", "privilege"})
+    return Look(missing, faults, _hint(schema, role), lacking)
 
 
 def missing(session: Session, schema: str) -> frozenset[str]:
@@ -89,11 +97,20 @@ def missing(session: Session, schema: str) -> frozenset[str]:
     Raises:
         RefusedError: others could run code with our rights by it.
     """
+    return proven(session, schema).missing
+
+
+def proven(session: Session, schema: str) -> Look:
+    """Look at the control schema, and return what a look came to in which no fault was found. One round trip.
+
+    Raises:
+        RefusedError: others could run code with our rights by it.
+    """
     found = look(session, schema)
     if found.faults:
         listed = "".join(f"\n- {fault}" for fault in found.faults)
         raise RefusedError(f"{UNFIT}:{listed}", hint=found.hint, step="prepare")
-    return found.missing
+    return found
 
 
 def _script() -> str:

@@ -534,6 +534,7 @@ class Progress:
         repeats_at: 64-bit id of the transaction from which on ids of rows that are there now come again, for mode
             append; None where none can.
         altered: columns of the target that this run adds or widens.
+        is_known: the role may read where the job stands; else nothing here says whether it has a state.
     """
 
     moment: Moment = Moment()
@@ -545,6 +546,7 @@ class Progress:
     stamps: Stamps = Stamps()
     repeats_at: int | None = None
     altered: tuple[str, ...] = ()
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,6 +576,7 @@ class Facts:
         target_table: what is written, or None where it does not exist.
         target_schema: the schema of the target table, or None where it does not exist.
         control_schema: our schema on the target, or None where it does not exist.
+        control_lacking: what the role lacks of SELECT, INSERT and UPDATE on its tables, by table.
         missing: types and collations of the source's columns that the target lacks.
         together: the other targets that it commits together with.
         referring: the foreign keys of the run's targets that refer to this one, its own included.
@@ -595,6 +598,7 @@ class Facts:
     missing: frozenset[str] = frozenset()
     psql: str | None = None
     progress: Progress = Progress()
+    control_lacking: Mapping[str, str] = field(default_factory=dict)
     together: tuple[TableRef, ...] = ()
     referring: tuple[ForeignKey, ...] = ()
     attachments: tuple[Attachment, ...] = ()

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import pq, sql
 
 from pgsluice import blockers, changes, shaping, sqltext
+from pgsluice.control import Look, proven
 from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     NOT_BEHIND,
@@ -107,7 +108,7 @@ def prepared(
     early = catalog.require(source, tables, found, "source")
     asked: dict[SyncJob, SyncJob] = {}
     fits: dict[SyncJob, _Fit] = {}
-    remembers = state.exists(control, control_schema)  # proven to be ours before anything in it is read
+    ours = proven(control, control_schema)  # before anything in it is read
     if turn:
         turn.end_dead_runs(source, control)
         _hold(turn, control, jobs, refused)
@@ -128,7 +129,7 @@ def prepared(
         now = catalog.require(source, tables, _tables(source, tables), "source")
         whole = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
         infos = {job: _shaped(info, job, fits[job].types, shared.moment.clock) for job, info in whole.items()}
-        looked = _look(control, infos, control_schema, place[0], remembers=remembers)
+        looked = _look(control, infos, control_schema, place[0], ours)
         stamps = _stamps(source, infos)
         new = [info for job, info in infos.items() if job.target not in looked.tables and info.relkind in TABLES]
         attachments, bare = _attachments(source, new)
@@ -148,6 +149,7 @@ def prepared(
                         looked.elsewhere.get(job),
                         horizon=horizon,
                         stamps=stamps.get(job, Stamps()),
+                        is_known=looked.shows_states,
                     )
                     progress = _progress(source, control, job, infos[job], looked.tables.get(job.target), known)
                     facts = _facts(control, job, infos[job], place, looked, obstacle, progress)
@@ -426,7 +428,7 @@ def _pass_on(session: Session, error: psycopg.Error) -> None:
 class _Look:
     """What the target shows: its tables and who refers to whom, its schemas, our schema, what it lacks, and states.
 
-    Why tables that are there can't be described stands in `odd`.
+    Why tables that are there can't be described stands in `odd`; `lacking` is what the role may not do with our tables.
     """
 
     tables: dict[TableRef, TableInfo]
@@ -434,13 +436,15 @@ class _Look:
     keys: tuple[ForeignKey, ...]
     schemas: dict[str, SchemaInfo]
     control: SchemaInfo | None
+    lacking: Mapping[str, str]
+    shows_states: bool
     present: catalog.Present
     states: dict[SyncJob, JobState]
     elsewhere: dict[SyncJob, JobState]
 
 
 def _look(
-    control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo, *, remembers: bool
+    control: Session, infos: dict[SyncJob, TableInfo], control_schema: str, server: ServerInfo, found_there: Look
 ) -> _Look:
     targets = [job.target for job in infos]
     described, odd = each_described(control, targets)
@@ -460,14 +464,18 @@ def _look(
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets} | leant_on, control_schema])
     names = {job: (job_id(job, server), same_job(job, server)) for job in infos}
     ours = schemas.get(control_schema)
-    may_remember = remembers and ours is not None and ours.usage
-    states, alike = state.load(control, control_schema, list(names.values())) if may_remember else ({}, {})
+    is_there = "run" not in found_there.missing and ours is not None
+    shows_states = not is_there or (ours is not None and ours.usage and found_there.shows_states)
+    asked = list(names.values()) if is_there and shows_states else []
+    states, alike = state.load(control, control_schema, asked)
     return _Look(
         found,
         odd,
         catalog.foreign_keys(control, found.values()),
         schemas,
         ours,
+        found_there.lacking,
+        shows_states,
         present,
         {job: states[mine] for job, (mine, _) in names.items() if mine in states},
         {job: alike[same] for job, (mine, same) in names.items() if same in alike and alike[same].job_id != mine},
@@ -529,7 +537,7 @@ def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job
     not_behind = NOT_BEHIND.get(target.relkind, "")
     with control.looking_at_tables(not_behind):
         here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target, scope))
-    if not job.from_target or here.state is not None or target.column(str(job.cursor)) is None:
+    if not (job.from_target and here.is_known) or here.state or target.column(str(job.cursor)) is None:
         return here
     if job.shape.scope:  # the highest value may be another source's
         return here
@@ -562,6 +570,7 @@ def _facts(  # noqa: PLR0913, PLR0917 - the facts of one job
         target_table=looked.tables.get(job.target),
         target_schema=looked.schemas.get(job.target.schema),
         control_schema=looked.control,
+        control_lacking=looked.lacking,
         missing=looked.present.missing & catalog.needs(control, info.columns),
         schemas=looked.schemas,
         definitions=looked.present.definitions,

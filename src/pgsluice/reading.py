@@ -76,6 +76,8 @@ def decide(job: SyncJob, facts: Facts, options: Options, columns: tuple[Column, 
     """
     if not job.mode.reads_on:
         return Reading()
+    if not facts.progress.is_known:  # the refusals say which privilege is missing
+        return Reading(reason="not known: the role may not read where the job stands")
     match job.mode:
         case Mode.INCREMENTAL:
             reading = _by_cursor(job, facts, facts.progress, options, columns)

@@ -135,6 +135,12 @@ def _control_refusals(facts: Facts) -> Iterator[str]:
             f"Role {role} may not use the control schema: GRANT USAGE, CREATE ON SCHEMA pgsluice TO {role};"
             f" GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA pgsluice TO {role};"
         )
+    else:
+        for table, lacking in facts.control_lacking.items():
+            yield (
+                f"Role {role} lacks {lacking} on pgsluice.{table}:"
+                f" GRANT SELECT, INSERT, UPDATE ON pgsluice.{table} TO {role};"
+            )
 
 
 def _column_refusals(job: SyncJob, facts: Facts, options: Options, columns: tuple[Column, ...]) -> Iterator[str]:

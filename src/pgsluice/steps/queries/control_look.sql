@@ -1,4 +1,5 @@
--- What of the control schema is missing, and what in it could be another's code or rows? (kind, relation, detail) of each.
+-- What of the control schema is missing, what in it could be another's code or rows, and what may our role not do with
+-- it? (kind, relation, detail) of each.
 -- %(schema)s: its name; side by side, of each column of our tables: %(tables)s, %(columns)s, %(types)s; %(views)s: text[];
 -- %(defaults)s: those of ours that are no literals. The roles that are trusted come from trusted_roles.
 WITH trusted AS MATERIALIZED ({trusted}),
@@ -76,6 +77,12 @@ SELECT DISTINCT 'index', relname, indexrelid::regclass::text
   JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid
  WHERE refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass,
                       'pg_type'::regclass, 'pg_collation'::regclass)
+UNION ALL
+SELECT 'privilege', relname, string_agg(privilege, ', ' ORDER BY at)
+  FROM kept, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) WITH ORDINALITY AS p (privilege, at)
+ WHERE NOT has_table_privilege(kept.oid, privilege)
+   AND (relname, privilege) <> ('run_table', 'UPDATE') -- never overwritten
+ GROUP BY relname
 UNION ALL
 SELECT 'role', '', current_user
  ORDER BY 2, 1, 3
