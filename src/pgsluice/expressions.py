@@ -101,7 +101,7 @@ class Expression:
     outside: tuple[str, ...]
 
 
-def type_name(text: str) -> str:
+def type_name(text: str | None) -> str:
     """Return the text, where it is a type's name as SQL, or one with a collation.
 
     Raises:
@@ -110,7 +110,7 @@ def type_name(text: str) -> str:
     return _required(_TYPE_NAME, text, "the name of a type")
 
 
-def object_name(text: str) -> str:
+def object_name(text: str | None) -> str:
     """Return the text, where it is the name of an object as SQL, with its schema or without.
 
     Raises:
@@ -119,7 +119,7 @@ def object_name(text: str) -> str:
     return _required(_OBJECT, text, "the name of an object")
 
 
-def operator_name(text: str) -> str:
+def operator_name(text: str | None) -> str:
     """Return the text, where it is an operator.
 
     Raises:
@@ -128,11 +128,13 @@ def operator_name(text: str) -> str:
     return _required(_OPERATOR, text, "an operator")
 
 
-def _required(form: re.Pattern[str], text: str, what: str) -> str:
-    if form.fullmatch(text):
+def _required(form: re.Pattern[str], text: str | None, what: str) -> str:
+    """Return the text; a catalog that was changed by hand leaves out what every object has."""
+    if text is not None and form.fullmatch(text):
         return text
+    shown = "nothing" if text is None else repr(text)
     raise RefusedError(
-        f"a catalog prints {text!r} where {what} belongs",
+        f"a catalog prints {shown} where {what} belongs",
         hint="Its catalog was changed by hand. What it prints enters statements to the other server, so it is refused.",
         step="plan",
     )

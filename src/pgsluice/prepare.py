@@ -9,16 +9,17 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import psycopg
 from psycopg import pq, sql
 
-from pgsluice import blockers, changes, shaping, sqltext
+from pgsluice import blockers, changes, ordering, shaping, sqltext
 from pgsluice.control import Look, proven
-from pgsluice.errors import PgsluiceError, PlanError, TemporaryError, UserSqlError
+from pgsluice.errors import PgsluiceError, PlanError, RefusedError, TemporaryError, UserSqlError
 from pgsluice.facts import (
     NOT_BEHIND,
     TABLES,
@@ -170,44 +171,47 @@ def _parents_first(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> list[
 
     A circle is opened at the foreign keys that can be deferred: its tables commit together.
     """
-    keys = [key for key in keys if not (key.deferrable and _refers(key.parent, key.child, keys))]
+    parents = _parents(keys)
+    parents = _parents(key for key in keys if not (key.deferrable and key.child in _reached(key.parent, parents)))
     by_target = {job.target: job for job in jobs}
-    ordered: dict[TableRef, SyncJob] = {}
-
-    def visit(target: TableRef, on_the_way: frozenset[TableRef]) -> None:
-        for parent in sorted({key.parent for key in keys if key.child == target}):
-            if parent in by_target and parent not in ordered and parent not in on_the_way:
-                visit(parent, on_the_way | {parent})
-        ordered.setdefault(target, by_target[target])
-
-    for job in jobs:
-        visit(job.target, frozenset({job.target}))
-    return list(ordered.values())
+    ordered = ordering.behind(by_target, lambda target: sorted(parents[target]))
+    return [by_target[target] for target in ordered if target in by_target]
 
 
-def _refers(table: TableRef, other: TableRef, keys: Sequence[ForeignKey]) -> bool:
-    """Tell whether a table refers to another, directly or by tables between."""
-    reached: set[TableRef] = set()
-    found = {key.parent for key in keys if key.child == table}
-    while found - reached:
-        reached |= found
-        found = {key.parent for key in keys if key.child in reached}
-    return other in reached
+def _parents(keys: Iterable[ForeignKey]) -> dict[TableRef, set[TableRef]]:
+    """Return the tables that each table refers to."""
+    parents: collections.defaultdict[TableRef, set[TableRef]] = collections.defaultdict(set)
+    for key in keys:
+        parents[key.child].add(key.parent)
+    return parents
+
+
+def _reached(table: TableRef, parents: Mapping[TableRef, set[TableRef]]) -> set[TableRef]:
+    """Return the tables that a table refers to, directly or by tables between."""
+    return set(ordering.behind(parents[table], parents.__getitem__))
 
 
 def _tied(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> tuple[tuple[SyncJob, ...], ...]:
     """Put jobs together that foreign keys or a group's name tie, directly or by others; otherwise as they come."""
-    groups: list[list[SyncJob]] = []
+    beside: collections.defaultdict[TableRef, list[TableRef]] = collections.defaultdict(list)
+    for one, other in itertools.chain(((key.child, key.parent) for key in keys), _named_alike(jobs)):
+        beside[one].append(other)
+        beside[other].append(one)
+    firsts: dict[TableRef, TableRef] = {}
+    groups: collections.defaultdict[TableRef, list[SyncJob]] = collections.defaultdict(list)
     for job in jobs:
-        near = {end for key in keys if job.target in (key.child, key.parent) for end in (key.child, key.parent)}
-        named = job.options.group if job.options else None
-        near |= {other.target for other in jobs if named and other.options and other.options.group == named}
-        tied = [group for group in groups if near & {other.target for other in group}]
-        merged = [other for group in tied for other in group] + [job]
-        place = groups.index(tied[0]) if tied else len(groups)
-        groups = [group for group in groups if group not in tied]
-        groups.insert(place, sorted(merged, key=jobs.index))
-    return tuple(map(tuple, groups))
+        if job.target not in firsts:
+            firsts |= dict.fromkeys(ordering.behind([job.target], beside.__getitem__), job.target)
+        groups[firsts[job.target]].append(job)
+    return tuple(map(tuple, groups.values()))
+
+
+def _named_alike(jobs: Sequence[SyncJob]) -> Iterator[tuple[TableRef, TableRef]]:
+    """Yield each target whose group has a name, with the first of that group."""
+    firsts: dict[str, TableRef] = {}
+    for job in jobs:
+        if name := job.options and job.options.group:
+            yield firsts.setdefault(name, job.target), job.target
 
 
 def _beside(job: SyncJob, groups: Sequence[Sequence[SyncJob]]) -> tuple[TableRef, ...]:
@@ -225,6 +229,10 @@ def _refusing(refused: dict[SyncJob, PgsluiceError], job: SyncJob) -> Iterator[N
         refused[job] = error
     except psycopg.Error as error:
         refused[job] = step_error(error, "plan", str(job.target))
+    except Exception as error:
+        if _is_shown_whole():
+            raise
+        refused[job] = PlanError(str(job.target), (f"{job.target} can't be planned: {_unforeseen(error)}.",))
 
 
 def _hold(turn: Turn, control: Session, jobs: Sequence[SyncJob], refused: dict[SyncJob, PgsluiceError]) -> None:
@@ -356,8 +364,7 @@ def _tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]
 
 def each_described(session: Session, refs: Sequence[TableRef]) -> tuple[tuple[TableInfo, ...], _Odd]:
     """Look up those of the tables that exist; return them, and why the server can't describe the others."""
-    found, odd = _apart(session, refs, lambda some: _tables(session, some))
-    return tuple(itertools.chain(*found)), odd
+    return _apart(session, refs, lambda some: _tables(session, some))
 
 
 def _attachments(source: Session, infos: Sequence[TableInfo]) -> tuple[dict[TableRef, tuple[Attachment, ...]], _Odd]:
@@ -365,45 +372,57 @@ def _attachments(source: Session, infos: Sequence[TableInfo]) -> tuple[dict[Tabl
     if not infos:
         return {}, {}
     of = {info.ref: info for info in infos}
-    found, odd = _apart(source, list(of), lambda some: catalog.attachments(source, [of[ref] for ref in some]))
-    return dict(collections.ChainMap(*found)), odd
+    return _apart(source, list(of), lambda some: catalog.attachments(source, [of[ref] for ref in some]))
 
 
 def _apart(
     session: Session, refs: Sequence[TableRef], ask: Callable[[Sequence[TableRef]], _Found]
-) -> tuple[list[_Found], _Odd]:
-    """Ask about all tables at once; where that fails, about each by itself: one's trouble is not that of the others.
+) -> tuple[_Found, _Odd]:
+    """Ask about all tables at once; where that fails, about those that can be asked about: each is its own trouble.
 
     Args:
         session: that is asked; one more round trip in a transaction, which can be asked again so.
         refs: the tables.
-        ask: a catalog query.
+        ask: a catalog query, and what is made of its answer.
 
     Returns:
-        The answers, and why there is none about the other tables.
+        The answer, and why there is none about the tables that it leaves out.
 
     Raises:
-        psycopg.Error: the failure is that of no table.
+        Exception: the failure is that of no table.
     """
     try:
-        return [_asked(session, refs, ask)], {}
-    except psycopg.Error as error:
+        return _asked(session, refs, ask), {}
+    except Exception as error:  # noqa: BLE001 - what one table's catalog says may break anything
         _pass_on(session, error)
         failure = error
-    found: list[_Found] = []
-    odd: _Odd = {}
-    for ref in refs:
-        try:
-            found.append(_asked(session, [ref], ask))
-        except psycopg.Error as error:
-            _pass_on(session, error)
-            odd[ref] = (
-                f"The {session.side}'s catalog can't describe {ref}: {error.diag.message_primary or error} [SQLSTATE"
-                f" {error.sqlstate}]. Mend it there, or leave the table out."
-            )
+    odd: _Odd = {ref: reason for ref in refs if (reason := _oddity(session, ref, ask))}
     if not odd:
         raise failure
-    return found, odd
+    return _asked(session, [ref for ref in refs if ref not in odd], ask), odd
+
+
+def _oddity(session: Session, ref: TableRef, ask: Callable[[Sequence[TableRef]], _Found]) -> str | None:
+    """Return why a table can't be described, or None where it can."""
+    try:
+        _asked(session, [ref], ask)
+    except Exception as error:  # noqa: BLE001 - what one table's catalog says may break anything
+        _pass_on(session, error)
+        return (
+            f"The {session.side}'s catalog can't describe {ref}: {_said(error)}. Mend it there, or leave the table out."
+        )
+    return None
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says, and where what failed is shown if that may be a fault of ours."""
+    if isinstance(error, psycopg.Error):
+        return f"{error.diag.message_primary or error} [SQLSTATE {error.sqlstate}]"
+    return error.message if isinstance(error, PgsluiceError) else _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"unexpected: {type(error).__name__}: {error} (PGSLUICE_DEBUG=1 shows where)"
 
 
 def _asked(session: Session, refs: Sequence[TableRef], ask: Callable[[Sequence[TableRef]], _Found]) -> _Found:
@@ -417,11 +436,23 @@ def _asked(session: Session, refs: Sequence[TableRef], ask: Callable[[Sequence[T
         raise
 
 
-def _pass_on(session: Session, error: psycopg.Error) -> None:
+def _pass_on(session: Session, error: Exception) -> None:
     """Raise what is the server's trouble, or passes, and no table's own: a damaged catalog's is an internal error."""
-    passes = classify(error.sqlstate, "plan") in {Answer.LATER, Answer.RETRY} and error.sqlstate != _INTERNAL
-    if passes or session.pgconn.transaction_status == pq.TransactionStatus.INERROR:
+    if session.pgconn.transaction_status == pq.TransactionStatus.INERROR or _passes(error):
         raise error
+
+
+def _passes(error: Exception) -> bool:
+    if isinstance(error, psycopg.Error):
+        return classify(error.sqlstate, "plan") in {Answer.LATER, Answer.RETRY} and error.sqlstate != _INTERNAL
+    if isinstance(error, PgsluiceError):
+        return not isinstance(error, RefusedError)
+    return _is_shown_whole()
+
+
+def _is_shown_whole() -> bool:
+    """Tell whether a fault of ours is to end the run, so that it shows where it is."""
+    return bool(os.environ.get("PGSLUICE_DEBUG"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,18 +480,22 @@ def _look(
     targets = [job.target for job in infos]
     described, odd = each_described(control, targets)
     found = {info.ref: info for info in described}
-    to_create = [
-        column
+    to_create = {
+        job.target: [
+            column
+            for column in info.columns
+            if job.target not in found or found[job.target].column(column.name) is None
+        ]
         for job, info in infos.items()
-        for column in info.columns
-        if job.target not in found or found[job.target].column(column.name) is None
-    ]
-    present = (
-        catalog.present(control, catalog.needs(control, to_create), catalog.calls(to_create))
-        if to_create
-        else catalog.Present()
+    }
+    present, strange = _apart(
+        control, list(to_create), lambda some: _present(control, [to_create[ref] for ref in some])
     )
-    leant_on = {each.schema for column in to_create for each in column.dependencies if each.sql in present.missing}
+    keys, unkeyed = _apart(
+        control, list(found), lambda some: catalog.foreign_keys(control, [found[ref] for ref in some])
+    )
+    created = itertools.chain(*to_create.values())
+    leant_on = {each.schema for column in created for each in column.dependencies if each.sql in present.missing}
     schemas = catalog.schemas(control, [*{ref.schema for ref in targets} | leant_on, control_schema])
     names = {job: (job_id(job, server), same_job(job, server)) for job in infos}
     ours = schemas.get(control_schema)
@@ -470,8 +505,8 @@ def _look(
     states, alike = state.load(control, control_schema, asked)
     return _Look(
         found,
-        odd,
-        catalog.foreign_keys(control, found.values()),
+        {**odd, **strange, **unkeyed},
+        keys,
         schemas,
         ours,
         found_there.lacking,
@@ -480,6 +515,14 @@ def _look(
         {job: states[mine] for job, (mine, _) in names.items() if mine in states},
         {job: alike[same] for job, (mine, same) in names.items() if same in alike and alike[same].job_id != mine},
     )
+
+
+def _present(control: Session, columns: Iterable[Sequence[Column]]) -> catalog.Present:
+    """Look for what the target's new columns need; one round trip where there are any."""
+    wanted = tuple(itertools.chain(*columns))
+    if not wanted:
+        return catalog.Present()
+    return catalog.present(control, catalog.needs(control, wanted), catalog.calls(wanted))
 
 
 # --- what modes that read on ask for ---------------------------------------------------------------------------------

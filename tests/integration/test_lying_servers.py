@@ -180,8 +180,8 @@ def test_a_column_that_is_added_or_widened_brings_no_more_than_a_type(liars: Pai
     before = liars.target.image("s.t")
     liars.source.execute("ALTER TABLE s.t ADD more int DEFAULT 5; ALTER TABLE s.t ALTER at TYPE bigint")
     tell(liars.source, LIES[what], liars.target)
-    with pytest.raises(PgsluiceError, match="where the name of a type belongs"):
-        sync(liars.source.dsn, liars.target.dsn, "s.t", drift=drift)
+    (table,) = sync(liars.source.dsn, liars.target.dsn, "s.t", drift=drift).tables
+    assert "where the name of a type belongs" in str(table.error)
     assert is_unharmed(liars.target, liars.target)
     assert liars.target.image("s.t") == before
 
@@ -192,7 +192,7 @@ def test_a_target_whose_catalog_was_changed_writes_nothing_into_the_source(liars
     before = liars.source.image("s.t")
     says = "integer FROM s.t) TO STDOUT; COMMIT; SET default_transaction_read_only = off; {evil}; --"
     tell(liars.target, Lie(_TYPE, "integer", says), liars.target)
-    with pytest.raises(PgsluiceError, match="where the name of a type belongs"):
-        sync(liars.source.dsn, liars.target.dsn, "s.t", options=Options(strategy=strategy))
+    (table,) = sync(liars.source.dsn, liars.target.dsn, "s.t", options=Options(strategy=strategy)).tables
+    assert "where the name of a type belongs" in str(table.error)
     assert is_unharmed(liars.source, liars.target)
     assert liars.source.image("s.t") == before

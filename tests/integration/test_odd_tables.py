@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from servers import Database, Pair, database, run_cli
 
-from pgsluice import Report, sync
+from pgsluice import Options, Report, sync
 from pgsluice.embedded import Cluster
+from pgsluice.facts import Facts
+from pgsluice.job import SyncJob
+from pgsluice.plan import SyncPlan, make_plan
 
 #: What makes one table's catalog odd, and what it says of it then.
 ODD = {
@@ -26,6 +29,15 @@ DAMAGED = {
     "an index": "CREATE INDEX ON s.odd (s.f(n)); DELETE FROM pg_proc WHERE oid = 's.f'::regproc",
     "a check": "ALTER TABLE s.odd ADD CHECK (s.f(n) > 0); DELETE FROM pg_proc WHERE oid = 's.f'::regproc",
     "a file": "UPDATE pg_class SET relfilenode = 1 WHERE oid = 's.odd'::regclass",
+}
+
+#: What a source says of the type of one column in the place of its name.
+LIES = {
+    "nothing": "NULL",
+    "a statement": "'integer); DROP TABLE s.a; --'",
+    "nothing at all": "''",
+    "several lines": "E'integer\\n, evil integer'",
+    "a type without end": "repeat('x', 100000) || '('",
 }
 
 
@@ -104,3 +116,94 @@ def test_a_damaged_table_keeps_init_from_proposing_no_other(three: Pair, tmp_pat
     assert "names 2 tables" in done.out
     written = (tmp_path / "pgsluice.yaml").read_text("utf-8")
     assert ['"s.a"' in written, '"s.odd"' in written, '"s.z"' in written] == [True, False, True]
+
+
+def lie(database_: Database, says: str) -> None:
+    """Let the server say something else of the type of s.odd alone."""
+    damage(
+        database_,
+        f"""ALTER TABLE s.odd ADD m money;
+        ALTER FUNCTION pg_catalog.format_type(oid, integer) RENAME TO honest_format_type;
+        CREATE FUNCTION pg_catalog.format_type(oid, integer) RETURNS text STABLE LANGUAGE sql AS $lie$
+        SELECT CASE WHEN $1 = 'money'::regtype THEN {says} ELSE pg_catalog.honest_format_type($1, $2) END $lie$""",
+    )
+
+
+@pytest.mark.parametrize("says", LIES.values(), ids=LIES)
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_a_table_whose_type_the_source_lies_about_is_refused_by_itself(three: Pair, says: str, mode: str) -> None:
+    lie(three.source, says)
+    report = sync(three.source.dsn, three.target.dsn, "s.*", mode=mode, cursor="id" if mode == "incremental" else None)
+    assert others_are_done(three, report)["s.odd"] == "failed", report
+    (failed,) = (each for each in report.tables if each.target == "s.odd")
+    assert "where the name of a type belongs" in str(failed.error)
+
+
+def test_a_table_whose_type_the_target_lies_about_is_refused_by_itself(three: Pair) -> None:
+    assert sync(three.source.dsn, three.target.dsn, "s.*").exit_code == 0
+    three.target.execute("TRUNCATE s.a, s.z")
+    lie(three.target, LIES["nothing"])
+    report = sync(three.source.dsn, three.target.dsn, "s.*")
+    assert others_are_done(three, report)["s.odd"] == "failed", report
+
+
+@pytest.mark.parametrize("command", ["plan", "doctor"])
+def test_a_type_that_has_no_name_is_told_as_that(three: Pair, command: str) -> None:
+    lie(three.source, LIES["nothing"])
+    told = run_cli(command, "--source", three.source.dsn, "--target", three.target.dsn, "--table", "s.*")
+    assert (told.code, told.err) == (6, "")
+    assert "can't describe s.odd: a catalog prints nothing where the name of a type belongs" in told.out
+    assert "unexpected" not in told.out
+
+
+def test_a_type_that_has_no_name_keeps_init_from_proposing_no_other(three: Pair, tmp_path: Path) -> None:
+    lie(three.source, LIES["nothing"])
+    done = run_cli("init", "--source", three.source.dsn, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert "left out: The source's catalog can't describe s.odd: a catalog prints nothing" in done.out
+    assert "names 2 tables" in done.out
+
+
+#: Objects that lean on each other as long as somebody likes: the last is a type.
+CHAINS = {
+    "domains": ("CREATE DOMAIN s.d0 AS int", "CREATE DOMAIN s.d{} AS s.d{}"),
+    "composites": ("CREATE TYPE s.d0 AS (a int)", "CREATE TYPE s.d{} AS (a s.d{})"),
+    "arrays of composites": ("CREATE TYPE s.d0 AS (a int)", "CREATE TYPE s.d{} AS (a s.d{}[])"),
+    "arrays of domains": ("CREATE DOMAIN s.d0 AS int", "CREATE DOMAIN s.d{} AS s.d{}[]"),
+}
+
+
+@pytest.mark.parametrize("what", CHAINS)
+def test_a_chain_of_types_without_end_keeps_nothing_from_being_copied(three: Pair, what: str, tmp_path: Path) -> None:
+    first, next_ = CHAINS[what]
+    three.source.execute(";".join([first, *(next_.format(number, number - 1) for number in range(1, 1300))]))
+    three.source.execute("ALTER TABLE s.odd ADD c s.d1299")
+    for command in ("plan", "doctor"):
+        told = run_cli(command, "--source", three.source.dsn, "--target", three.target.dsn, "--table", "s.*")
+        assert (told.code, told.err) == (0, "")
+        assert "Recursion" not in told.out
+    assert "names 3 tables" in run_cli("init", "--source", three.source.dsn, cwd=tmp_path).out
+    report = sync(three.source.dsn, three.target.dsn, "s.*")
+    assert set(others_are_done(three, report).values()) == {"done"}, report
+    assert three.target.image("s.odd") == ["(1,1,)"]
+    assert sync(three.source.dsn, three.target.dsn, "s.*").exit_code == 0
+
+
+def stumbling(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
+    """Plan as ever, and one table with a fault of ours."""
+    if job.target.name == "odd":
+        raise TypeError("a fault of ours")
+    return make_plan(job, facts, options)
+
+
+def test_a_fault_of_ours_in_planning_one_table_is_named_and_is_that_tables(
+    three: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgsluice.prepare.make_plan", stumbling)
+    report = sync(three.source.dsn, three.target.dsn, "s.*")
+    assert others_are_done(three, report)["s.odd"] == "failed", report
+    (failed,) = (each for each in report.tables if each.target == "s.odd")
+    assert "unexpected: TypeError: a fault of ours (PGSLUICE_DEBUG=1 shows where)" in str(failed.error)
+    monkeypatch.setenv("PGSLUICE_DEBUG", "1")
+    with pytest.raises(TypeError, match="a fault of ours"):
+        sync(three.source.dsn, three.target.dsn, "s.*")

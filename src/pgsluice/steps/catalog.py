@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgsluice import expressions, sqltext, transport, visible
+from pgsluice import expressions, ordering, sqltext, transport, visible
 from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import (
     Attachment,
@@ -330,18 +330,8 @@ class _Leaning:
 
     def of(self, *oids: int) -> tuple[Dependency, ...]:
         """Return what these lean on, each behind what it leans on itself, and themselves."""
-        ordered: dict[int, Dependency] = {}
-
-        def visit(oid: int) -> None:
-            if oid in self._found and oid not in ordered:
-                dependency, direct = self._found[oid]
-                for inner in sorted(direct):
-                    visit(inner)
-                ordered[oid] = dependency
-
-        for oid in oids:
-            visit(oid)
-        return tuple(ordered.values())
+        known = ordering.behind(oids, lambda oid: sorted(self._found[oid][1]) if oid in self._found else ())
+        return tuple(self._found[oid][0] for oid in known if oid in self._found)
 
 
 def _dependency(  # noqa: PLR0913, PLR0917 - the fields of one row of dependencies.sql, in order
