@@ -343,7 +343,17 @@ MUTATIONS = (
         "        if bound in {None, oid}:\n",
         "        if True:\n",
         "A merge that met a renamed schema is done again, into the table that has its name now.",
-        (f"{_RENAMES}test_another_try_writes_the_table_that_the_first_one_was_planned_for[15-temporary]",),
+        (f"{_RENAMES}test_another_try_writes_the_table_that_the_first_one_was_planned_for[temporary-15]",),
+    ),
+    Mutation(
+        "no operator of the prelude by its name",
+        "endpoint.py",
+        "OPERATOR(pg_catalog.=) 'off'",
+        "= 'off'",
+        "Whoever owns the first schema of a role's search_path runs code at every connect.",
+        (
+            f"{_OPERATORS}test_a_search_path_that_names_pg_catalog_last_lets_no_type_take_a_core_types_place[full-sandbox, pg_catalog]",
+        ),
     ),
     Mutation(
         "own schema first",
@@ -612,8 +622,8 @@ MUTATIONS = (
     Mutation(
         "synchronous_commit",
         "endpoint.py",
-        "WHEN 'off' THEN 'on'",
-        "WHEN 'off' THEN 'off'",
+        "OPERATOR(pg_catalog.=) 'off' THEN 'on'",
+        "OPERATOR(pg_catalog.=) 'off' THEN 'off'",
         "A crash of the target takes back what the position already stands on.",
         (f"{_COMMITS}test_a_commit_is_durable_whatever_the_role_prefers[off-on]",),
     ),
