@@ -61,6 +61,7 @@ _OTHERS = "tests/acceptance/test_files_of_others.py::"
 _SWAP = "tests/integration/test_swap.py::"
 _ALONE = "tests/integration/test_one_statement.py::"
 _CARRYING = "tests/integration/test_carrying.py::"
+_POISONED = "tests/integration/test_poisoned_sessions.py::"
 _EXPRESSIONS = "tests/unit/test_expressions.py::"
 
 
@@ -96,6 +97,50 @@ class Mutation:
 
 
 MUTATIONS = (
+    # --- what triggers of others leave behind in our session
+    Mutation(
+        "settings put back behind a change",
+        "session.py",
+        """        if tag.startswith(_STIRRING) and not tag.endswith(" 0"):\n""",
+        "        if False:\n",
+        "A trigger of a table that refers to the target has our next statement call its owner's functions.",
+        (
+            f"{_POISONED}test_what_a_cascade_leaves_in_the_session_gives_nobody_our_rights[copy]",
+            f"{_POISONED}test_a_repair_goes_on_under_our_own_settings",
+        ),
+    ),
+    Mutation(
+        "settings put back behind a commit",
+        "session.py",
+        "        self._stirred = self._changed_rows  # what was deferred",
+        "        self._stirred = False  # what was deferred",
+        "A trigger that was deferred to the COMMIT does the same to the next transaction.",
+        (f"{_POISONED}test_all_settings_are_ours_behind_a_change_and_its_commit[deferred]",),
+    ),
+    Mutation(
+        "settings put back behind what was deferred",
+        "session.py",
+        """        elif tag == "SET CONSTRAINTS":""",
+        "        elif False:",
+        "A trigger that was deferred to SET CONSTRAINTS has the job's state written by functions of its owner.",
+        (f"{_POISONED}test_a_trigger_that_waits_for_the_end_leaves_nothing_in_the_session[True]",),
+    ),
+    Mutation(
+        "settings put back behind a MERGE in a SELECT",
+        "steps/merge.py",
+        "            session.stirred()  # by",
+        "            pass  # by",
+        "A trigger of a table whose rows are updated along with the target's does the same.",
+        (f"{_POISONED}test_rows_that_are_marked_as_gone_are_marked_under_our_own_settings",),
+    ),
+    Mutation(
+        "settings of the transaction put back",
+        "session.py",
+        "        calls += [_set(*item, is_local=True) for item in self._local.items()]\n        cursor",
+        "        cursor",
+        "The user's own SQL means something else once a row was changed.",
+        (f"{_POISONED}test_all_settings_are_ours_behind_a_change_and_its_commit[at once]",),
+    ),
     # --- whose files and programs are believed, and for how long
     Mutation(
         "file of a stranger",
@@ -572,7 +617,7 @@ MUTATIONS = (
     Mutation(
         "compare-and-set of the state",
         "steps/queries/advance.sql",
-        " WHERE s.seq = %(seen)s",
+        " WHERE s.seq OPERATOR(pg_catalog.=) %(seen)s::pg_catalog.int8",
         "",
         "Two runs that began from one position both write theirs: mode append has rows twice.",
         (f"{_WATERMARKS}test_a_run_that_begins_while_a_killed_one_still_commits_is_rolled_back_whole[append]",),

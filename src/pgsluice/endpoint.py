@@ -15,14 +15,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Options
-from pgsluice.session import RESTRICTION, Query, Session
+from pgsluice.session import CORE_ONLY, RESTRICTION, Query, Session
 
 Dsn = str | Callable[[], str]
 
 #: What both ends must agree on for a value's text to mean one thing. A role's DateStyle=SQL,DMY turned 4 March into
 #: 3 April without an error. https://www.postgresql.org/docs/current/runtime-config-client.html
 PRELUDE: Mapping[str, str] = {
-    "search_path": "",
+    "search_path": CORE_ONLY,
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "extra_float_digits": "3",
@@ -193,13 +193,13 @@ class Endpoint:
             )
         )
         calls.append(_client_check(session.version))
-        search_path, time_zone, *_, check = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        search_path, time_zone, *_, durable, check = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
         readers: list[Query] = [
             sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in (*wanted, *HIDING_DAMAGE)
         ]
-        *now, pid, started, port = session.row(
+        *now, role, pid, started, port = session.row(
             sql.SQL(
-                "SELECT {}, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
+                "SELECT {}, current_user::text, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
                 " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()),"
                 " pg_catalog.current_setting('port')"
             ).format(sql.SQL(", ").join(readers))
@@ -226,7 +226,10 @@ class Endpoint:
                 hint="A pooler stands in between, or something that changes settings; connect to the server itself.",
                 step="connect",
             )
-        session.settings = {**wanted, **patience} | ({_CHECK_CLIENT: _CHECK_CLIENT_MS} if check else {})
+        session.role = role
+        session.settings = {**wanted, **patience, "synchronous_commit": str(durable)} | (
+            {_CHECK_CLIENT: _CHECK_CLIENT_MS} if check else {}
+        )
         session.search_path, session.time_zone = core_first(str(search_path)), str(time_zone)
         session.started = str(started)
 
@@ -251,12 +254,13 @@ _SCHEMA = re.compile(r'"(?:[^"]|"")*"|[^\s,"]+')
 
 
 def core_first(search_path: str) -> str:
-    """Return a search_path in which PostgreSQL's own types and functions come first, as they do where it is not named.
+    """Return a search_path in which PostgreSQL's own types and functions come first, and temporary relations last.
 
-    A role's path that names pg_catalog behind a schema of somebody's lets that one say what ``text`` means.
+    A role's path that names pg_catalog behind a schema of somebody's lets that one say what ``text`` means, and one
+    that does not name pg_temp lets any trigger say what ``pg_class`` means.
     """
     names: list[str] = _SCHEMA.findall(search_path)
-    return ", ".join(name for name in names if name.lower() != "pg_catalog" and name != '"pg_catalog"')
+    return ", ".join([*(name for name in names if name.lower().strip('"') not in {"pg_catalog", "pg_temp"}), "pg_temp"])
 
 
 def parameters_of(dsn: str) -> dict[str, Any] | None:

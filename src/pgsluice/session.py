@@ -34,6 +34,12 @@ _WORKING = sql.SQL(
 )
 
 
+#: Where bare names are looked up, after pg_catalog: in nothing of anybody's. Temporary relations would else come first.
+CORE_ONLY = "pg_temp"
+#: Tags of statements that can set off triggers, and so code of others, which may leave other settings in the session.
+_STIRRING = ("INSERT ", "UPDATE ", "DELETE ", "MERGE ")
+
+
 class OneStatement(psycopg.Cursor[Any]):
     """Sends every text by the extended protocol, in which a server takes one statement and refuses a second (42601).
 
@@ -91,8 +97,8 @@ class Session:
 
         `pid` and `started` name the server's backend; `pinned` are the parameters that lead to this very server,
         whatever a name or a host list gives next time; `settings` are in force; `search_path` and `time_zone` are the
-        role's own, before the prelude; `ended` is the SQLSTATE that its server ended it with, as far as `answers` saw;
-        `run_locks` are the keys of the run locks that it has asked for, by target.
+        role's own, before the prelude; `role` is whose rights it has; `ended` is the SQLSTATE that its server ended it
+        with, as far as `answers` saw; `run_locks` are the keys of the run locks that it has asked for, by target.
 
         Args:
             connection: in autocommit mode.
@@ -108,7 +114,9 @@ class Session:
         self.started = ""
         self.ended: str | None = None
         self.settings: Mapping[str, str] = {}
-        self.search_path = self.time_zone = ""
+        self.search_path = self.time_zone = self.role = ""
+        self._local: dict[str, str] = {}
+        self._stirred = self._changed_rows = False
         self.run_locks: dict[str, int] = {}
 
     @property
@@ -196,13 +204,51 @@ class Session:
 
         This is the one way to the simple protocol, so nothing that a server printed may stand in the text.
         """
+        self._scripted(text)
+
+    def _scripted(self, text: Query) -> psycopg.Cursor[Any]:
+        self._settle()  # which is a script itself, so it can't come once the factory is another
         self._connection.cursor_factory = psycopg.Cursor
         try:
-            self._run(text, None)
+            return self._run(text, None)
         finally:
             self._connection.cursor_factory = OneStatement
 
     def _run(self, query: Query, params: Params) -> psycopg.Cursor[Any]:
+        self._settle()
+        cursor = self._ran(query, params)
+        tag = cursor.statusmessage or ""
+        if tag.startswith(_STIRRING) and not tag.endswith(" 0"):
+            self.stirred()
+        elif tag == "SET CONSTRAINTS":  # which sets off what was deferred
+            self._stirred = self._changed_rows
+        return cursor
+
+    def stirred(self) -> None:
+        """Note that code of others may have run in the session: `_run` sees it where the tag of a statement tells."""
+        self._stirred = self._changed_rows = True
+
+    def _settle(self) -> None:
+        """Put all settings back, before anything else is sent, where code of others may have changed them.
+
+        A trigger on a table that refers to the target runs as the owner of that table, and in our session: a
+        search_path that it leaves there would have our next statement call its owner's functions, with our rights.
+
+        Raises:
+            StepError: the session has the rights of another role.
+        """
+        if not self._stirred or self.pgconn.transaction_status == pq.TransactionStatus.INERROR:  # takes ROLLBACK only
+            return
+        self._stirred = False
+        # the session's first: what is local hides them, and they alone are left after COMMIT
+        calls = [_set(*item, is_local=False) for item in self.settings.items()]
+        calls += [_set(*item, is_local=True) for item in self._local.items()]
+        cursor = self._scripted(sql.SQL("RESET ALL; SELECT current_user, {}").format(sql.SQL(", ").join(calls)))
+        cursor.nextset()
+        if str((cursor.fetchone() or ("",))[0]) != self.role:
+            raise StepError(f"a trigger gave our session on the {self.side} the rights of another role")
+
+    def _ran(self, query: Query, params: Params) -> psycopg.Cursor[Any]:
         with self.waiting():
             try:
                 cursor = self._connection.execute(query, params)
@@ -294,6 +340,7 @@ class Session:
             psycopg.Error: the server refuses it; more than one statement is a syntax error here.
         """
         pgconn = self.pgconn
+        self._settle()
         with self.waiting():  # sent and awaited: the driver's own describe holds every thread of the process meanwhile
             pgconn.send_prepare(b"", query.encode())
             self._awaited()
@@ -325,7 +372,13 @@ class Session:
     def patience(self, seconds: float | None = None) -> None:
         """Wait at most so long for a lock until the transaction ends; None: as long as the session does."""
         value = self.settings["lock_timeout"] if seconds is None else str(max(1, round(seconds * 1000)))
-        self.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(value)))
+        self.local(lock_timeout=value)
+
+    def local(self, **settings: str) -> tuple[Any, ...]:
+        """Put settings in force until the transaction ends, whatever runs in between; return them as they are then."""
+        self._local |= settings
+        calls = [_set(*item, is_local=True) for item in settings.items()]
+        return self.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
 
     def as_role(self, search_path: str, time_zone: str, not_behind: str | None = "") -> tuple[str, str]:
         """Look up names and read clocks, until the transaction ends, as the role does outside of this tool.
@@ -341,18 +394,16 @@ class Session:
         Returns:
             The search_path and the time zone that were in force before.
         """
-        settings = {"search_path": search_path, "TimeZone": time_zone}
+        settings = {"search_path": search_path or CORE_ONLY, "TimeZone": time_zone}
         if not_behind is not None and self.can_restrict_relations:
             settings[RESTRICTION] = not_behind
-        calls = (
-            sql.SQL("pg_catalog.set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
-            for name, value in settings.items()
-        )
+        calls = [_set(*item, is_local=True) for item in settings.items()]
         before, zone, *_ = self.row(  # the select list runs from left to right
             sql.SQL(
                 "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone'), {}"
             ).format(sql.SQL(", ").join(calls))
         )
+        self._local |= settings
         return str(before), str(zone)
 
     @contextlib.contextmanager
@@ -400,6 +451,7 @@ class Session:
         """
         access = sql.SQL("READ ONLY" if read_only else "READ WRITE")
         self.execute(sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED {}").format(access))
+        self._local, self._changed_rows = {}, False
         try:
             yield
         except BaseException:
@@ -423,6 +475,8 @@ class Session:
             if not provable:
                 raise
             raise CommitUnknownError("interrupted during COMMIT", step="commit") from interrupt
+        self._local = {}
+        self._stirred = self._changed_rows  # what was deferred to the end has run by now
         if tag != "COMMIT":  # a COMMIT in a failed transaction answers ROLLBACK and raises nothing
             raise StepError("the transaction had failed before COMMIT and was rolled back", step="commit")
 
@@ -432,6 +486,7 @@ class Session:
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self.abandon()
             elif not self._connection.closed:
+                self._local, self._stirred = {}, False  # ROLLBACK takes back all that was set since BEGIN
                 self.execute(sql.SQL("ROLLBACK"))
 
     def abandon(self) -> None:
@@ -452,6 +507,13 @@ class Session:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+
+def _set(name: str, value: str, *, is_local: bool) -> sql.Composed:
+    """Return what sets a setting, whatever the search_path."""
+    return sql.SQL("pg_catalog.set_config({}, {}, {})").format(
+        sql.Literal(name), sql.Literal(value), sql.SQL("true" if is_local else "false")
+    )
 
 
 def _pinned(info: psycopg.ConnectionInfo) -> dict[str, str]:

@@ -219,7 +219,7 @@ def _alike(plan: SyncPlan) -> int:
 
 def _prepare(session: Session, staged: Staged, keys: Staged | None) -> None:
     """Give the planner what it needs, and the user's own SQL its meaning, until the transaction ends."""
-    session.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{_WORK_MEM_MB}MB")))
+    session.local(work_mem=f"{_WORK_MEM_MB}MB")
     for each in filter(None, (staged, keys)):
         session.execute(sql.SQL("ANALYZE {}").format(sqltext.table(each.table.ref)))
     session.as_role(session.search_path, session.time_zone)
@@ -228,7 +228,7 @@ def _prepare(session: Session, staged: Staged, keys: Staged | None) -> None:
 def _gate(session: Session, staged: Staged) -> None:
     """Count inside the transaction that merges: a crash of any backend empties UNLOGGED tables within a second."""
     try:
-        (found,) = session.row(sql.SQL("SELECT count(*) FROM {}").format(sqltext.table(staged.table.ref)))
+        (found,) = session.row(sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sqltext.table(staged.table.ref)))
     except psycopg.errors.UndefinedTable as error:
         raise StagingLostError(
             "the staging table is gone", hint="Nothing was merged. Run again.", step="gate"
@@ -367,7 +367,8 @@ def _merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int
         return _merged(session, plan, staging)
     except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
         session.execute(sql.SQL("ROLLBACK TO SAVEPOINT pgsluice_merge"))
-        columns, hanging = session.row(sqltext.load("rivals"), {"oid": target.oid, "key": list(plan.key.columns)})
+        with session.playing_role():
+            columns, hanging = session.row(sqltext.load("rivals"), {"oid": target.oid, "key": list(plan.key.columns)})
         if hanging:
             raise StepError(
                 f"rows of {plan.job.target} stand in each other's way ({error.diag.constraint_name}), and can't be"
@@ -391,6 +392,8 @@ def _merged(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[in
                 " pg_catalog.count(*) FILTER (WHERE action = 'UPDATE') FROM merged"
             ).format(statement)
         )
+        if inserted or updated:
+            session.stirred()  # by a MERGE inside of a SELECT, whose tag does not tell
         return int(inserted), int(updated)
     before = _changes(session, plan.facts.target_table)
     changed = session.execute(statement)
@@ -406,7 +409,7 @@ def _changes(session: Session, table: TableInfo | None) -> tuple[int, int]:
         sql.SQL(
             "SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_inserted(oid)), 0)::bigint,"
             " coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid)), 0)::bigint"
-            " FROM pg_catalog.unnest(%s::oid[]) AS oid"
+            " FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS oid"
         ),
         ([leaf.oid for leaf in table.leaves] if table else [],),
     )

@@ -1,13 +1,14 @@
 -- Compare and set: the row moves on only from the sequence number that the run saw.
+-- Written under the role's own search_path: everything is qualified.
 INSERT INTO {state} AS s
   (job_id, seq, run_id, source, target, mode, same_job, cursor, watermark, held, snapshot_xmin, snapshot_lsn,
    source_system, source_timeline, repeats_at, source_oid, target_oid, columns, leaves)
 VALUES
-  (%(job_id)s, %(seen)s + 1, %(run_id)s, %(source)s, %(target)s, %(mode)s, %(same_job)s, %(cursor)s, %(watermark)s,
+  (%(job_id)s, %(seen)s::pg_catalog.int8 OPERATOR(pg_catalog.+) 1::pg_catalog.int8, %(run_id)s, %(source)s, %(target)s, %(mode)s, %(same_job)s, %(cursor)s, %(watermark)s,
    %(held)s, %(xmin)s, %(lsn)s, %(system)s, %(timeline)s, %(repeats_at)s, %(source_oid)s,
-   to_regclass(%(name)s)::oid, %(columns)s, %(leaves)s)
+   pg_catalog.to_regclass(%(name)s::pg_catalog.text)::pg_catalog.oid, %(columns)s, %(leaves)s)
 ON CONFLICT (job_id) DO UPDATE
-   SET seq = s.seq + 1,
+   SET seq = s.seq OPERATOR(pg_catalog.+) 1::pg_catalog.int8,
        run_id = excluded.run_id,
        watermark = excluded.watermark,
        held = excluded.held,
@@ -20,5 +21,5 @@ ON CONFLICT (job_id) DO UPDATE
        target_oid = excluded.target_oid,
        columns = excluded.columns,
        leaves = excluded.leaves,
-       updated_at = clock_timestamp()
- WHERE s.seq = %(seen)s
+       updated_at = pg_catalog.clock_timestamp()
+ WHERE s.seq OPERATOR(pg_catalog.=) %(seen)s::pg_catalog.int8
