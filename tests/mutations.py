@@ -134,6 +134,14 @@ MUTATIONS = (
         (f"{_POISONED}test_rows_that_are_marked_as_gone_are_marked_under_our_own_settings",),
     ),
     Mutation(
+        "no rights are lent to triggers of others",
+        "steps/merge.py",
+        "    if along:\n",
+        "    if False:\n",
+        "On a target older than 18, AFTER triggers of a table that refers to the target run as our role.",
+        (f"{_POISONED}test_no_trigger_of_others_runs_as_our_role_on_an_older_target[row]",),
+    ),
+    Mutation(
         "settings of the transaction put back",
         "session.py",
         "        calls += [_set(*item, is_local=True) for item in self._local.items()]\n        cursor",

@@ -260,7 +260,9 @@ def core_first(search_path: str) -> str:
     that does not name pg_temp lets any trigger say what ``pg_class`` means.
     """
     names: list[str] = _SCHEMA.findall(search_path)
-    return ", ".join([*(name for name in names if name.lower().strip('"') not in {"pg_catalog", "pg_temp"}), "pg_temp"])
+    placed = {"pg_catalog", "pg_temp"}
+    others = [name for name in names if (name[1:-1] if name[0] == '"' else name.lower()) not in placed]
+    return ", ".join([*others, CORE_ONLY])
 
 
 def parameters_of(dsn: str) -> dict[str, Any] | None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from psycopg import sql
-from servers import Database, Pair
+from servers import Database, Pair, database
 
 from pgsluice import Options, Report, Strategy, sync
+from pgsluice.embedded import Cluster
 from pgsluice.endpoint import Endpoint
 from pgsluice.session import Session
 
@@ -109,6 +110,13 @@ class Mallory:
         assert self.ran == []
         assert not self.is_superuser
         return True
+
+
+@pytest.fixture
+def old_pair(source_cluster: Cluster) -> Iterator[Pair]:
+    """Give a target older than 18, where AFTER triggers run as whoever ends the statement that set them off."""
+    with database(source_cluster) as source, database(source_cluster) as target:
+        yield Pair(source, target)
 
 
 @pytest.fixture
@@ -267,3 +275,42 @@ def test_where_a_job_stands_is_written_as_ever_under_settings_of_others(pair: Pa
     change(pair)
     assert done(sync(pair.source.dsn, pair.target.dsn, "sales.o", **mode))
     assert pair.target.value("SELECT watermark FROM pgsluice.job_state").startswith("2024-02-03 04:05:06")
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "TRIGGER spy AFTER DELETE ON m.child FOR EACH ROW",
+        "TRIGGER spy AFTER DELETE ON m.child FOR EACH STATEMENT",
+        "CONSTRAINT TRIGGER spy AFTER DELETE ON m.child DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
+        "TRIGGER spy AFTER UPDATE ON m.grandchild FOR EACH ROW",
+    ],
+    ids=["row", "statement", "deferred", "grandchild"],
+)
+def test_no_trigger_of_others_runs_as_our_role_on_an_older_target(old_pair: Pair, trigger: str) -> None:
+    source, target = old_pair.source, old_pair.target
+    for side in (source, target):
+        side.execute(
+            "CREATE SCHEMA sales; CREATE TABLE sales.o (id int PRIMARY KEY); INSERT INTO sales.o VALUES (1), (2)"
+        )
+    target.execute(
+        f"""CREATE ROLE {target.name}_m; CREATE SCHEMA m AUTHORIZATION {target.name}_m;
+        GRANT USAGE ON SCHEMA sales TO {target.name}_m; GRANT REFERENCES ON sales.o TO {target.name}_m;
+        SET ROLE {target.name}_m;
+        CREATE TABLE m.ran (who text); CREATE TABLE m.child (id int PRIMARY KEY REFERENCES sales.o ON DELETE CASCADE);
+        CREATE TABLE m.grandchild (id int REFERENCES m.child ON DELETE SET NULL);
+        INSERT INTO m.child VALUES (1); INSERT INTO m.grandchild VALUES (1);
+        CREATE FUNCTION m.spy() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN INSERT INTO m.ran VALUES (current_user); RETURN NULL; END$$;
+        CREATE {trigger} EXECUTE FUNCTION m.spy()"""
+    )
+    source.execute("DELETE FROM sales.o WHERE id = 1")
+    (table,) = sync(source.dsn, target.dsn, "sales.o").tables
+    assert target.rows("SELECT who FROM m.ran") == []
+    assert f"m.child of {target.name}_m" in str(table.error)
+    assert target.value("SELECT count(*) FROM sales.o") == 2
+    target.execute(
+        f"REASSIGN OWNED BY {target.name}_m TO CURRENT_USER; DROP OWNED BY {target.name}_m; DROP ROLE {target.name}_m"
+    )
+    assert done(sync(source.dsn, target.dsn, "sales.o"))
+    assert is_alike(old_pair)

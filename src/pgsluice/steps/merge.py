@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from pgsluice import changes, creation, drift, guard, sequences, sqltext
-from pgsluice.errors import GateError, StagingLostError, StepError
+from pgsluice.errors import GateError, RefusedError, StagingLostError, StepError
 from pgsluice.facts import Column, ForeignKey, TableInfo
 from pgsluice.job import Mode, TargetWriters
 from pgsluice.locks import lock_table
@@ -21,6 +21,7 @@ from pgsluice.session import Session
 
 _WORK_MEM_MB = 256
 _SERVER_17 = 170000
+_SERVER_18 = 180000
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,16 +277,41 @@ def _counted(faults: list[tuple[Any, ...]]) -> str:
 
 
 def _same_table(session: Session, plan: SyncPlan) -> None:
-    """See, under the lock, that the name still means the table that the plan was made for, with the same columns."""
+    """See, under the lock, that the name still means the table that the plan was made for, with the same columns.
+
+    Raises:
+        RefusedError: to change its rows would lend our rights to others.
+        StepError: it is another.
+    """
     planned = plan.facts.target_table
-    found, *columns = session.row(sqltext.load("shape"), {"table": session.text(sqltext.table(plan.job.target))})
+    query = sqltext.load("shape").format(trusted=sqltext.load("trusted_roles"))
+    lends = session.version < _SERVER_18 and (plan.job.mode is not Mode.APPEND or plan.reading.starts_over)
+    name = session.text(sqltext.table(plan.job.target))
+    found, columns, along = session.row(query, {"table": name, "lends": lends})
+    _refuse_to_lend(plan, along)
     if planned is None or found != planned.oid:
         what = "was replaced by another table"
-    elif other := {tuple(column) for column in columns[0]} ^ {_identity(column) for column in planned.columns}:
+    elif other := {tuple(column) for column in columns} ^ {_identity(column) for column in planned.columns}:
         what = f"got other columns ({', '.join(sorted({name for _, name, *_ in other}))})"
     else:
         return
     raise StepError(f"the target {what} while the rows were on their way", hint="Run again.", step="merge")
+
+
+def _refuse_to_lend(plan: SyncPlan, along: Sequence[str]) -> None:
+    """Refuse what has triggers of others run as our role: before 18, AFTER triggers do, whoever owns their table.
+
+    Raises:
+        RefusedError: rows of such tables change along with the target's.
+    """
+    if along:
+        raise RefusedError(
+            f"rows of {', '.join(along)} change along with those of {plan.job.target}, and triggers there would run as"
+            " our role: the target is older than PostgreSQL 18",
+            hint="Give these tables to the owner of the target (ALTER TABLE .. OWNER TO ..), or have their foreign keys"
+            " do nothing ON DELETE and ON UPDATE; then run again.",
+            step="merge",
+        )
 
 
 def _identity(column: Column) -> tuple[int, str, int, int, bool]:
