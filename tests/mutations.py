@@ -930,6 +930,22 @@ MUTATIONS = (
         ("tests/integration/test_swap.py::test_what_the_target_gets_after_it_was_built_is_not_lost[default]",),
     ),
     Mutation(
+        "cast of somebody's own type by its text",
+        "sqltext.py",
+        "    value = text_of(column, is_own_type=True) if origin.is_own_type else column\n",
+        "    value = column\n",
+        "The function behind a cast of the type's owner runs as the reading role.",
+        (f"{_OPERATORS}test_a_column_is_cast_without_the_cast_of_its_types_owner[enum-text]",),
+    ),
+    Mutation(
+        "cast to somebody's own type by its input function",
+        "sqltext.py",
+        "    if origin.to_own_type:  # as JSON",
+        "    if False:  # as JSON",
+        "The function behind a cast of the type's owner runs as the reading role.",
+        (f"{_OPERATORS}test_a_column_is_cast_to_somebodys_type_without_the_cast_of_its_owner[enum-text]",),
+    ),
+    Mutation(
         "owner of what leans on a table that is replaced",
         "steps/queries/swap_obstacles.sql",
         "   AND owner NOT IN ({trusted})\n",

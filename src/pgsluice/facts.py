@@ -79,6 +79,7 @@ class Origin:
         type: that it is given, as SQL.
         value: of a constant.
         is_own_type: the column's type is somebody's own, whose cast to text may be a function of theirs.
+        to_own_type: `type` is, and what casts to it may be a function of theirs too.
     """
 
     column: str | None
@@ -86,6 +87,7 @@ class Origin:
     type: str = ""
     value: str | None = None
     is_own_type: bool = False
+    to_own_type: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,11 @@ class Column:
     def is_own_type(self) -> bool:
         """Tell whether the type is somebody's own: its owner may have made casts of it."""
         return "." in self.type
+
+    @property
+    def may_have_casts(self) -> bool:
+        """Tell whether the type's owner may have made casts that PostgreSQL uses: a domain has those of its base type."""
+        return "." in (self.leaf if self.is_array else self.base)
 
     @property
     def is_array(self) -> bool:

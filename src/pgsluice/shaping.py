@@ -69,8 +69,7 @@ def _shaped(column: Column, shape: Shape, types: Mapping[str, Column]) -> Column
     if mask:
         return _masked(plain, column.name, mask)
     if cast:
-        typed = _typed(types[cast], plain)
-        return dataclasses.replace(typed, origin=Origin(column.name, "cast", typed.type))
+        return _cast(plain, column.name, types[cast])
     kept = plain if column.generated else dataclasses.replace(column, name=name)
     return dataclasses.replace(kept, origin=Origin(column.name)) if name != column.name else kept
 
@@ -80,6 +79,19 @@ def _typed(type_: Column, column: Column) -> Column:
     return dataclasses.replace(
         type_, name=column.name, not_null=column.not_null, number=column.number, comment=column.comment
     )
+
+
+def _cast(column: Column, source: str, type_: Column) -> Column:
+    typed = _typed(type_, column)
+    differs = type_.type != column.type
+    origin = Origin(
+        source,
+        "cast",
+        type_.type,
+        is_own_type=differs and column.may_have_casts,
+        to_own_type=differs and type_.may_have_casts,
+    )
+    return dataclasses.replace(typed, origin=origin)
 
 
 def _masked(column: Column, source: str, mask: Mask) -> Column:

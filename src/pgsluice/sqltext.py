@@ -78,7 +78,20 @@ def _origin(origin: Origin) -> sql.Composable:
     if origin.how in {"null", "constant", "moment"}:
         return sql.SQL("{}::{}").format(sql.Literal(origin.value), verbatim(origin.type))
     column = sql.Identifier(origin.column or "")
-    return sql.SQL("{}::{}").format(column, verbatim(origin.type)) if origin.type else column
+    return _cast(column, origin) if origin.type else column
+
+
+def _cast(column: sql.Identifier, origin: Origin) -> sql.Composed:
+    """Return a column cast to a type: by its text where either type's owner may have made the cast."""
+    type_ = verbatim(origin.type)
+    if origin.to_own_type:  # as JSON, which is read by the type's input function
+        text = text_of(column, is_own_type=True)
+        return sql.SQL(
+            "(SELECT given.v FROM pg_catalog.json_to_record(pg_catalog.json_build_object('v'::pg_catalog.text, {}))"
+            " AS given (v {}))"
+        ).format(text, type_)
+    value = text_of(column, is_own_type=True) if origin.is_own_type else column
+    return sql.SQL("{}::{}").format(value, type_)
 
 
 def own_rows(constants: Iterable[Constant], columns: Iterable[Column], alias: str | None = None) -> list[sql.Composed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -244,6 +245,104 @@ def test_a_column_with_a_cast_of_its_own_is_hashed_and_masked_without_it(
         ([*values, None],),
     )
     assert (report.error, hashes) == (None, wanted)
+
+
+_WANTED = {
+    "enum": ("sandbox.mine", "CREATE TYPE sandbox.mine AS ENUM ('1', '22', '333')", ("1", "22", "333")),
+    "domain over enum": (
+        "sandbox.felt",
+        "CREATE TYPE sandbox.mine AS ENUM ('1', '22', '333'); CREATE DOMAIN sandbox.felt AS sandbox.mine",
+        ("1", "22", "333"),
+    ),
+    "composite": ("sandbox.mine", "CREATE TYPE sandbox.mine AS (a int, b text)", ("(1,a)", "(2,b)", "(3,)")),
+    "array of enum": ("sandbox.mine[]", "CREATE TYPE sandbox.mine AS ENUM ('1', '22')", ("{1}", "{22,1}", "{NULL}")),
+    "array of domain": ("sandbox.mine[]", "CREATE DOMAIN sandbox.mine AS int", ("{1}", "{22,1}", "{NULL}")),
+    "range": ("sandbox.mine", "CREATE TYPE sandbox.mine AS RANGE (subtype = int4)", ("[1,2)", "[2,3)", "empty")),
+}
+_CAST_OF = """CREATE FUNCTION sandbox.{name}(v {given}) RETURNS {wanted} LANGUAGE plpgsql IMMUTABLE AS
+$$BEGIN RAISE EXCEPTION 'mallory casts as %', current_user; END$$;
+CREATE CAST ({given} AS {wanted}) WITH FUNCTION sandbox.{name} AS IMPLICIT"""
+
+
+def casts(mallory: Mallory, pair: Pair, given: str, wanted: str) -> None:
+    """Make her cast, and see that PostgreSQL would use it."""
+    number = pair.source.value("SELECT count(*) FROM pg_cast")
+    kind = (
+        given.replace("sandbox.felt", "sandbox.mine"),
+        wanted.partition("(")[0].replace("sandbox.felt", "sandbox.mine"),
+    )
+    mallory.says(pair.source, _CAST_OF.format(name=f"cast_{number}", given=kind[0], wanted=kind[1]))
+    with pytest.raises(psycopg.errors.RaiseException):
+        pair.source.rows(f"SELECT v::{wanted} FROM s.t WHERE v IS NOT NULL")
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        *itertools.product(_WANTED, ["text", "varchar(2)"]),
+        *itertools.product(["enum", "domain over enum"], ["int"]),
+        *itertools.product(["array of enum", "array of domain"], ["int[]"]),
+    ],
+)
+def test_a_column_is_cast_without_the_cast_of_its_types_owner(
+    mallory: Mallory, pair: Pair, shape: str, wanted: str
+) -> None:
+    type_, script, values = _WANTED[shape]
+    mallory.says(pair.source, script)
+    pair.source.execute(f"CREATE TABLE s.t (id int PRIMARY KEY, v {type_}); INSERT INTO s.t VALUES (4, NULL)")
+    for number, value in enumerate(values):
+        pair.source.execute("INSERT INTO s.t VALUES (%s, %s)", (number, value))
+    casts(mallory, pair, type_, wanted)
+    pair.target.execute(f"CREATE TABLE s.t (id int PRIMARY KEY, v {wanted}); INSERT INTO s.t VALUES (9, NULL)")
+    asked = Shape(cast=(("v", wanted),))
+    for strategy in (Strategy.DIFF, Strategy.COPY):
+        options = Options(strategy=strategy, verify=Verify.HASH, retries=0, show_row_data=True)
+        (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", shape=asked, options=options).tables
+        assert report.error is None
+    found = pair.target.rows("SELECT v::text FROM s.t ORDER BY id")
+    assert found == pair.target.rows(
+        f"SELECT v::{wanted}::text FROM unnest(%s::text[]) WITH ORDINALITY AS given (v, n) ORDER BY n",
+        ([*values, None],),
+    )
+    (compared,) = verify(pair.source.dsn, pair.target.dsn, "s.t", shape=asked, level=Level.ROWS).tables
+    assert (compared.error, compared.differences) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [
+        *itertools.product(_WANTED, ["text", "sandbox.other"]),
+        *itertools.product(["array of enum", "array of domain"], ["int[]"]),
+    ],
+)
+def test_a_column_is_cast_to_somebodys_type_without_the_cast_of_its_owner(
+    mallory: Mallory, pair: Pair, shape: str, given: str
+) -> None:
+    type_, script, values = _WANTED[shape]
+    for side in (pair.source, pair.target):
+        mallory.says(side, script)
+    labels = ", ".join(f"'{value}'" for value in values)
+    mallory.says(pair.source, f"CREATE TYPE sandbox.other AS ENUM ({labels})")
+    pair.source.execute(f"CREATE TABLE s.t (id int PRIMARY KEY, v {given}); INSERT INTO s.t VALUES (4, NULL)")
+    for number, value in enumerate(values):
+        pair.source.execute("INSERT INTO s.t VALUES (%s, %s)", (number, value))
+    casts(mallory, pair, given, type_)
+    base = type_.replace("felt", "mine")  # no SELECT yields a domain
+    pair.target.execute(f"CREATE TABLE s.t (id int PRIMARY KEY, v {base})")
+    options = Options(verify=Verify.HASH, retries=0, show_row_data=True)
+    asked = Shape(cast=(("v", type_),))
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", shape=asked, options=options).tables
+    assert report.error is None
+    assert pair.target.rows("SELECT v::text FROM s.t ORDER BY id") == [(value,) for value in (*values, None)]
+
+
+def test_a_constant_is_looked_at_without_the_cast_of_its_types_owner(mallory: Mallory, pair: Pair) -> None:
+    type_, _ = make_casts(mallory, "enum"), pair.source.execute("CREATE TABLE s.t (id int PRIMARY KEY)")
+    pair.source.execute("INSERT INTO s.t VALUES (1)")
+    pair.target.execute(f"CREATE TABLE s.t (id int PRIMARY KEY, k {type_})")
+    asked = Shape(constants=(Constant("k", "b", type_),))
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", shape=asked, options=Options(retries=0)).tables
+    assert (report.error, pair.target.rows("SELECT id, k::name::text FROM s.t")) == (None, [(1, "b")])
 
 
 @pytest.mark.parametrize("shape", CASTS)

@@ -51,10 +51,14 @@ def check(session: Session, relation: sql.Composable, column: Column) -> str | N
     with _judging(f"{what} is not valid", session):
         written, category = session.row(
             sql.SQL(
-                "SELECT v::pg_catalog.text, (SELECT t.typcategory::pg_catalog.text FROM pg_catalog.pg_type AS t"
+                "SELECT {text}, (SELECT t.typcategory::pg_catalog.text FROM pg_catalog.pg_type AS t"
                 " WHERE t.oid OPERATOR(pg_catalog.=) pg_catalog.pg_typeof(v)::pg_catalog.oid)"
-                " FROM (SELECT {}::{} AS v) AS given"
-            ).format(sql.Literal(origin.value), sqltext.verbatim(column.type))
+                " FROM (SELECT {value}::{type} AS v) AS given"
+            ).format(
+                text=sqltext.text_of(sql.Identifier("v"), is_own_type=column.may_have_casts),
+                value=sql.Literal(origin.value),
+                type=sqltext.verbatim(column.type),
+            )
         )
     if written is None or origin.value is None or origin.how == "moment":
         return None
