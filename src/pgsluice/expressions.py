@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pgsluice import visible
 from pgsluice.errors import RefusedError
 
 #: Schema and name of what is called; no schema for a field, as in ``(value).field``, by which a function can be called.
@@ -132,7 +133,7 @@ def _required(form: re.Pattern[str], text: str | None, what: str) -> str:
     """Return the text; a catalog that was changed by hand leaves out what every object has."""
     if text is not None and form.fullmatch(text):
         return text
-    shown = "nothing" if text is None else repr(text)
+    shown = "nothing" if text is None else visible.shortened(repr(text))
     raise RefusedError(
         f"a catalog prints {shown} where {what} belongs",
         hint="Its catalog was changed by hand. What it prints enters statements to the other server, so it is refused.",

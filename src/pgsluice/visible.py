@@ -14,11 +14,16 @@ import unicodedata
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SHORT = {"\n": "\\n", "\t": "\\t"}
 #: What SQL is made of, as far as finding its quoted names and literals takes.
+#: Each is taken in one step and never given back, so that the time grows with the length and no faster: what is not
+#: closed goes to the end.
 _SQL = re.compile(
-    r"""(?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*') | (?P<quoted>(?<![\w&])(?:'(?:[^']|'')*' | "(?:[^"]|"")*"))
-      | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ | --[^\n]* | /\*.*?\*/ | [\w&]*(?:'(?:[^']|'')*' | "(?:[^"]|"")*")""",
+    r"""(?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*+') | (?P<quoted>(?<![\w&$])(?:'(?:[^']|'')*+' | "(?:[^"]|"")*+"))
+      | \$(?P<tag>(?:[^\W\d]\w*+)?)\$(?:.*?\$(?P=tag)\$|.*) | --[^\n]*+ | /\*(?:.*?\*/|.*)
+      | [\w&][\w&$]*+(?:'(?:[^']|'')*+' | "(?:[^"]|"")*+")?+""",
     re.DOTALL | re.VERBOSE,
 )
+#: Characters of one text that a person is shown; what is longer is nothing to read.
+_SHOWN = 10_000
 
 
 def one_line(text: str) -> str:
@@ -44,6 +49,11 @@ def joined(text: str) -> str:
 def statement(sql: str) -> str:
     r"""Return SQL that means the same, its lines its own: in names and literals ``U&"a\000ab"`` stands for odd ones."""
     return sql if sql.isprintable() else _SQL.sub(_spelled, sql)
+
+
+def shortened(text: str) -> str:
+    """Return a text as long as a person reads it, and how much is left out."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text) - _SHOWN:,} more)"
 
 
 def _spelled(token: re.Match[str]) -> str:

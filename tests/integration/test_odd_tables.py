@@ -207,3 +207,15 @@ def test_a_fault_of_ours_in_planning_one_table_is_named_and_is_that_tables(
     monkeypatch.setenv("PGSLUICE_DEBUG", "1")
     with pytest.raises(TypeError, match="a fault of ours"):
         sync(three.source.dsn, three.target.dsn, "s.*")
+
+
+def test_a_default_of_any_length_is_shown_in_part_and_printed_whole(three: Pair) -> None:
+    digits = "7" * 130_000
+    three.source.execute(f"ALTER TABLE s.odd ADD big numeric DEFAULT {digits}")
+    shown = three.pgsluice("plan", "--table", "s.odd")
+    assert (shown.code, digits in shown.out) == (0, False)
+    assert "... (120," in shown.out
+    for whole in ("--sql", "--json"):
+        assert digits in three.pgsluice("plan", "--table", "s.odd", whole).out
+    assert three.pgsluice("sync", "--table", "s.odd").code == 0
+    assert three.target.value("SELECT big::text FROM s.odd") == digits

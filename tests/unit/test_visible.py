@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
+import timeit
 import unicodedata
 
 import pytest
@@ -75,10 +77,61 @@ def test_a_line_of_json_means_the_same_when_it_is_shown(text: str) -> None:
         ("SELECT 'a'\n  FROM \"b\"", "SELECT 'a'\n  FROM \"b\""),
         ("SELECT $q$a\n'b\n'$q$ -- it's\nFROM b", "SELECT $q$a\n'b\n'$q$ -- it's\nFROM b"),
         ("SELECT U&'a\nb', x'0\n1'", "SELECT U&'a\nb', x'0\n1'"),
+        ("SELECT a$b$ || 'a\nb' || c$b$", "SELECT a$b$ || U&'a\\+00000ab' || c$b$"),
+        ("SELECT 12345 'a\nb', $1, 'a\nb'", "SELECT 12345 U&'a\\+00000ab', $1, U&'a\\+00000ab'"),
     ],
 )
 def test_sql_is_shown_so_that_it_means_the_same_and_its_lines_are_its_own(sql: str, shown: str) -> None:
     assert visible.statement(sql) == shown
+
+
+#: Texts that grow: each takes a search for what closes it, or for where a word ends.
+GROWING = {
+    "digits": "1",
+    "a word": "a",
+    "words": "ab ",
+    "a word with dollars": "a$",
+    "quotes": "'",
+    "names": '"',
+    "backslashes": "\\",
+    "letters that may begin a literal": "e",
+    "escapes": "E'\\'",
+    "dollars": "$",
+    "tags that nothing closes": "$a$b",
+    "comments that nothing closes": "/*",
+    "comments": "--",
+    "ampersands": "&",
+    "mixed": "E'\\'$a$/*\"&",
+    "unseen": "\u202e",
+}
+
+
+def spent(text: str) -> float:
+    """Return the seconds of processor time of the fastest of three."""
+    return min(timeit.repeat(lambda: visible.statement(text), timer=time.process_time, number=1, repeat=3))
+
+
+@pytest.mark.parametrize("part", GROWING.values(), ids=GROWING)
+@pytest.mark.parametrize("head", ["SELECT \n\x1b ", "SELECT '\x1b ", 'SELECT "', "SELECT E'\x1b", "SELECT \n$q$"])
+def test_the_time_to_show_sql_grows_with_its_length_and_no_faster(head: str, part: str) -> None:
+    short, long = (head + part * (length // len(part)) for length in (25_000, 100_000))
+    assert spent(long) < 12 * spent(short) + 0.1
+
+
+@pytest.mark.parametrize("part", GROWING.values(), ids=GROWING)
+def test_a_million_characters_are_shown(part: str) -> None:
+    text = "SELECT \n" + part * (1_000_000 // len(part))
+    assert len(visible.statement(text)) >= len(text)
+
+
+@given(st.text("aE$'\"\\&/*-\n \u202e1"))
+def test_what_is_not_shown_otherwise_is_shown_as_it_is(sql: str) -> None:
+    assert visible.statement(visible.statement(sql)) == visible.statement(sql)
+
+
+def test_a_long_text_is_shown_in_part_and_how_much_is_left_out() -> None:
+    assert visible.shortened("a" * 10_000) == "a" * 10_000
+    assert visible.shortened("a" * 1_000_000) == "a" * 10_000 + "... (990,000 more)"
 
 
 @given(st.text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -56,7 +56,7 @@ def plan(
             click.echo(json.dumps(_as_dict(job, outcome, report), ensure_ascii=False))
     elif len(outcomes) == 1 or sql:
         for (job, outcome), report in zip(outcomes, reports, strict=True):
-            say(*_lines(job, outcome, report))
+            say(*_lines(job, outcome, report, shown=str if sql else visible.shortened))
     else:
         say(*overview(outcomes, reports, options))
     failed = [outcome for _, outcome in outcomes if isinstance(outcome, PgsluiceError)]
@@ -119,7 +119,9 @@ def _exact(counted: TableReport) -> dict[str, Any]:
     return {**counts, "seconds": round(counted.seconds, 3), "error": counted.error, "hint": counted.hint or None}
 
 
-def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport | None) -> Iterator[str]:
+def _lines(
+    job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport | None, shown: Callable[[str], str]
+) -> Iterator[str]:
     if isinstance(outcome, PgsluiceError):
         yield f"{job.source} -> {job.target}: refused ({job.mode})"
         yield from (f"  - {reason}" for reason in reasons(outcome))
@@ -133,7 +135,7 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
     if outcome.reading.late:
         yield f"  late     {outcome.reading.late}: {outcome.reading.late_reason}"
     yield f"  key      {', '.join(outcome.key.columns) or 'none'} ({outcome.key_reason})"
-    yield from _columns(outcome)
+    yield from _columns(outcome, shown)
     if outcome.creation is None:
         yield f"  strategy {outcome.strategy}: {outcome.strategy_reason}"
         yield f"  sends    {outcome.forecast}"
@@ -152,7 +154,7 @@ def _lines(job: SyncJob, outcome: SyncPlan | PgsluiceError, counted: TableReport
         yield f"  note     {note}"
     for step, text in statements(outcome):
         yield f"  -- {step}"
-        yield from (f"  {line}" for line in visible.statement(f"{text};").split("\n"))
+        yield from (f"  {line}" for line in shown(visible.statement(f"{text};")).split("\n"))
 
 
 def _read_as(plan: SyncPlan, name: str) -> str | None:
@@ -161,7 +163,7 @@ def _read_as(plan: SyncPlan, name: str) -> str | None:
     return sqltext.selection([name], [column.origin]).as_string(None) if column and column.origin else None
 
 
-def _columns(plan: SyncPlan) -> Iterator[str]:
+def _columns(plan: SyncPlan, shown: Callable[[str], str]) -> Iterator[str]:
     """Count what travels in binary, and say of each other column what becomes of it, and why."""
     plain = sum(each.verdict is Verdict.BINARY for each in plan.fidelity)
     yield f"  columns  {plain} of {len(plan.fidelity)}: {Verdict.BINARY}"
@@ -169,7 +171,7 @@ def _columns(plan: SyncPlan) -> Iterator[str]:
         if each.verdict is not Verdict.BINARY:
             yield f"           {each.name}: {each.verdict}: {each.reason.removeprefix(f'{each.name} is ')}"
         if expression := _read_as(plan, each.name):
-            yield f"           {each.name}: read as {visible.statement(expression)}"
+            yield f"           {each.name}: read as {shown(visible.statement(expression))}"
 
 
 def _deletes(plan: SyncPlan) -> str:
