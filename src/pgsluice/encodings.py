@@ -22,6 +22,19 @@ VOUCHED = frozenset({
 })  # fmt: skip
 
 
+def length(name: str, encoding: str) -> int:
+    """Return how many bytes a name has in a database.
+
+    Args:
+        name: of anything.
+        encoding: of the database, as PostgreSQL calls it.
+    """
+    try:
+        return len(name.encode(encoding.replace("WIN", "cp"), "replace"))
+    except LookupError:  # one that Python does not know, or SQL_ASCII, which takes what the session sends
+        return len(name.encode())
+
+
 def of_copy(facts: Facts, options: Options) -> tuple[str | None, str | None]:
     """Return the ENCODING of the COPY that reads and of the one that writes; None where the session's own serves."""
     source, target = facts.source.encoding == UNKNOWN, facts.target.encoding == UNKNOWN

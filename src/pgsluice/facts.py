@@ -355,6 +355,7 @@ class ServerInfo:
         search_path: the role's own, in force before the session's prelude.
         time_zone: the role's own, in force before the session's prelude.
         transport: what is wrong with the way to it; empty where nothing is.
+        name_bytes: how long a name can be, in the encoding of the database.
     """
 
     version: int
@@ -372,6 +373,7 @@ class ServerInfo:
     search_path: str
     time_zone: str
     transport: str = ""
+    name_bytes: int = 63
 
     @property
     def major(self) -> int:

@@ -86,6 +86,7 @@ def _table_refusals(facts: Facts, job: SyncJob, options: Options) -> Iterator[st
         yield f"Role {role} may not read the source: GRANT SELECT ON {_sql(source.ref)} TO {role};"
     yield from _control_refusals(facts)
     if target is None:
+        yield from _long_names(facts, job)
         yield from _may_create_refusals(facts, job)
         return
     if target.relkind not in TABLES:
@@ -98,6 +99,18 @@ def _table_refusals(facts: Facts, job: SyncJob, options: Options) -> Iterator[st
     lacking = ", ".join(privilege for privilege in _needed(job, options) if privilege not in target.privileges)
     if lacking:
         yield f"Role {role} may not write the target: GRANT {lacking} ON {_sql(target.ref)} TO {role};"
+
+
+def _long_names(facts: Facts, job: SyncJob) -> Iterator[str]:
+    """Name what the target would cut, and not find again."""
+    limit, encoding = facts.target.name_bytes, facts.target.encoding
+    columns = {f"Column {column.name} of {job.target}": column.name for column in facts.source_table.columns}
+    named = {f"The schema {job.target.schema}": job.target.schema, f"The table {job.target}": job.target.name}
+    for what, name in {**named, **columns}.items():
+        if (bytes_ := encodings.length(name, encoding)) > limit:
+            way = "--rename" if what in columns else "--to"
+            cut = f"{bytes_} bytes, and the target would cut it at {limit}"
+            yield f"{what} has a name of {cut}: use a shorter one ({way})."
 
 
 def _needed(job: SyncJob, options: Options) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from servers import Database, Pair
+from servers import Database, Pair, database
 
 from pgsluice import Options, sync
+from pgsluice.embedded import Cluster
 from pgsluice.job import StagingKind
 
 TYPES = """
@@ -241,3 +242,44 @@ def test_what_a_new_table_does_not_get_is_listed_by_name(pair: Pair) -> None:
         " index by USING b, by_f, lower_email; rule nothing; unique constraint one e-mail, t_a_b_key"
     )
     assert pair.target.value("SELECT count(*) FROM pg_indexes WHERE schemaname = 's'") == 1
+
+
+LONG_NAMES = {
+    "a table": ("s.t", "s." + "a" * 64),
+    "a schema": ("s.t", "a" * 64 + ".t"),
+    "a table of other letters": ("s.t", "s." + "한" * 22),
+    "a table that is as long as the prefix makes it": ("s." + "b" * 60, "s.raw_" + "b" * 60),
+    "both": ("s.t", "a" * 64 + "." + "b" * 100),
+}
+
+
+@pytest.mark.parametrize(("source", "target"), LONG_NAMES.values(), ids=LONG_NAMES)
+def test_a_name_that_the_target_would_cut_is_refused_in_the_plan(pair: Pair, source: str, target: str) -> None:
+    pair.source.execute(f"CREATE SCHEMA s; CREATE TABLE {source} (id int PRIMARY KEY); INSERT INTO {source} VALUES (1)")
+    refused = pair.pgsluice("plan", "--table", source, "--to", target)
+    assert (refused.code, "bytes, and the target would cut it at 63: use a shorter one (--to)" in refused.out) == (
+        6,
+        True,
+    )
+    assert pair.pgsluice("sync", "--table", source, "--to", target).code == 6
+    assert pair.target.value("SELECT count(*) FROM pg_class WHERE oid >= 16384 AND relkind = 'r'") == 0
+
+
+@pytest.mark.parametrize("name", ["a" * 63, "한" * 21])
+def test_a_name_as_long_as_can_be_is_found_again(pair: Pair, name: str) -> None:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1)")
+    for _ in range(2):
+        assert pair.pgsluice("sync", "--table", "s.t", "--to", f"{name}.{name}").code == 0
+    assert pair.target.image(f'"{name}"."{name}"') == ["(1)"]
+
+
+@pytest.mark.parametrize(("encoding", "code"), [("LATIN1", 0), ("UTF8", 6)])
+def test_a_name_is_as_long_as_it_is_in_the_targets_encoding(
+    source_cluster: Cluster, target_cluster: Cluster, encoding: str, code: int
+) -> None:
+    options = f"ENCODING '{encoding}' LOCALE 'C'"
+    with database(source_cluster, options) as source, database(target_cluster, options) as target:
+        source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1)")
+        name = f"s.{'é' * 40}"
+        assert Pair(source, target).pgsluice("sync", "--table", "s.t", "--to", name).code == code
+        assert target.value("SELECT count(*) FROM pg_class WHERE relname = repeat('é', 40)") == (code == 0)

@@ -45,9 +45,10 @@ _DEFAULT = 0
 
 def server(session: Session) -> ServerInfo:
     """Describe the server and the role in it. One round trip, two where the server shows its identity."""
-    version, database, oid, recovery, encoding, role, create, temporary, started, shows_identity = session.row(
+    version, database, oid, recovery, encoding, role, create, temporary, started, *rest = session.row(
         sqltext.load("server")
     )
+    shows_identity, name_bytes = rest
     system, timeline = session.row(sqltext.load("identity")) if shows_identity else (None, None)
     return ServerInfo(
         version=version,
@@ -65,6 +66,7 @@ def server(session: Session) -> ServerInfo:
         search_path=session.search_path,
         time_zone=session.time_zone,
         transport=transport.doubt(session.side, session.live) or "",
+        name_bytes=name_bytes,
     )
 
 

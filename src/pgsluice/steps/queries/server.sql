@@ -10,6 +10,7 @@ SELECT current_setting('server_version_num')::int,
        pg_postmaster_start_time()::text,
        has_function_privilege('pg_control_system()', 'EXECUTE')
          AND has_function_privilege('pg_control_checkpoint()', 'EXECUTE')
-         AND has_function_privilege('pg_control_recovery()', 'EXECUTE')
+         AND has_function_privilege('pg_control_recovery()', 'EXECUTE'),
+       current_setting('max_identifier_length')::int
   FROM pg_database d
  WHERE d.datname = current_database()
