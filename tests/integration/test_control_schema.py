@@ -15,11 +15,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from servers import Outcome, Pair
 
-from pgsluice import control, sqltext, sync
+from pgsluice import control, page, sqltext, sync
 from pgsluice.cli import cli
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, RefusedError
 from pgsluice.events import Event, RunStarted
+from pgsluice.page.serving import Site
 from pgsluice.steps import state
 
 NO_CACHE = {"XDG_CACHE_HOME": os.devnull}
@@ -497,5 +498,58 @@ def test_a_schema_that_was_ours_and_is_not_any_more_is_refused(
 def test_the_python_interface_refuses_it_too(pair: Pair) -> None:
     pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY)")
     pair.target.execute("CREATE SCHEMA pgsluice; CREATE VIEW pgsluice.run AS SELECT 1 AS run_id")
-    with pytest.raises(RefusedError, match=r"pgsluice\.run is a view: drop it"):
+    with pytest.raises(RefusedError, match=r"pgsluice\.run is a view: DROP VIEW pgsluice\.run;"):
         sync(pair.source.dsn, pair.target.dsn, "s.t")
+
+
+def test_what_is_wrong_is_told_a_line_each_with_statements_that_mend_it(attack: Attack) -> None:
+    """All but the owner is mended by what the message says, pasted as it stands, whatever the shape."""
+    for shape, (made, _) in SHAPES.items():
+        attack.strike(made + OPEN)
+        for _round in range(3):  # what has to be dropped hides what else is wrong with it
+            done = attack.run("status")
+            lines = [line for line in done.err.split("\n") if line.startswith("- ")]
+            assert "\\n" not in done.err, done.err
+            if done.code == 0:
+                break
+            assert lines, (shape, done)
+            statements = [line.rpartition(": ")[2] for line in lines]
+            assert all(each.endswith(";") for each in statements), (shape, lines)
+            for statement in statements:
+                attack.pair.target.execute(statement)
+        assert attack.run("status").code == 0, shape
+        assert attack.ran == [], shape
+        attack.pair.target.execute("DROP SCHEMA pgsluice CASCADE")
+
+
+def test_the_way_out_that_breaks_nothing_comes_first_and_dropping_last(attack: Attack) -> None:
+    attack.strike(WHOLE)
+    done = attack.run("status")
+    hint = done.err.split("\n")[-1]
+    role = attack.tool
+    assert hint.startswith(f"To look only, connect as {attack.mallory}, or with options='-c role={attack.mallory}'.")
+    assert f"belong to {role}, to a role whose rights {role} has, to a superuser, or (for roles that are" in hint
+    assert -1 < hint.find("docs/control-schema.md#privileges") < hint.find("DROP SCHEMA pgsluice CASCADE;")
+    assert "loses every job's position and the history" in hint
+    assert "pgsluice.run belongs to" in done.err
+    assert "ALTER TABLE pgsluice.run OWNER TO postgres;" in done.err, "whom all of them trust"
+    told = attack.run("doctor", *TABLE, "--json").out
+    assert told.count("can't be used") == 1, told
+
+
+def test_the_message_of_an_unfit_schema_keeps_its_lines_in_the_answers_of_serve(attack: Attack) -> None:
+    attack.strike(WHOLE)
+    target = make_conninfo(attack.pair.target.dsn, user=attack.tool)
+
+    def look(run_id: str | None) -> page.History:
+        with Endpoint(target, read_only=False).looking().open() as session:
+            return page.look_up(session, "here", 1.0, run_id)
+
+    def start(status: str, _headers: list[tuple[str, str]], *_more: object) -> None:
+        statuses.append(status)
+
+    statuses: list[str] = []
+    asked = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_HOST": "here"}
+    body = b"".join(Site(look, ["here"], None)(asked, start)).decode()  # type: ignore[arg-type]
+    assert statuses == ["503 Service Unavailable"]
+    assert ("\n- pgsluice belongs to" in body, "\\n" in body) == (True, False), body

@@ -63,8 +63,9 @@ def _findings(
     source: Endpoint, target: Endpoint, chosen: Selection | Sequence[SyncJob], options: Options
 ) -> Iterator[Finding]:
     with translated("doctor"), target.looking().open() as there:
-        unfit = control.look(there, CONTROL_SCHEMA).faults
-    yield from (Finding(Verdict.FAILURE, "target", "control schema", f"{control.UNFIT}: {said}") for said in unfit)
+        ours = control.look(there, CONTROL_SCHEMA)
+    unfit = (f"{control.UNFIT}. {ours.hint}", *ours.faults) if ours.faults else ()
+    yield from (Finding(Verdict.FAILURE, "target", "control schema", said) for said in unfit)
     outcomes = () if unfit else Run(source, target, options).plan(chosen)  # which the same keeps from being made
     remember(source, (job.source for job, _ in outcomes))
     plans = [outcome for _, outcome in outcomes if isinstance(outcome, SyncPlan)]

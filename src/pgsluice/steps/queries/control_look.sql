@@ -1,5 +1,5 @@
 -- What of the control schema is missing, what in it could be another's code or rows, and what may our role not do with
--- it? (kind, relation, detail) of each.
+-- it? (kind, relation, detail, more) of each; names in details can be typed into SQL. Of 'role', who might own it all.
 -- %(schema)s: its name; side by side, of each column of our tables: %(tables)s, %(columns)s, %(types)s; %(views)s: text[];
 -- %(defaults)s: those of ours that are no literals. The roles that are trusted come from trusted_roles.
 WITH trusted AS MATERIALIZED ({trusted}),
@@ -26,63 +26,70 @@ filled AS MATERIALIZED ( -- first which they are: the expression of somebody els
     FROM held JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
    WHERE attgenerated = ''
 )
-SELECT 'missing', '', '' WHERE NOT EXISTS (SELECT FROM schema)
+SELECT 'missing', '', '', '' WHERE NOT EXISTS (SELECT FROM schema)
 UNION ALL
-SELECT 'missing', name, '' FROM named WHERE name NOT IN (SELECT relname FROM ours)
+SELECT 'missing', name, '', '' FROM named WHERE name NOT IN (SELECT relname FROM ours)
 UNION ALL
-SELECT 'missing', concat(w.relname, '.', w.attname), ''
+SELECT 'missing', concat(w.relname, '.', w.attname), '', ''
   FROM wanted w JOIN kept USING (relname)
  WHERE NOT EXISTS (SELECT FROM held h WHERE (h.relname, h.attname) = (w.relname, w.attname))
 UNION ALL
-SELECT 'owner', '', pg_get_userbyid(nspowner) FROM schema WHERE nspowner NOT IN (SELECT oid FROM trusted)
+SELECT 'owner', '', pg_get_userbyid(nspowner), '' FROM schema WHERE nspowner NOT IN (SELECT oid FROM trusted)
 UNION ALL
-SELECT 'owner', relname, pg_get_userbyid(relowner) FROM ours WHERE relowner NOT IN (SELECT oid FROM trusted)
+SELECT 'owner', relname, pg_get_userbyid(relowner), '' FROM ours WHERE relowner NOT IN (SELECT oid FROM trusted)
 UNION ALL
-SELECT 'kind', relname, concat(relkind, relpersistence)
+SELECT 'kind', relname, concat(relkind, relpersistence), ''
   FROM ours
  WHERE concat(relkind, relpersistence) <> CASE WHEN relname = ANY (%(views)s::name[]) THEN 'vp' ELSE 'rp' END
 UNION ALL
-SELECT 'trigger', relname, tgname FROM kept JOIN pg_trigger ON tgrelid = kept.oid
+SELECT 'trigger', relname, quote_ident(tgname), '' FROM kept JOIN pg_trigger ON tgrelid = kept.oid
 UNION ALL
-SELECT 'rule', relname, rulename FROM kept JOIN pg_rewrite ON ev_class = kept.oid
+SELECT 'rule', relname, quote_ident(rulename), '' FROM kept JOIN pg_rewrite ON ev_class = kept.oid
 UNION ALL
-SELECT 'policy', relname, ''
-  FROM kept
- WHERE relrowsecurity OR EXISTS (SELECT FROM pg_policy WHERE polrelid = kept.oid)
+SELECT 'security', relname, '', '' FROM kept WHERE relrowsecurity
 UNION ALL
-SELECT 'inherits', relname, CASE kept.oid WHEN inhrelid THEN inhparent ELSE inhrelid END::regclass::text
-  FROM kept JOIN pg_inherits ON kept.oid IN (inhrelid, inhparent)
+SELECT 'policy', relname, quote_ident(polname), '' FROM kept JOIN pg_policy ON polrelid = kept.oid
 UNION ALL
-SELECT 'column', relname, concat(attname, ' ', format_type(atttypid, atttypmod))
+SELECT CASE WHEN kept.relispartition THEN 'partition' ELSE 'inherits' END, relname, inhparent::regclass::text, ''
+  FROM kept JOIN pg_inherits ON inhrelid = kept.oid
+UNION ALL
+SELECT 'inherited', relname, inhrelid::regclass::text, '' FROM kept JOIN pg_inherits ON inhparent = kept.oid
+UNION ALL
+SELECT CASE WHEN type IS NULL THEN 'more' ELSE 'column' END, relname, quote_ident(attname), format_type(atttypid, atttypmod)
   FROM held
  WHERE atttypid <> coalesce(to_regtype(type)::oid, atttypid)
     OR typnamespace <> 'pg_catalog'::regnamespace
     OR typtype <> 'b'
     OR attcollation <> typcollation
 UNION ALL
-SELECT 'generated', relname, attname FROM held WHERE (attgenerated, attidentity) <> ('', '')
+SELECT CASE WHEN attidentity <> '' THEN 'identity' WHEN attgenerated = 's' THEN 'stored' ELSE 'virtual' END,
+       relname, quote_ident(attname), ''
+  FROM held
+ WHERE (attgenerated, attidentity) <> ('', '')
 UNION ALL
-SELECT 'default', relname, concat(attname, ' DEFAULT ', pg_get_expr(adbin, adrelid))
+SELECT 'default', relname, quote_ident(attname), pg_get_expr(adbin, adrelid)
   FROM filled
  WHERE pg_get_expr(adbin, adrelid) <> ALL (%(defaults)s::text[])
    AND pg_get_expr(adbin, adrelid) !~ '^(-?[0-9.]+|true|false|NULL|''([^'']|'''')*'')(::[a-z0-9_ "]+(\([0-9,]+\))?)?$'
 UNION ALL
-SELECT 'constraint', relname, conname
+SELECT 'constraint', relname, quote_ident(conname), ''
   FROM kept JOIN pg_constraint ON conrelid = kept.oid
  WHERE contype NOT IN ('p', 'u', 'n')
 UNION ALL
-SELECT DISTINCT 'index', relname, indexrelid::regclass::text
+SELECT DISTINCT 'index', relname, indexrelid::regclass::text, ''
   FROM kept
   JOIN pg_index ON indrelid = kept.oid
   JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid
  WHERE refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass,
                       'pg_type'::regclass, 'pg_collation'::regclass)
 UNION ALL
-SELECT 'privilege', relname, string_agg(privilege, ', ' ORDER BY at)
+SELECT 'privilege', relname, string_agg(privilege, ', ' ORDER BY at), ''
   FROM kept, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) WITH ORDINALITY AS p (privilege, at)
  WHERE NOT has_table_privilege(kept.oid, privilege)
    AND (relname, privilege) <> ('run_table', 'UPDATE') -- never overwritten
  GROUP BY relname
 UNION ALL
-SELECT 'role', '', current_user
+SELECT 'role', '', current_user, CASE WHEN rolsuper THEN current_user ELSE pg_get_userbyid(datdba) END
+  FROM pg_roles, pg_database
+ WHERE rolname = current_user AND datname = current_database()
  ORDER BY 2, 1, 3
