@@ -165,9 +165,9 @@ def _hint(schema: str, role: str, wrong: Sequence[_Row]) -> str:
     return (
         f"{looking}To write, let a superuser or the owner of the database look at what was put there, and run the"
         f" statements above.{granting} pgsluice uses it only if it and its tables belong to {role}, to a role whose"
-        f" rights {role} has, to a superuser, or (for roles that are not superusers) to the owner of the database. Last"
-        f" of all there is DROP SCHEMA {name} CASCADE; which loses every job's position and the history: all rows are read"
-        " again, and mode append refuses to go on."
+        f" rights {role} has, to a superuser, or (for roles that are not superusers) to the owner of the database."
+        f" Last of all there is DROP SCHEMA {name} CASCADE; which loses every job's position and the history: all rows"
+        " are read again, and mode append refuses to go on."
     )
 
 

@@ -72,3 +72,18 @@ def test_status_says_how_far_a_job_is_behind_its_source(synced: Pair) -> None:
     assert told().endswith("source at None: not known\n")
     alone = synced.pgsluice("status", "--lag")
     assert (alone.code, "--source, or --config" in alone.err) == (2, True)
+
+
+def test_a_job_is_not_moved_by_the_name_of_its_source(synced: Pair) -> None:
+    """The rows of s.t go into a.t as well; where s.t is meant, it is the target of that name."""
+    stated(synced, "reset", "s.t")
+    to_another = ("--mode", "incremental", "--cursor", "at", "--late-rows", "trust", "--to", "a.t")
+    assert synced.pgsluice("sync", "--table", "s.t", *to_another).code == 0
+    for moved in (("reset", "s.t"), ("set", "s.t", "2026-01-11")):
+        done = stated(synced, *moved)
+        assert (done.code, "no job s.t stands anywhere" in done.err) == (2, True), done
+    assert "s.t -> a.t" in stated(synced, "show", "s.t").out
+    assert synced.pgsluice("sync", *WAY).code == 0
+    done = stated(synced, "reset", "s.t")
+    assert done.out == "s.t -> s.t (incremental): forgotten: its next run reads everything\n"
+    assert [line["target"] for line in stated(synced, "show", "--json").lines] == ["a.t"]

@@ -103,7 +103,8 @@ def _held(session: Session, job: str) -> states.Position:
         UsageError: there is none, or there are several.
         BusyError: a run is at it.
     """
-    found = states.positions(session, CONTROL_SCHEMA, known_as(job))
+    name = known_as(job)
+    found = [each for each in states.positions(session, CONTROL_SCHEMA, name) if name in {each.job_id, each.target}]
     if not found:
         raise UsageError(f"no job {job} stands anywhere on this target", hint="pgsluice state show lists them.")
     if len(found) > 1:
