@@ -29,7 +29,10 @@ The numbers are the exit codes of the command line (Ctrl-C is 130 and SIGTERM 14
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pgsluice import visible
@@ -113,6 +116,20 @@ class UsageError(PgsluiceError):
     """The request can't be understood."""
 
     exit_code = 2
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Say of a file that the user named that it can't be written, and why not.
+
+    Raises:
+        UsageError: it can't.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"{file} can't be written: {reason}", hint="Name another file.") from None
 
 
 class TableNameError(UsageError):

@@ -14,7 +14,7 @@ from pgsluice import hashing
 from pgsluice.facts import SIZED, Facts, Key, TableInfo
 from pgsluice.job import Mode, Options, Strategy, SyncJob
 from pgsluice.policies import DeletePolicy
-from pgsluice.units import size
+from pgsluice.units import several, size
 
 #: A relation that grows is extended by many pages at a time, and values are laid out by another column order.
 _LOOSE = 17 / 16
@@ -104,7 +104,7 @@ class Forecast:
 
     def __str__(self) -> str:
         """Return it in words."""
-        rows = f"about {self.rows:,} rows" if self.rows >= 0 else "rows of a number that is not known"
+        rows = f"about {several(self.rows, 'row')}" if self.rows >= 0 else "rows of a number that is not known"
         if not self.hashes:
             return rows
         last = f" ({self.changed:,} changed last time)" if self.changed >= 0 else ""

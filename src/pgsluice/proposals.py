@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pgsluice.facts import Column, TableInfo
-from pgsluice.units import size
+from pgsluice.units import several, size
 
 #: From here on reading a table as a whole each time is worth a second thought.
 _LARGE_BYTES = 1 << 30
@@ -48,7 +48,7 @@ def propose(table: TableInfo) -> Proposal:
 def described(table: TableInfo) -> str:
     """Return a table's size and key in a line."""
     key = next((key for key in table.keys if key.not_null), None)
-    rows = f"about {table.rows:,} rows" if table.rows >= 0 else "never analysed"
+    rows = f"about {several(table.rows, 'row')}" if table.rows >= 0 else "never analysed"
     return f"{size(table.bytes)}, {rows}, key {', '.join(key.columns) if key else 'none'}"
 
 

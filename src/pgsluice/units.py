@@ -24,6 +24,11 @@ def size(bytes_: float) -> str:
     return f"{bytes_:.1f} {_UNITS[-1]}"
 
 
+def several(number: int, noun: str) -> str:
+    """Return a number of things: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def bytes_of(text: str) -> int:
     """Read ``500 MB``, ``10GB``, ``1.5TiB`` or a plain number of bytes, in powers of 1024 as PostgreSQL counts them.
 

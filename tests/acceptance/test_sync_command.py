@@ -152,7 +152,7 @@ def test_verbose_tells_each_step_and_twice_when_it_begins_and_json_logs_stay_wha
     assert re.search(r"^sales.orders: done, 1,000 rows, .+ s$", once, re.MULTILINE)
     twice = shop.pgsluice("sync", "--table", "sales.orders", "-vv").err
     assert "sales.orders: relay begins, about 1,000 rows" in twice
-    assert re.search(r"^run \w+: begins, 1 tables$", twice, re.MULTILINE)
+    assert re.search(r"^run \w+: begins, 1 table$", twice, re.MULTILINE)
     logged = shop.pgsluice("sync", "--table", "sales.orders", "-vv", "--log-format", "json")
     assert {"event", "at"} <= set.intersection(*(set(json.loads(line)) for line in logged.err.splitlines()))
 

@@ -113,4 +113,4 @@ def test_the_text_says_what_is_since(live: Pair) -> None:
     live.source.execute("DELETE FROM s.t WHERE id = 5; UPDATE s.t SET note = NULL WHERE id = 6")
     done = live.pgsluice("verify", "--table", "s.t", "--as-of-run")
     assert done.code == 0, done
-    assert f"since run {run_id} the source got or changed 1 rows and lost 1, which is no difference" in done.out
+    assert f"since run {run_id} the source got or changed 1 row and lost 1, which is no difference" in done.out

@@ -263,7 +263,7 @@ def test_verbosity_tells_of_steps_and_twice_of_all_that_is_known() -> None:
     assert Written().tell(*events) == ["s.a: done, 10 rows, 20 B, 1.2 s"]
     assert Written(1).tell(*events) == ["s.a: relay took 0.25 s", "s.a: done, 10 rows, 20 B, 1.2 s"]
     begun, first, last, finished, over = Written(2).tell(*events)
-    assert begun == "run r1: begins, 1 tables"
+    assert begun == "run r1: begins, 1 table"
     assert (first, last) == ("s.a: relay begins, about 1,000 rows", "s.a: relay took 0.25 s")
     assert "lane" in finished
     assert over == "run r1: ended with 0 in 2.00 s"

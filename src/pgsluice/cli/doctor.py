@@ -21,6 +21,7 @@ from pgsluice.retry import translated
 from pgsluice.run import Run
 from pgsluice.steps import catalog, relay, vitals
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.units import several
 
 _FAILED = 6
 _SIGNS = {Verdict.OK: "ok     ", Verdict.WARNING: "warning", Verdict.FAILURE: "FAILURE"}
@@ -55,7 +56,7 @@ def doctor(
     if as_json:
         click.echo(json.dumps({"failures": failed, "warnings": warned, "exit_code": _FAILED if failed else 0}))
     else:
-        click.echo(f"{failed} failures, {warned} warnings")
+        click.echo(f"{several(failed, 'failure')}, {several(warned, 'warning')}")
     return _FAILED if failed else 0
 
 

@@ -14,13 +14,14 @@ from pgsluice.cli.render import say
 from pgsluice.config import references
 from pgsluice.config.document import remark, scalar
 from pgsluice.endpoint import Endpoint, parameters_of
-from pgsluice.errors import SECRETS, UsageError
+from pgsluice.errors import SECRETS, UsageError, writing
 from pgsluice.facts import TableInfo
 from pgsluice.prepare import each_described
 from pgsluice.proposals import described, propose
 from pgsluice.retry import translated
 from pgsluice.steps import catalog
 from pgsluice.steps.state import CONTROL_SCHEMA
+from pgsluice.units import several
 
 
 @click.command()
@@ -58,14 +59,14 @@ def init(source: str, target: str | None, tables: tuple[str, ...], to: str, conf
     with translated("init"), endpoint.open() as session:
         found, odd = each_described(session, catalog.find(session, tables, CONTROL_SCHEMA))
     readable = [table for table in found if table.schema_usage and "SELECT" in table.privileges]
-    with config_file.open("x", encoding="utf-8") as file:
+    with writing(config_file), config_file.open("x", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in _lines(source, target, to, readable))
     remember(endpoint, (table.ref for table in found))
     for reason in odd.values():
         say(f"left out: {reason}")
     left = len(found) - len(readable)
     unread = f"; {left} that the role may not read are left out" if left else ""
-    click.echo(f"{config_file} names {len(readable)} tables{unread}. Next: pgsluice plan")
+    click.echo(f"{config_file} names {several(len(readable), 'table')}{unread}. Next: pgsluice plan")
     return 0
 
 

@@ -78,7 +78,7 @@ class Notifier:
         try:
             self._post(scrub(body)) if self._url else self._run(scrub(body))
         except (OSError, ValueError, subprocess.SubprocessError) as error:  # the address may be a secret itself
-            reason = error.reason if isinstance(error, urllib.error.URLError) else type(error).__name__
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             click.echo(f"pgsluice: warning: the notification could not be delivered: {reason}", err=True)
 
     def _post(self, body: str) -> None:

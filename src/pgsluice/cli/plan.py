@@ -21,7 +21,7 @@ from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.model import TableReport
 from pgsluice.plan import SyncPlan
 from pgsluice.run import Run, statements
-from pgsluice.units import size
+from pgsluice.units import several, size
 
 
 @click.command()
@@ -127,7 +127,7 @@ def _lines(
         yield from (f"  - {reason}" for reason in reasons(outcome))
         return
     table = outcome.facts.source_table
-    rows = f"about {table.rows:,} rows" if table.rows >= 0 else "rows not estimated"
+    rows = f"about {several(table.rows, 'row')}" if table.rows >= 0 else "rows not estimated"
     yield f"{job.source} -> {job.target}: {job.mode}{_deletes(outcome)}"
     yield f"  source   PostgreSQL {outcome.facts.source.major}, {rows}, {size(table.bytes)}"
     yield f"  target   PostgreSQL {outcome.facts.target.major}, table {'is created' if outcome.creation else 'exists'}"

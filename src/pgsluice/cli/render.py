@@ -10,7 +10,7 @@ import click
 from pgsluice import visible
 from pgsluice.job import Mode, Verify
 from pgsluice.model import Report, TableReport
-from pgsluice.units import size
+from pgsluice.units import several, size
 
 _WORTH_TELLING = 0.1  # seconds
 
@@ -54,7 +54,7 @@ def _table_lines(report: TableReport) -> Iterator[str]:
         )
         if report.reading and Mode(report.mode).reads_on:
             yield f"  read {report.reading}"
-        yield f"  relayed {report.staging_count:,} rows, {size(report.bytes)}"
+        yield f"  relayed {several(report.staging_count, 'row')}, {size(report.bytes)}"
         yield from _reached(report)
         yield from _verified(report)
         if report.columns:
@@ -67,7 +67,7 @@ def _table_lines(report: TableReport) -> Iterator[str]:
         yield f"  staging {report.staging}; memory at most {size(report.peak_bytes)}{memory}"
     if report.slices:
         reused = f", {report.slices_reused} of them were there already" if report.slices_reused else ""
-        yield f"  {report.slices} slices{reused}"
+        yield f"  {several(report.slices, 'slice')}{reused}"
     if report.attempts > 1:
         yield f"  took {report.attempts} tries" if not report.error else f"  given up after {report.attempts} tries"
     if report.estimate:
@@ -99,7 +99,7 @@ def _reached(report: TableReport) -> Iterator[str]:
         found = f", {report.late:,} found" if report.late else ""
         yield f"  watermark {report.watermark or 'none'}; late rows: {report.late_rows}{found}"
     if report.keys_swept >= 0:
-        yield f"  swept {report.keys_swept:,} keys"
+        yield f"  swept {several(report.keys_swept, 'key')}"
 
 
 def run_summary(report: Report) -> str:
@@ -108,7 +108,7 @@ def run_summary(report: Report) -> str:
     rows = sum(table.staging_count for table in report.tables)
     failed = f", {len(report.failed)} failed" if report.failed else ""
     total = f"{done} of {len(report.tables)} done{failed}"
-    return f"run {report.run_id}: {total}, {rows:,} rows relayed, {report.seconds:.1f} s"
+    return f"run {report.run_id}: {total}, {several(rows, 'row')} relayed, {report.seconds:.1f} s"
 
 
 def _strategy(report: TableReport) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _strategy(report: TableReport) -> Iterator[str]:
         rows = f"about {report.expected_rows:,}" if report.expected_rows >= 0 else "not known"
         yield (
             f"  hashed {size(report.hash_bytes)} (expected {size(report.expected_hash_bytes)}), copied"
-            f" {report.staging_count:,} rows (expected {rows})"
+            f" {several(report.staging_count, 'row')} (expected {rows})"
         )
 
 

@@ -11,9 +11,9 @@ from click.core import ParameterSource
 from pgsluice import page
 from pgsluice.cli.options import on_target, option
 from pgsluice.endpoint import Dsn, Endpoint
-from pgsluice.errors import UsageError
+from pgsluice.errors import UsageError, writing
 from pgsluice.retry import translated
-from pgsluice.units import seconds_of
+from pgsluice.units import seconds_of, several
 
 
 @click.command()
@@ -40,7 +40,7 @@ def report(target: Dsn, run: str | None, last: str, output: Path) -> int:
         click.echo(text)
         return 0
     _write(output, text)
-    click.echo(f"{output}: {len(history.runs)} runs, {len(history.tables)} tables", err=True)
+    click.echo(f"{output}: {several(len(history.runs), 'run')}, {several(len(history.tables), 'table')}", err=True)
     return 0
 
 
@@ -48,11 +48,11 @@ def _write(output: Path, text: str) -> None:
     """Write the page. A link that was not named is not followed: another user may have put it into the folder.
 
     Raises:
-        UsageError: it is a link.
+        UsageError: it is a link, or can't be written.
     """
     is_named = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
     if not is_named and output.is_symlink():
         raise UsageError(f"{output} is a link, and nobody named it", hint=f"Write -o {output} to follow it.")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (0 if is_named else os.O_NOFOLLOW)
-    with os.fdopen(os.open(output, flags, 0o666), "w", encoding="utf-8") as file:
+    with writing(output), os.fdopen(os.open(output, flags, 0o666), "w", encoding="utf-8") as file:
         file.write(text)

@@ -22,7 +22,7 @@ from pgsluice.retry import translated
 from pgsluice.session import Session
 from pgsluice.steps import catalog, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
-from pgsluice.units import seconds_of, size, span
+from pgsluice.units import seconds_of, several, size, span
 
 #: Of a run with more tables, those that are done are only counted.
 _LISTED = 20
@@ -154,7 +154,7 @@ def _tables(found: Sequence[state.TableRow], limit: float | None, *, as_json: bo
             click.echo(json.dumps({**dataclasses.asdict(each), "is_late": is_late}, ensure_ascii=False))
             continue
         done = f"done {span(each.age)} ago" if each.age is not None else "never done"
-        rows = f", {each.report['target_count']:,} rows" if each.report.get("target_count", -1) >= 0 else ""
+        rows = f", {several(each.report['target_count'], 'row')}" if each.report.get("target_count", -1) >= 0 else ""
         reached = f", watermark {each.report['watermark']}" if each.report.get("watermark") else ""
         say(f"{'LATE  ' if is_late else ''}{each.source} -> {each.target}: {done}{rows}{reached}")
         if each.status != "done":
@@ -176,7 +176,7 @@ def _lines(run: state.RunRow) -> Iterator[str]:
     """Return a run in words: every table of a small one, of a large one those that are not done."""
     took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
     failed = f", {run.failed:,} failed" if run.failed else ""
-    counts = f"{run.done:,} of {run.planned:,} done{failed}, {run.rows:,} rows, {size(run.bytes)}{took}"
+    counts = f"{run.done:,} of {run.planned:,} done{failed}, {several(run.rows, 'row')}, {size(run.bytes)}{took}"
     yield f"{run.run_id}  {run.status}  started {run.started}, finished {run.finished or 'never'}: {counts}"
     shown = [table for table in run.tables if len(run.tables) <= _LISTED or table["status"] != "done"]
     yield from (f"  {table['target']}  {_outcome(table)}" for table in shown)

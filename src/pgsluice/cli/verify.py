@@ -13,7 +13,7 @@ from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
 from pgsluice.job import Level, Options, Selection, SyncJob
 from pgsluice.model import Difference, TableComparison, Verified
-from pgsluice.units import size
+from pgsluice.units import several, size
 from pgsluice.verification import repair as mend
 from pgsluice.verification import verify as compare
 
@@ -86,7 +86,7 @@ def _lines(table: TableComparison) -> Iterator[str]:
         if table.hint:
             yield f"  {table.hint}"
         return
-    yield f"  {table.source_rows:,} rows on the source, {table.target_rows:,} on the target"
+    yield f"  {several(table.source_rows, 'row')} on the source, {table.target_rows:,} on the target"
     if table.buckets:
         yield (
             f"  {table.differing:,} of {table.buckets:,} buckets differ, by hashes of {size(table.bytes)}"
@@ -98,7 +98,7 @@ def _lines(table: TableComparison) -> Iterator[str]:
         yield f"  + {table.missing:,} missing on the target, - {table.extra:,} there alone, * {table.changed:,} differ"
     if table.changed_since >= 0:
         yield (
-            f"  since run {table.as_of_run} the source got or changed {table.changed_since:,} rows and lost"
+            f"  since run {table.as_of_run} the source got or changed {several(table.changed_since, 'row')} and lost"
             f" {table.gone_since:,}, which is no difference"
         )
     yield from (f"  {_named(difference, table.key)}" for difference in table.differences)

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from pgsluice.events import Event, RelayProgress, Retrying, RunStarted, StepFinished, StepStarted, TableFinished
 from pgsluice.model import TableReport
-from pgsluice.units import size, span
+from pgsluice.units import several, size, span
 from pgsluice.visible import one_line
 
 _RECENT = 10.0  # seconds over which a rate is taken
@@ -80,7 +80,7 @@ class _Table:
         return (
             self._doing(now),
             f"{100 * self.rows // self._expected}%" if left > 0 else "",
-            f"{self.rows:,} rows" if self.rows else "",
+            several(self.rows, "row") if self.rows else "",
             size(self.bytes) if self.bytes else "",
             f"{rate:,.0f} rows/s" if rate else "",
             span(now - self._begun),
@@ -159,7 +159,7 @@ class Picture:
             counts = {"failed": self._ended["failed"], "skipped": self._ended["skipped"]}
             counts |= {"at work": len(working), "waiting": waiting}
             parts += [f"{number} {what}" for what, number in counts.items() if number]
-            parts += [f"{rows:,} rows, {size(bytes_)}"]
+            parts += [f"{several(rows, 'row')}, {size(bytes_)}"]
             parts += [f"{rate:,.0f} rows/s"] if rate >= 1 else []
             return ", ".join((*parts, span(now - self._begun)))
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from pgsluice.events import Event, Retrying, RunFinished, RunStarted, StepFinished, StepStarted, TableFinished, Warned
 from pgsluice.model import TableReport
 from pgsluice.sinks.picture import Clock, Picture
-from pgsluice.units import size
+from pgsluice.units import several, size
 from pgsluice.visible import joined, one_line
 
 _PLAIN_SECONDS = 10.0
@@ -45,10 +45,10 @@ def told(event: Event, verbosity: int) -> tuple[str, str]:
         case StepFinished() if verbosity > 0:
             text = f"{event.table}: {event.step} took {event.seconds:.2f} s"
         case StepStarted() if verbosity > 1:
-            expected = f", about {event.rows_expected:,} rows" if event.rows_expected >= 0 else ""
+            expected = f", about {several(event.rows_expected, 'row')}" if event.rows_expected >= 0 else ""
             text = f"{event.table}: {event.step} begins{expected}"
         case RunStarted() if verbosity > 1:
-            text = f"run {event.run_id}: begins, {len(event.tables)} tables"
+            text = f"run {event.run_id}: begins, {several(len(event.tables), 'table')}"
         case RunFinished() if verbosity > 1:
             text = f"run {event.run_id}: ended with {event.report.exit_code} in {event.report.seconds:.2f} s"
     return one_line(text), style
@@ -61,7 +61,7 @@ def _ended(report: TableReport, verbosity: int) -> str:
     if report.status == "failed":
         where = f" at step {report.step}" if report.step else ""
         return f"{report.target}: failed{where}: {joined(str(report.error))}{_state(report.sqlstate)}"
-    facts = [report.status, f"{report.staging_count:,} rows", size(report.bytes), f"{report.seconds:.1f} s"]
+    facts = [report.status, several(report.staging_count, "row"), size(report.bytes), f"{report.seconds:.1f} s"]
     if report.attempts > 1:
         facts.append(f"{report.attempts} tries")
     if verbosity > 1:

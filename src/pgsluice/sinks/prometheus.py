@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from pgsluice.errors import UsageError
+from pgsluice.errors import UsageError, writing
 from pgsluice.events import Event, RunFinished
 from pgsluice.sinks.numbers import METRICS, changes
 
@@ -24,7 +27,7 @@ class Prometheus:
             address: ``HOST:PORT`` to listen at, or None.
 
         Raises:
-            UsageError: the extra is not installed, or nobody can listen there.
+            UsageError: the extra is not installed, the file can't be written, or nobody can listen there.
         """
         try:
             self._library: Any = importlib.import_module("prometheus_client")
@@ -37,6 +40,8 @@ class Prometheus:
             for each in METRICS
         }
         self._file = file
+        if file:
+            _probe(file)
         if address:
             host, port = _place(address)
             try:
@@ -54,6 +59,18 @@ class Prometheus:
             metric.inc(change.value) if kind == "counter" else metric.set(change.value)
         if isinstance(event, RunFinished) and self._file:
             self._library.write_to_textfile(str(self._file), self._registry)
+
+
+def _probe(file: Path) -> None:
+    """See that the file can be written, which is done beside it and moved there, before any work.
+
+    Raises:
+        UsageError: it can't.
+    """
+    with writing(file):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=file.parent).close()
 
 
 def _place(address: str) -> tuple[str, int]:
