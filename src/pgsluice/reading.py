@@ -182,6 +182,8 @@ def _once(facts: Facts, progress: Progress, options: Options) -> Reading:
         until=moment.xmin,
     )
     reason = f"what transactions {state.xmin} to {moment.xmin - 1} wrote"
+    if state.xmin == moment.xmin and not (window.apart or window.whole):
+        reason = f"nothing new: the last run read what transactions before {moment.xmin} wrote"
     return replace(reading, window=window, reason=reason)
 
 

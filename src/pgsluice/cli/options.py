@@ -365,7 +365,7 @@ def on_target(command: _F) -> _F:
         known = configuration(file, was_named=bool(config_file)) if file else None
         if "source" in given:
             given["source"] = given["source"] or (known.source if known else None)
-        return command(target=_end("--target", target, known.target if known else None).dsn, **given)
+        return command(target=_end("--target", target, known.target if known else None, file).dsn, **given)
 
     return cast("_F", _with(wrapped, (_TARGET, _CONFIG)))
 
@@ -401,7 +401,7 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
         known = configuration(file, _typed(values), select, was_named=bool(config_file))
         typed = _typed(given)
         given |= {name: value for name, value in known.settings.given().items() if name in given and name not in typed}
-        ends = (_end("--source", source, known.source), _end("--target", target, known.target))
+        ends = (_end("--source", source, known.source, file), _end("--target", target, known.target, file))
         return command(*ends, known.tables, known.tables.options, **given)
 
     return _with(wrapped, (source_option, _TARGET, _CONFIG, _SELECT, *_SELECTION, json_output))
@@ -444,16 +444,24 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if context.get_parameter_source(name) in given}
 
 
-def _end(name: str, typed: str | None, known: Dsn | None = None) -> Endpoint:
-    """Return a server: as typed, else as the file names it.
+def _end(name: str, typed: str | None, known: Dsn | None = None, file: Path | None = None) -> Endpoint:
+    """Return a server: as typed, else as the file, where there is one, names it.
 
     Raises:
         click.UsageError: neither does.
     """
     variable = f"PGSLUICE_{name.strip('-').upper()}"
     if not typed and not known:
-        raise click.UsageError(f"Missing option '{name}' (env var: '{variable}'), or a file that says it (--config).")
+        where = f"(env var: '{variable}'), or a file that says it (--config)"
+        raise click.UsageError(f"Missing option '{name}' {where}.{'' if file else _about_files()}")
     return Endpoint(_warned(typed, name) if typed else known or "", read_only=name == "--source")
+
+
+def _about_files() -> str:
+    """Return what to do where no file was read: this folder's is not, where tables are named."""
+    if _found():
+        return f" {FILE_NAME} is read where no --table is named; --select NAME chooses among its tables."
+    return f" And no {FILE_NAME} was found in this folder: `pgsluice init` writes one."
 
 
 def _with(command: _F, options: tuple[Callable[[Any], Any], ...]) -> _F:

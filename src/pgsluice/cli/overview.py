@@ -31,7 +31,7 @@ def overview(outcomes: Outcomes, counted: Sequence[TableReport | None], options:
     for row in rows:
         yield "  ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
     for (job, outcome), report in zip(outcomes, counted, strict=True):
-        told = [f"- {reason}" for reason in reasons(outcome)] if isinstance(outcome, PgsluiceError) else []
+        told = list(reasons(outcome)) if isinstance(outcome, PgsluiceError) else []
         if isinstance(outcome, SyncPlan):
             told = [*_exact(report), *(f"note: {note}" for note in outcome.notes)]
         if told:
@@ -40,9 +40,14 @@ def overview(outcomes: Outcomes, counted: Sequence[TableReport | None], options:
     yield from _total([outcome for _, outcome in outcomes if isinstance(outcome, SyncPlan)], len(outcomes), options)
 
 
-def reasons(error: PgsluiceError) -> tuple[str, ...]:
-    """Return why there is no plan, a sentence each."""
-    return error.refusals if isinstance(error, PlanError) else tuple(filter(None, (error.message, error.hint)))
+def reasons(error: PgsluiceError) -> Iterator[str]:
+    """Yield why there is no plan, a bullet for each reason; what to do about it is none."""
+    for reason in error.refusals if isinstance(error, PlanError) else (error.message,):
+        first, *rest = reason.split("\n")
+        yield f"- {first}"
+        yield from (f"  {line}" for line in rest)
+    if error.hint:
+        yield f"  {error.hint}"
 
 
 def _row(job: SyncJob, outcome: SyncPlan | PgsluiceError) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def _lines(
 ) -> Iterator[str]:
     if isinstance(outcome, PgsluiceError):
         yield f"{job.source} -> {job.target}: refused ({job.mode})"
-        yield from (f"  - {reason}" for reason in reasons(outcome))
+        yield from (f"  {line}" for line in reasons(outcome))
         return
     table = outcome.facts.source_table
     rows = f"about {several(table.rows, 'row')}" if table.rows >= 0 else "rows not estimated"
