@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from servers import Outcome, Pair, run_cli
 
 from pgsluice.cli import cli
+from pgsluice.expressions import LISTED
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -386,3 +387,18 @@ def test_every_file_of_a_package_is_named_in_its_floor() -> None:
     for package in ("cli", "embedded", "sinks"):
         for path in (PACKAGE / package).glob("*.py"):
             assert path.stem == "__init__" or f"`{package}.{path.stem}`" in page, os.fspath(path)
+
+
+def test_the_page_lists_every_function_that_a_default_may_call() -> None:
+    section = text_of(ROOT / "docs" / "limits.md").partition("### What a default may call")[2].partition("\n## ")[0]
+    functions, _, words = section.partition("and the words")
+    assert set(re.findall(r"`(\w+)`", functions)) == LISTED
+    assert {"CURRENT_USER", "SESSION_USER", "CURRENT_ROLE", "USER"} <= set(re.findall(r"`(\w+)`", words))
+
+
+def test_no_row_stands_apart_from_its_table() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        lines = text_of(page).split("\n")
+        for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+            if line.startswith("| ") and not above.startswith("|"):
+                assert re.match(r"\| ?:?--", below), (page.name, line)
