@@ -930,6 +930,14 @@ MUTATIONS = (
         ("tests/integration/test_swap.py::test_what_the_target_gets_after_it_was_built_is_not_lost[default]",),
     ),
     Mutation(
+        "values of a message without quotes",
+        "rowdata.py",
+        '    return _BARE.sub(lambda found: found["known"] or MARK, hidden)\n',
+        "    return hidden\n",
+        "A date that a generated column can't make is told, and stored in the history.",
+        ("tests/integration/test_row_data.py::test_what_is_told_of_a_row_without_quotes_is_left_out_too[date]",),
+    ),
+    Mutation(
         "cast of somebody's own type by its text",
         "sqltext.py",
         "    value = text_of(column, is_own_type=True) if origin.is_own_type else column\n",

@@ -211,7 +211,7 @@ class Column:
 
     @property
     def may_have_casts(self) -> bool:
-        """Tell whether the type's owner may have made casts that PostgreSQL uses: a domain has those of its base type."""
+        """Tell whether the type's owner may have made casts that count: a domain has those of its base type."""
         return "." in (self.leaf if self.is_array else self.base)
 
     @property

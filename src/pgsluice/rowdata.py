@@ -19,11 +19,11 @@ _OF_A_FUNCTION = f'a function or trigger raised "{MARK}"'
 #: Classes of SQLSTATEs whose messages name objects, limits and states, and no values.
 _NAMES_ONLY = frozenset(
     {"00", "01", "02", "03", "08", "0A", "0B", "0L", "0P", "0Z", "20", "21", "23", "24", "25", "26", "27", "28", "2B"}
-    | {"2D", "34", "3B", "3D", "40", "44", "53", "54", "55", "57", "58", "72", "F0"}
+    | {"2D", "34", "3B", "3D", "40", "44", "53", "55", "57", "58", "72", "F0"}
 )
-#: The same of codes in other classes, for example a missing privilege and a table that exists.
+#: The same of codes in other classes, for example a missing privilege, a table that exists, a damaged page.
 _NAMES_ONLY_CODES = frozenset(
-    {"42501", "42P07", "42701", "42710", "42809", "42P10", "42P16", "428C9", "P0002", "P0003"}
+    {"42501", "42P07", "42701", "42710", "42809", "42P10", "42P16", "428C9", "XX001", "XX002"}
 )
 #: Of characters: what stands in quotes are encodings, and the bytes are those of a row.
 _ENCODINGS_ONLY = frozenset({"22021", "22P05"})
@@ -33,10 +33,23 @@ _IN_A_FUNCTION = re.compile(r"\bPL/\w+")
 #: Where the author of a function chooses the words, and the SQLSTATE too.
 _RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
 _RAISED = frozenset({"P0", "38", "39"})
+_OF_PLPGSQL_ITSELF = frozenset({"query returned no rows", "query returned more than one row"})
 #: From the first quote to the last, for a value can hold quotes of its own; other languages quote otherwise.
 _QUOTED = re.compile(r'["«„“「『].*["»“”」』]', re.DOTALL)
 _OPEN = re.compile(r'["«„“「『].*', re.DOTALL)
-_BARE = re.compile(r"\b(?:value -?\d[\d.]*|0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*)", re.IGNORECASE)
+_BYTES = re.compile(r"\b(?:value -?\d[\d.]*|0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*)", re.IGNORECASE)
+#: Messages of sizes and limits alone.
+_SIZES = re.compile(
+    r'index row size \d+ exceeds (?:btree version \d+ )?maximum \d+ for index "[^"]*"'
+    r"|index row requires \d+ bytes, maximum size is \d+|row is too big: size \d+, maximum size \d+"
+)
+#: Without quotes, whatever holds a digit and the one word behind a colon is taken for a value; a type, a limit is none.
+_BARE = re.compile(
+    r"(?P<known>\b(?:character(?: varying)?|bit(?: varying)?|numeric|time|timestamp|interval)\(\d+(?:,-?\d+)?\)"
+    r"|\b(?:int[248]|float[48]|UTF-?8)\b|\b(?:at most|max|maximum(?: allowed| size)?(?: is)?) \(?\d+\b"
+    r"|\(-?\d+\.\.-?\d+\))"
+    r'|[-+]?\w*\d\w*(?:[.:+/-]+\w+)*|(?<=: )[^\s"]+$'
+)
 _LINE_AND_COLUMN = re.compile(r"COPY [^,]*, line \d+(?:, column [^:\n]+)?")
 _KEPT = (
     DiagnosticField.SEVERITY,
@@ -67,19 +80,21 @@ def words(
         within: a function ran the statement that failed.
     """
     code = sqlstate or ""
-    if code in _ENCODINGS_ONLY and source_file not in _RAISED_IN:
-        return _BARE.sub(MARK, message)
+    if code[:2] in _RAISED or source_file in _RAISED_IN:
+        return message if message in _OF_PLPGSQL_ITSELF else _OF_A_FUNCTION
+    if code in _ENCODINGS_ONLY:
+        return _BYTES.sub(MARK, message)
     if within and (code in _NAMED or code[:2] == "58"):
         return _QUOTED.sub(f'"{MARK}"', message)
-    if code in _NAMES_ONLY_CODES:
-        return message
-    if code[:2] in _RAISED or source_file in _RAISED_IN:
-        return _OF_A_FUNCTION
-    if placed or not code or code[:2] in _NAMES_ONLY:
-        return message
+    is_known = code in _NAMES_ONLY_CODES or code[:2] in _NAMES_ONLY or _SIZES.fullmatch(message)
+    return message if placed or not code or is_known else _without_values(message)
+
+
+def _without_values(message: str) -> str:
     quoted = f'"{MARK}"'
     hidden = _QUOTED.sub(quoted, message)
-    return _BARE.sub(MARK, hidden if hidden != message else _OPEN.sub(quoted, message))
+    hidden = hidden if hidden != message else _OPEN.sub(quoted, message)
+    return _BARE.sub(lambda found: found["known"] or MARK, hidden)
 
 
 def cut_words(message: str, sqlstate: str | None, source_file: str | None) -> str:

@@ -69,6 +69,7 @@ TARGET = {
     ),
     "trigger": Case(target=raising("P0001")),
     "trigger with another's code": Case(target=raising("23514")),
+    "trigger with a code of names": Case(target=raising("42501")),
 }
 SOURCE = {
     "cast": Case(how={"where": "email::int > 0", "mode": "upsert"}),
@@ -144,6 +145,24 @@ def test_what_the_target_says_of_a_row_is_told_to_whoever_asks_and_nobody_else(
     assert "SECRET" not in told(pair, TARGET[name], staging=staging)
     if name != "not null":
         assert "SECRET" in told(pair, TARGET[name], staging=staging, show_row_data=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "column", "shown"),
+    [
+        (1307, "dt date GENERATED ALWAYS AS (make_date(1985, n / 100, n % 100)) STORED", "1985-13-07"),
+        (2513, "dt time GENERATED ALWAYS AS (make_time(n / 100, n % 100, 7)) STORED", "25:13:07"),
+        (198500000, "c text GENERATED ALWAYS AS (chr(n)) STORED", "198500000"),
+    ],
+    ids=["date", "time", "character"],
+)
+def test_what_is_told_of_a_row_without_quotes_is_left_out_too(pair: Pair, value: int, column: str, shown: str) -> None:
+    pair.source.execute(f"CREATE SCHEMA s; {GOOD}; INSERT INTO s.t VALUES (1, 'a', {value})")
+    pair.target.execute(f"CREATE SCHEMA s; {GOOD}; ALTER TABLE s.t ADD {column}")
+    done = pair.pgsluice("sync", "--table", "s.t")
+    assert done.code == 1
+    assert shown not in done.out + done.err + history(pair.target)
+    assert shown in pair.pgsluice("sync", "--table", "s.t", "--show-row-data").err
 
 
 @pytest.mark.parametrize("lane", [Lane.PSQL, Lane.LIBPQ])

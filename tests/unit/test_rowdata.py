@@ -23,7 +23,7 @@ from pgsluice.rowdata import cut_words, leave_out, place, words
         ("22P02", "la syntaxe en entrée est invalide : « SECRET »", 'la syntaxe en entrée est invalide : "***"'),
         ("22P02", "ungültige Eingabesyntax: „SECRET“", 'ungültige Eingabesyntax: "***"'),
         ("22003", 'value "9SECRET9" is out of range for type integer', 'value "***" is out of range for type integer'),
-        ("22003", 'setval: value 77 is out of bounds for sequence "s" (1..9)', 'setval: *** is out of bounds for sequence "***" (1..9)'),
+        ("22003", 'setval: value 77 is out of bounds for sequence "s" (1..9)', 'setval: value *** is out of bounds for sequence "***" (1..9)'),
         ("22021", 'invalid byte sequence for encoding "UTF8": 0xe9 0x20', 'invalid byte sequence for encoding "UTF8": ***'),
         ("22001", "value too long for type character varying(3)", "value too long for type character varying(3)"),
         ("42P01", 'relation "SECRET" does not exist', 'relation "***" does not exist'),
@@ -40,6 +40,49 @@ from pgsluice.rowdata import cut_words, leave_out, place, words
 )  # fmt: skip
 def test_a_value_is_left_out_and_a_name_stays(sqlstate: str | None, message: str, told: str) -> None:
     assert words(message, sqlstate) == told
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "message", "told"),
+    [
+        ("22008", "date field value out of range: 1985-13-07", "date field value out of range: ***"),
+        ("22008", "time field value out of range: 25:13:07.5", "time field value out of range: ***"),
+        ("54000", "requested character too large for encoding: 198500000", "requested character too large for encoding: ***"),
+        ("54000", "requested character not valid for encoding: 55296", "requested character not valid for encoding: ***"),
+        ("54000", 'word is too long in tsquery: "SECRET"', 'word is too long in tsquery: "***"'),
+        ("54000", 'index row size 2800 exceeds btree version 4 maximum 2704 for index "t_v"', None),
+        ("54000", "index row requires 8900 bytes, maximum size is 8191", None),
+        ("54000", "row is too big: size 8200, maximum size 8160", None),
+        ("54000", "number of array dimensions (7) exceeds the maximum allowed (6)", "number of array dimensions (***) exceeds the maximum allowed (6)"),
+        ("54000", "array size exceeds the maximum allowed (134217727)", None),
+        ("54011", "tables can have at most 1600 columns", None),
+        ("22023", "invalid Unicode code point: 110000", "invalid Unicode code point: ***"),
+        ("22023", "invalid Unicode code point: DCFFAB", "invalid Unicode code point: ***"),
+        ("22023", "setseed parameter -5.5e+10 is out of allowed range [-1,1]", "setseed parameter *** is out of allowed range [***,***]"),
+        ("2202E", "index 1985 out of valid range, 0..3", "index *** out of valid range, ***"),
+        ("22026", "bit string length 5 does not match type bit(3)", "bit string length *** does not match type bit(3)"),
+        ("22001", "value too long for type character varying(3)", None),
+        ("22001", "Wert zu lang für Typ character varying(3)", None),
+        ("22003", "numeric field overflow", None),
+        ("22003", "smallint out of range", None),
+        ("22P03", "incorrect binary data format in bind parameter 7", "incorrect binary data format in bind parameter ***"),
+        ("22000", "expected 3 dimensions, not 1985", "expected *** dimensions, not ***"),
+        ("2201B", "invalid regular expression: parentheses () not balanced", None),
+        ("XX000", "could not find the value 1985-07-13T07:00Z of key 0xDEAD", "could not find the value *** of key ***"),
+        ("XX001", "invalid page in block 3 of relation base/5/16384", None),
+    ],
+)  # fmt: skip
+def test_a_value_without_quotes_is_left_out_and_a_limit_stays(sqlstate: str, message: str, told: str | None) -> None:
+    assert words(message, sqlstate, "any.c") == (told or message)
+
+
+@pytest.mark.parametrize("sqlstate", ["42501", "42P07", "P0002", "P0003", "22021", "54000", "XX001", "23505"])
+def test_the_words_of_a_function_are_left_out_where_a_code_stands_for_names(sqlstate: str) -> None:
+    assert "SECRET" not in words("SECRET", sqlstate, "pl_exec.c")
+
+
+def test_what_plpgsql_itself_says_is_told() -> None:
+    assert words("query returned no rows", "P0002", "pl_exec.c") == "query returned no rows"
 
 
 def test_what_the_statement_itself_holds_is_told() -> None:
