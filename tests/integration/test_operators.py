@@ -337,8 +337,8 @@ def test_a_column_is_cast_to_somebodys_type_without_the_cast_of_its_owner(
 
 
 def test_a_constant_is_looked_at_without_the_cast_of_its_types_owner(mallory: Mallory, pair: Pair) -> None:
-    type_, _ = make_casts(mallory, "enum"), pair.source.execute("CREATE TABLE s.t (id int PRIMARY KEY)")
-    pair.source.execute("INSERT INTO s.t VALUES (1)")
+    type_ = make_casts(mallory, "enum")
+    pair.source.execute("CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1)")
     pair.target.execute(f"CREATE TABLE s.t (id int PRIMARY KEY, k {type_})")
     asked = Shape(constants=(Constant("k", "b", type_),))
     (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", shape=asked, options=Options(retries=0)).tables
