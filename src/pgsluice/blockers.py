@@ -49,8 +49,20 @@ def named(session: Session, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+def executed(session: Session, *statements: sql.Composed) -> None:
+    """Run statements that create; each may wait for somebody who creates the same and has not committed.
+
+    Raises:
+        TemporaryError: it did, in vain; names the sessions in the way.
+    """
+    for statement in statements:
+        with named(session, session.lock_seconds):
+            session.execute(statement)
+
+
 def _told(found: list[tuple[str, ...]]) -> str:
     if not found:
         return "a lock was not to be had; nobody holds it any more"
     holders = "; ".join(f"pid {pid} ({user}, {app}, {state})" for _, pid, user, app, state in found)
-    return f"the lock on {found[0][0]} was not to be had; held by {holders}"
+    what = f"the lock on {found[0][0]}" if found[0][0] else "what another session has not committed"
+    return f"{what} was not to be had; held by {holders}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +50,7 @@ from pgsluice.turn import Turn
 
 LOCKABLE = frozenset({"r", "p", "v"})
 _INTERNAL = "XX000"
+_LOCKED = "55P03"
 
 #: Why tables can't be described.
 _Odd = dict[TableRef | QuerySource, str]
@@ -362,9 +364,27 @@ def _tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]
         return catalog.tables(session, refs)
 
 
-def each_described(session: Session, refs: Sequence[TableRef]) -> tuple[tuple[TableInfo, ...], _Odd]:
-    """Look up those of the tables that exist; return them, and why the server can't describe the others."""
-    return _apart(session, refs, lambda some: _tables(session, some))
+def _free_tables(session: Session, refs: Sequence[TableRef]) -> tuple[TableInfo, ...]:
+    try:
+        return _tables(session, refs)
+    except TemporaryError as error:
+        if error.sqlstate != _LOCKED:
+            raise
+        raise RefusedError(error.message, hint=error.hint, sqlstate=error.sqlstate) from error
+
+
+def each_described(
+    session: Session, refs: Sequence[TableRef], *, leaves_out_locked: bool = False
+) -> tuple[tuple[TableInfo, ...], _Odd]:
+    """Look up those of the tables that exist; return them, and why the server can't describe the others.
+
+    Args:
+        session: on the server.
+        refs: the tables.
+        leaves_out_locked: one that somebody keeps locked is one of the others, too.
+    """
+    ask = _free_tables if leaves_out_locked else _tables
+    return _apart(session, refs, functools.partial(ask, session))
 
 
 def _attachments(source: Session, infos: Sequence[TableInfo]) -> tuple[dict[TableRef, tuple[Attachment, ...]], _Odd]:

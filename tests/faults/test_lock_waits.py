@@ -13,7 +13,7 @@ from servers import Pair
 
 from pgsluice import Options, TableReport, sync
 from pgsluice.events import Sink
-from pgsluice.job import Strategy
+from pgsluice.job import StagingKind, Strategy
 
 #: Of the time in which a run tries to get a lock, as docs/replacing.md has it; the last second is one try.
 MOST = 0.35
@@ -98,3 +98,28 @@ def test_a_lock_is_got_once_nobody_is_in_the_way_any_more(shop: Pair, strategy: 
         leaving.join()
     assert (report.status, report.attempts) == ("done", 1)
     assert shop.target.rows("SELECT * FROM s.t") == [(1, 2)]
+
+
+#: What somebody creates and does not commit, where a run wants to create the same.
+IN_THE_WAY = {
+    "the control schema": "CREATE SCHEMA pgsluice",
+    "the target's schema": "CREATE SCHEMA fresh",
+    "the target": "CREATE TABLE public.fresh (id int)",
+}
+
+
+@pytest.mark.parametrize("staging", [*StagingKind])
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_who_creates_the_same_and_does_not_commit_is_named(pair: Pair, what: str, staging: StagingKind) -> None:
+    pair.source.execute("CREATE TABLE public.t (id int PRIMARY KEY); INSERT INTO public.t VALUES (1)")
+    to = "public.fresh" if what == "the target" else "fresh.t"
+    options = ("--lock-timeout", "1", "--retries", "0", "--staging", staging.value)
+    waited = "what another session has not committed was not to be had; held by pid {} (postgres, the other one"
+    with psycopg.connect(pair.target.dsn, application_name="the other one") as other:
+        other.execute(IN_THE_WAY[what])
+        told = pair.pgsluice("sync", "--table", "public.t", "--to", to, *options)
+        assert told.code == 5, told
+        assert waited.format(other.info.backend_pid) in told.out + told.err
+        other.rollback()
+    assert pair.pgsluice("sync", "--table", "public.t", "--to", to).code == 0
+    assert pair.target.image(to) == ["(1)"]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from servers import Database, Pair, database, run_cli
 
 from pgsluice import Options, Report, sync
 from pgsluice.embedded import Cluster
+from pgsluice.endpoint import Endpoint
+from pgsluice.errors import TemporaryError
 from pgsluice.facts import Facts
-from pgsluice.job import SyncJob
+from pgsluice.job import SyncJob, TableRef
 from pgsluice.plan import SyncPlan, make_plan
+from pgsluice.prepare import each_described
 
 #: What makes one table's catalog odd, and what it says of it then.
 ODD = {
@@ -219,3 +224,18 @@ def test_a_default_of_any_length_is_shown_in_part_and_printed_whole(three: Pair)
         assert digits in three.pgsluice("plan", "--table", "s.odd", whole).out
     assert three.pgsluice("sync", "--table", "s.odd").code == 0
     assert three.target.value("SELECT big::text FROM s.odd") == digits
+
+
+def test_a_table_that_somebody_keeps_locked_is_left_out_and_who_does_is_named(three: Pair) -> None:
+    refs = [TableRef("s", name) for name in ("a", "odd", "z")]
+    with psycopg.connect(three.source.dsn, application_name="the other one") as other:
+        other.execute("LOCK TABLE s.odd IN ACCESS EXCLUSIVE MODE")
+        with Endpoint(three.source.dsn, read_only=True, lock_timeout=1).open() as session:
+            found, odd = each_described(session, refs, leaves_out_locked=True)
+            named = (
+                rf"the lock on s\.odd was not to be had; held by pid {other.info.backend_pid} \(postgres, the other one"
+            )
+            with pytest.raises(TemporaryError, match=named):
+                each_described(session, refs)
+        assert [info.ref.name for info in found] == ["a", "z"]
+        assert re.search(named, odd[refs[1]])

@@ -57,7 +57,8 @@ def init(source: str, target: str | None, tables: tuple[str, ...], to: str, conf
         raise UsageError(f"{config_file} is there, and is left alone", hint="Name another file with --config.")
     endpoint = Endpoint(source, read_only=True)
     with translated("init"), endpoint.open() as session:
-        found, odd = each_described(session, catalog.find(session, tables, CONTROL_SCHEMA))
+        named = catalog.find(session, tables, CONTROL_SCHEMA)
+        found, odd = each_described(session, named, leaves_out_locked=True)
     readable = [table for table in found if table.schema_usage and "SELECT" in table.privileges]
     with writing(config_file), config_file.open("x", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in _lines(source, target, to, readable))

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgsluice import changes, creation, drift, guard, sequences, sqltext
+from pgsluice import blockers, changes, creation, drift, guard, sequences, sqltext
 from pgsluice.errors import GateError, RefusedError, StagingLostError, StepError
 from pgsluice.facts import Column, ForeignKey, TableInfo
 from pgsluice.job import Mode, TargetWriters
@@ -320,14 +320,12 @@ def _identity(column: Column) -> tuple[int, str, int, int, bool]:
 
 
 def _create(session: Session, plan: SyncPlan, wanted: Creation, staging: StagingTable) -> int:
-    for statement in creation.schemas_sql(wanted):
-        session.execute(statement)
+    blockers.executed(session, *creation.schemas_sql(wanted))
     lacks = sql.SQL("SELECT pg_catalog.to_regtype(%s) IS NULL AND pg_catalog.to_regcollation(%s) IS NULL")
     for dependency in wanted.dependencies:  # another table of the run may have brought it meanwhile
         if session.row(lacks, (dependency.sql, dependency.sql))[0]:
-            for statement in creation.dependency_sql(dependency):
-                session.execute(statement)
-    session.execute(creation.table_sql(plan, wanted, plan.job.target))
+            blockers.executed(session, *creation.dependency_sql(dependency))
+    blockers.executed(session, creation.table_sql(plan, wanted, plan.job.target))
     inserted = session.execute(creation.insert_sql(plan, staging, wanted))
     for statement in (*creation.keys_sql(wanted, plan.job.target), *creation.comments_sql(wanted, plan.job.target)):
         session.execute(statement)

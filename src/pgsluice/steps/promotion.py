@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgsluice import creation, sequences, sqltext
+from pgsluice import blockers, creation, sequences, sqltext
 from pgsluice.errors import StagingLostError, TemporaryError
 from pgsluice.job import TableRef
 from pgsluice.model import MergeResult, StagingTable
@@ -71,13 +71,11 @@ def promote(session: Session, plan: SyncPlan, wanted: Creation, staging: Staging
     """
     started = time.monotonic()
     target = plan.job.target
-    for statement in creation.schemas_sql(wanted):
-        session.execute(statement)
+    blockers.executed(session, *creation.schemas_sql(wanted))
     with session.playing_role():
         direct = _as_if_created(session, plan, wanted)
     try:
-        for statement in renaming_sql(plan, wanted, staging):
-            session.execute(statement)
+        blockers.executed(session, *renaming_sql(plan, wanted, staging))
     except psycopg.errors.UndefinedTable as error:
         raise StagingLostError("the staging table is gone", hint="Run again.", step="merge") from error
     parts = _parts(session, target)
@@ -138,7 +136,8 @@ def _parts(session: Session, table: TableRef) -> list[_Part]:
 
 def _as_if_created(session: Session, plan: SyncPlan, wanted: Creation) -> list[_Part]:
     session.execute(sql.SQL("SAVEPOINT as_if_created"))
-    for statement in (creation.table_sql(plan, wanted, plan.job.target), *creation.keys_sql(wanted, plan.job.target)):
+    blockers.executed(session, creation.table_sql(plan, wanted, plan.job.target))
+    for statement in creation.keys_sql(wanted, plan.job.target):
         session.execute(statement)
     parts = _parts(session, plan.job.target)
     session.execute(sql.SQL("ROLLBACK TO SAVEPOINT as_if_created"))

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pgsluice import control, records, sqltext
+from pgsluice import blockers, control, records, sqltext
 from pgsluice.errors import BusyError, RefusedError, UsageError
 from pgsluice.facts import JobState, SeenLeaf
 from pgsluice.job import TableRef
@@ -82,7 +82,7 @@ def ensure(session: Session, schema: str) -> None:
         if not (missing := control.missing(session, schema)):
             return
         try:
-            with _owning(schema), session.transaction():
+            with _owning(schema), blockers.named(session, session.lock_seconds), session.transaction():
                 _create(session, schema, missing)
                 if control.missing(session, schema):  # so it was not we who made all of it
                     raise RefusedError("the control schema of the target changes while it is made", hint="Run again.")
