@@ -51,6 +51,11 @@ from pgsluice.turn import Turn
 LOCKABLE = frozenset({"r", "p", "v"})
 _INTERNAL = "XX000"
 _LOCKED = "55P03"
+_NO_CHARACTER = "22021"
+_UNREADABLE = (
+    "Its name in the source's catalog is not UTF-8 (bytes that are none are shown as \\xff), so nothing can name it:"
+    " rename it there, or name the other tables."
+)
 
 #: Why tables can't be described.
 _Odd = dict[TableRef | QuerySource, str]
@@ -384,7 +389,9 @@ def each_described(
         leaves_out_locked: one that somebody keeps locked is one of the others, too.
     """
     ask = _free_tables if leaves_out_locked else _tables
-    return _apart(session, refs, functools.partial(ask, session))
+    unnamed: _Odd = dict.fromkeys(catalog.unreadable(session, refs), _UNREADABLE)
+    found, odd = _apart(session, [ref for ref in refs if ref not in unnamed], functools.partial(ask, session))
+    return found, {**odd, **unnamed}
 
 
 def _attachments(source: Session, infos: Sequence[TableInfo]) -> tuple[dict[TableRef, tuple[Attachment, ...]], _Odd]:
@@ -437,7 +444,8 @@ def _oddity(session: Session, ref: TableRef, ask: Callable[[Sequence[TableRef]],
 def _said(error: Exception) -> str:
     """Return what an error says, and where what failed is shown if that may be a fault of ours."""
     if isinstance(error, psycopg.Error):
-        return f"{error.diag.message_primary or error} [SQLSTATE {error.sqlstate}]"
+        said = "a name or a text in it is not UTF-8" if error.sqlstate == _NO_CHARACTER else error.diag.message_primary
+        return f"{said or error} [SQLSTATE {error.sqlstate}]"
     return error.message if isinstance(error, PgsluiceError) else _unforeseen(error)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from servers import Database, Pair, database
+from servers import Database, Pair, database, run_cli
 
 from pgsluice import Options, sync
 from pgsluice.embedded import Cluster
@@ -97,3 +99,50 @@ def test_what_nobody_would_convert_is_refused(blind: Pair, shape: Shape) -> None
     report = sync(blind.source.dsn, blind.target.dsn, "s.t", shape=shape, options=options).tables[0]
     assert report.exit_code == 6
     assert "has to be ASCII while the source is SQL_ASCII" in str(report.error)
+
+
+#: What a database in SQL_ASCII takes, and how it is shown where it can't be named.
+NO_TEXT = {
+    "a table": (b'CREATE TABLE s."b\xff\xfed" (id int PRIMARY KEY)', r"s.b\xff\xfed"),
+    "a column": (b'CREATE TABLE s.c (id int PRIMARY KEY, "c\xff" int)', "s.c"),
+    "a label": (b"CREATE TYPE s.e AS ENUM ('a\xff'); CREATE TABLE s.d (id int PRIMARY KEY, v s.e)", "s.d"),
+    "a default": (b"CREATE TABLE s.f (id int PRIMARY KEY, v text DEFAULT 'a\xff')", "s.f"),
+    "a comment": (b"CREATE TABLE s.g (id int PRIMARY KEY); COMMENT ON TABLE s.g IS 'x\xff'", "s.g"),
+    "a type": (b'CREATE TYPE s."y\xff" AS (a int); CREATE TABLE s.h (id int PRIMARY KEY, v s."y\xff")', "s.h"),
+}
+
+
+@pytest.fixture
+def odd_names(blind: Pair) -> Pair:
+    """Give a source whose catalog holds bytes that are no text, beside a table that has nothing to do with them."""
+    with psycopg.connect(blind.source.dsn, autocommit=True, client_encoding="SQL_ASCII") as connection:
+        for statement, _ in NO_TEXT.values():
+            connection.pgconn.exec_(statement)
+        connection.pgconn.exec_(b'CREATE SCHEMA "s\xff"; CREATE TABLE "s\xff".t (id int PRIMARY KEY)')
+    assert blind.source.value("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND oid >= 16384") == len(NO_TEXT) + 2
+    return blind
+
+
+def test_names_that_are_no_text_keep_no_other_table_from_being_copied(odd_names: Pair) -> None:
+    assert synced(odd_names, source_encoding="EUC_KR").status == "done"
+    assert odd_names.target.rows("SELECT a, b[1] FROM s.t") == [(HANGUL, HANGUL)]
+
+
+def test_a_pattern_copies_the_tables_that_can_be_named_and_refuses_each_other_by_itself(odd_names: Pair) -> None:
+    report = sync(odd_names.source.dsn, odd_names.target.dsn, "*.*", options=Options(source_encoding="EUC_KR"))
+    failed = {each.target: str(each.error) for each in report.tables if each.status == "failed"}
+    assert set(failed) == {shown for _, shown in NO_TEXT.values()} | {r"s\xff.t"}
+    assert all("not UTF-8" in said for said in failed.values()), failed
+    assert odd_names.target.rows("SELECT a, b[1] FROM s.t") == [(HANGUL, HANGUL)]
+
+
+def test_init_proposes_what_can_be_named(odd_names: Pair, tmp_path: Path) -> None:
+    done = run_cli("init", "--source", odd_names.source.dsn, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("left out: ") == len(NO_TEXT) + 1
+    assert "names 1 tables" in done.out
+
+
+def test_a_name_that_is_not_there_is_told_beside_names_that_are_no_text(odd_names: Pair) -> None:
+    told = odd_names.pgsluice("plan", "--table", "s.tt", "--source-encoding", "EUC_KR")
+    assert (told.code, "there is no table s.tt on the source" in told.err, "s.t" in told.err) == (2, True, True)

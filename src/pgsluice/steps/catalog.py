@@ -39,6 +39,7 @@ from pgsluice.session import Session
 _TRANSACTION_IDS = 1 << 32
 _FIRST_OWN_OID = 16384  # FirstNormalObjectId: what initdb made lies below
 _PATTERN_KINDS = frozenset({"r", "p"})
+_ESCAPED = "backslashreplace"
 #: In the place of an operator class: the type's own.
 _DEFAULT = 0
 
@@ -82,7 +83,7 @@ def find(session: Session, patterns: Sequence[str], hidden_schema: str) -> tuple
     Raises:
         UnknownTableError: a name or pattern that matches nothing; gives the nearest names.
     """
-    known = {TableRef(schema, name): kind for schema, name, kind in session.rows(sqltext.load("relations"))}
+    known = _relations(session)
     found: dict[TableRef, None] = {}
     for pattern in patterns:
         wanted = TablePattern.parse(pattern)
@@ -111,9 +112,40 @@ def require(
     infos = {info.ref: info for info in found}
     for ref in refs:
         if ref not in infos:
-            known = [TableRef(schema, name) for schema, name, _ in session.rows(sqltext.load("relations"))]
-            raise UnknownTableError(f"there is no table {ref} on the {side}", hint=_nearest(ref, known))
+            hint = _nearest(ref, _relations(session))
+            raise UnknownTableError(f"there is no table {ref} on the {side}", hint=hint)
     return infos
+
+
+def _relations(session: Session) -> dict[TableRef, str]:
+    r"""Return the kinds of all relations; a byte that is not UTF-8 stands in a name as ``\xff``."""
+    return {
+        TableRef(schema.decode(errors=_ESCAPED), name.decode(errors=_ESCAPED)): kind
+        for schema, name, kind in session.rows(sqltext.load("relations"))
+    }
+
+
+def unreadable(session: Session, refs: Iterable[TableRef]) -> tuple[TableRef, ...]:
+    r"""Return those that `find` has given such a name that no statement can hold it. One round trip where some may be.
+
+    Args:
+        session: on the server.
+        refs: that `find` has returned.
+    """
+    doubtful = {ref for ref in refs if "\\x" in f"{ref.schema}{ref.name}"}
+    if not doubtful:
+        return ()
+    found = (tuple(row[:2]) for row in session.rows(sqltext.load("relations")))
+    return tuple(
+        ref
+        for schema, name in found
+        if not (_is_utf8(schema) and _is_utf8(name))
+        and (ref := TableRef(schema.decode(errors=_ESCAPED), name.decode(errors=_ESCAPED))) in doubtful
+    )
+
+
+def _is_utf8(name: bytes) -> bool:
+    return name.decode(errors="ignore").encode() == name
 
 
 def _nearest(wanted: TableRef, known: Iterable[TableRef]) -> str:
