@@ -65,7 +65,7 @@ def _findings(
 ) -> Iterator[Finding]:
     with translated("doctor"), target.looking().open() as there:
         ours = control.look(there, CONTROL_SCHEMA)
-    unfit = (f"{control.UNFIT}. {ours.hint}", *ours.faults) if ours.faults else ()
+    unfit = (*ours.faults, f"{control.UNFIT}. {ours.hint}") if ours.faults else ()
     yield from (Finding(Verdict.FAILURE, "target", "control schema", said) for said in unfit)
     outcomes = () if unfit else Run(source, target, options).plan(chosen)  # which the same keeps from being made
     remember(source, (job.source for job, _ in outcomes))
