@@ -140,7 +140,7 @@ def test_init_proposes_what_can_be_named(odd_names: Pair, tmp_path: Path) -> Non
     done = run_cli("init", "--source", odd_names.source.dsn, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     assert done.out.count("left out: ") == len(NO_TEXT) + 1
-    assert "names 1 tables" in done.out
+    assert "names 1 table." in done.out
 
 
 def test_a_name_that_is_not_there_is_told_beside_names_that_are_no_text(odd_names: Pair) -> None:
