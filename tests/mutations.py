@@ -144,7 +144,7 @@ MUTATIONS = (
     Mutation(
         "settings of the transaction put back",
         "session.py",
-        "        calls += [_set(*item, is_local=True) for item in self._local.items()]\n        cursor",
+        "        calls += [set_config(*item, is_local=True) for item in self._local.items()]\n        cursor",
         "        cursor",
         "The user's own SQL means something else once a row was changed.",
         (f"{_POISONED}test_all_settings_are_ours_behind_a_change_and_its_commit[at once]",),

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Options
-from pgsluice.session import CORE_ONLY, RESTRICTION, Query, Session
+from pgsluice.session import CORE_ONLY, RESTRICTION, Query, Session, set_config
 
 Dsn = str | Callable[[], str]
 
@@ -181,10 +181,7 @@ class Endpoint:
         calls: list[Query] = [
             sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in ("search_path", "TimeZone")
         ]
-        calls += [
-            sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
-            for name, value in {**wanted, **patience}.items()
-        ]
+        calls += [set_config(*item, is_local=False) for item in {**wanted, **patience}.items()]
         calls.append(
             sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
                 "pg_catalog.set_config('synchronous_commit',"
@@ -297,9 +294,8 @@ def _client_check(version: int) -> Query:
     """Return what sets the check of the client, or NULL where the server can't do it: older than 14, or no Linux."""
     if version < _CHECK_CLIENT_SINCE:
         return sql.SQL("NULL")
-    return sql.SQL(
-        "CASE WHEN pg_catalog.version() OPERATOR(pg_catalog.~~) '%linux%' THEN pg_catalog.set_config({}, {}, false) END"
-    ).format(sql.Literal(_CHECK_CLIENT), sql.Literal(_CHECK_CLIENT_MS))
+    check = set_config(_CHECK_CLIENT, _CHECK_CLIENT_MS, is_local=False)
+    return sql.SQL("CASE WHEN pg_catalog.version() OPERATOR(pg_catalog.~~) '%linux%' THEN {} END").format(check)
 
 
 def _same_setting(wanted: str, shown: str) -> bool:

@@ -241,8 +241,8 @@ class Session:
             return
         self._stirred = False
         # the session's first: what is local hides them, and they alone are left after COMMIT
-        calls = [_set(*item, is_local=False) for item in self.settings.items()]
-        calls += [_set(*item, is_local=True) for item in self._local.items()]
+        calls = [set_config(*item, is_local=False) for item in self.settings.items()]
+        calls += [set_config(*item, is_local=True) for item in self._local.items()]
         cursor = self._scripted(sql.SQL("RESET ALL; SELECT current_user, {}").format(sql.SQL(", ").join(calls)))
         cursor.nextset()
         if str((cursor.fetchone() or ("",))[0]) != self.role:
@@ -377,10 +377,10 @@ class Session:
     def local(self, **settings: str) -> tuple[Any, ...]:
         """Put settings in force until the transaction ends, whatever runs in between; return them as they are then."""
         self._local |= settings
-        calls = [_set(*item, is_local=True) for item in settings.items()]
+        calls = [set_config(*item, is_local=True) for item in settings.items()]
         return self.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
 
-    def as_role(self, search_path: str, time_zone: str, not_behind: str | None = "") -> tuple[str, str]:
+    def as_role(self, search_path: str, time_zone: str, not_behind: str | None = "") -> None:
         """Look up names and read clocks, until the transaction ends, as the role does outside of this tool.
 
         The user's own SQL and the target's own triggers mean what they mean to their authors. Nothing that we write
@@ -390,21 +390,11 @@ class Session:
             search_path: of the role.
             time_zone: of the role.
             not_behind: kinds of relations that may not be looked behind, as in `facts.Read`; None: as before.
-
-        Returns:
-            The search_path and the time zone that were in force before.
         """
         settings = {"search_path": search_path or CORE_ONLY, "TimeZone": time_zone}
         if not_behind is not None and self.can_restrict_relations:
             settings[RESTRICTION] = not_behind
-        calls = [_set(*item, is_local=True) for item in settings.items()]
-        before, zone, *_ = self.row(  # the select list runs from left to right
-            sql.SQL(
-                "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone'), {}"
-            ).format(sql.SQL(", ").join(calls))
-        )
-        self._local |= settings
-        return str(before), str(zone)
+        self.local(**settings)
 
     @contextlib.contextmanager
     def playing_role(self, search_path: str = "", time_zone: str = "UTC") -> Iterator[None]:
@@ -412,9 +402,10 @@ class Session:
 
         With an empty search_path, names mean what they did where a server printed them, and bare ones are core's.
         """
-        before = self.as_role(search_path, time_zone, None)
+        in_force = {**self.settings, **self._local}
+        self.as_role(search_path, time_zone, None)
         yield
-        self.as_role(*before, None)
+        self.as_role(in_force["search_path"], in_force["TimeZone"], None)
 
     @property
     def can_restrict_relations(self) -> bool:
@@ -509,8 +500,8 @@ class Session:
         self.close()
 
 
-def _set(name: str, value: str, *, is_local: bool) -> sql.Composed:
-    """Return what sets a setting, whatever the search_path."""
+def set_config(name: str, value: str, *, is_local: bool) -> sql.Composed:
+    """Return the call that sets a setting, whatever the search_path: for the transaction, or for the session."""
     return sql.SQL("pg_catalog.set_config({}, {}, {})").format(
         sql.Literal(name), sql.Literal(value), sql.SQL("true" if is_local else "false")
     )
