@@ -605,8 +605,7 @@ def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job
     has_own_rows = all(target.column(constant.column) for constant in job.shape.scope)
     own = sqltext.own_rows(job.shape.scope, target.columns) if has_own_rows else []
     scope = sql.SQL(" AND ").join(own) if own else sqltext.condition(None)
-    not_behind = NOT_BEHIND.get(target.relkind, "")
-    with control.looking_at_tables(not_behind):
+    with control.looking_at_tables(NOT_BEHIND.get(target.relkind, "")):
         here = dataclasses.replace(here, target_is_empty=catalog.is_empty(control, target, scope))
     if not (job.from_target and here.is_known) or here.state or target.column(str(job.cursor)) is None:
         return here
@@ -615,8 +614,7 @@ def _progress(  # noqa: PLR0913, PLR0917 - both sides of one job
     stored = state.watermark(control, CONTROL_SCHEMA, job.target, str(job.cursor))
     cursor = watermark.cursor_of(control, target, str(job.cursor), job.cursor_type)
     if stored is None:
-        with control.looking_at_tables(not_behind):
-            stored = watermark.highest(control, job.target, target.relkind, cursor)
+        stored = watermark.highest(control, target, cursor)
     return dataclasses.replace(here, highest=stored)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from pgsluice import locks, presence, sqltext
 from pgsluice.commit import Merge, carry, provable, remember
-from pgsluice.cursors import Cursor
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UnknownTableError, UsageError
 from pgsluice.events import Emitter, Warned
@@ -227,7 +226,7 @@ class Stepwise:
             if info is None:
                 return None
             cursor = watermark.cursor_of(servers.control, info, field, None)
-            return self._highest(servers.control, info, cursor)
+            return watermark.highest(servers.control, info, cursor)
 
     def condition(self, table: TableRef, field: str, named: str | None) -> str:
         """Return the condition that reads on from the stored watermark, else from the target's highest value, or ''."""
@@ -237,16 +236,11 @@ class Stepwise:
             if info is None:
                 return ""
             cursor = watermark.cursor_of(control, info, field, named)
-            value = self._highest(control, info, cursor)
+            value = watermark.highest(control, info, cursor)
             if value is None:
                 return ""
             stored = state.watermark(control, CONTROL_SCHEMA, table, field)
             return control.text(cursor.at_least(value if stored is None else stored))
-
-    @staticmethod
-    def _highest(session: Session, table: TableInfo, cursor: Cursor) -> str | None:
-        with session.looking_at_tables(NOT_BEHIND.get(table.relkind, "")):
-            return watermark.highest(session, table.ref, table.relkind, cursor)
 
     @staticmethod
     def describe(session: Session, table: TableRef) -> TableInfo | None:

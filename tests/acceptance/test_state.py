@@ -74,6 +74,15 @@ def test_status_says_how_far_a_job_is_behind_its_source(synced: Pair) -> None:
     assert (alone.code, "--source, or --config" in alone.err) == (2, True)
 
 
+def test_status_says_how_far_a_job_is_behind_a_view_of_its_source(synced: Pair) -> None:
+    synced.source.execute("CREATE VIEW s.v AS SELECT * FROM s.t")
+    reading_on = ("--mode", "incremental", "--cursor", "at", "--late-rows", "trust", "--key", "id")
+    assert synced.pgsluice("sync", "--table", "s.v", *reading_on).code == 0
+    synced.source.execute("INSERT INTO s.t VALUES (21, '2026-01-22 06:00Z')")
+    told = synced.pgsluice("status", "--lag", "--source", synced.source.dsn).out
+    assert "s.v -> s.v: watermark 2026-01-21 00:00:00+00, source at 2026-01-22 06:00:00+00: 1d 6h behind\n" in told
+
+
 def test_a_job_is_not_moved_by_the_name_of_its_source(synced: Pair) -> None:
     """The rows of s.t go into a.t as well; where s.t is meant, it is the target of that name."""
     stated(synced, "reset", "s.t")

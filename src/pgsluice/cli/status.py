@@ -106,7 +106,7 @@ def _lag(source: Session, positions: Sequence[state.Position], *, as_json: bool)
         try:
             (info,) = catalog.tables(source, (TableRef.parse(each.source),))
             cursor = watermark.cursor_of(source, info, str(each.cursor), None)
-            highest = watermark.highest(source, info.ref, info.relkind, cursor)
+            highest = watermark.highest(source, info, cursor)
             behind = _behind(str(each.watermark), highest)
         except (ValueError, PgsluiceError, psycopg.Error):  # a query, a table that is gone or damaged ..
             if not source.alive:

@@ -11,7 +11,7 @@ from pgsluice import sqltext
 from pgsluice.cursors import Cursor, fit
 from pgsluice.errors import CursorError, GateError
 from pgsluice.facts import NOT_BEHIND, Column, Moment, TableInfo
-from pgsluice.job import QuerySource, TableRef
+from pgsluice.job import QuerySource
 from pgsluice.model import Reached, StagingTable
 from pgsluice.plan import SyncPlan
 from pgsluice.policies import NullCursors
@@ -94,13 +94,22 @@ def check_distance(session: Session, cursor: Cursor, distance: str) -> None:
         raise CursorError(f"{distance!r} is no span on {cursor.name}, which is {cursor.column_type}", hint=hint)
 
 
-def highest(session: Session, table: TableRef, relkind: str, cursor: Cursor) -> str | None:
-    """Return the highest value as text, or None where there is none. One index look, or one scan.
+def highest(session: Session, table: TableInfo, cursor: Cursor) -> str | None:
+    """Return the highest value as text, or None where there is none. Four round trips; one index look, or one scan.
+
+    Args:
+        session: on the server that has the table, outside of a transaction.
+        table: as that server's catalog describes it; no table that became a view meanwhile is looked behind.
+        cursor: of the table.
 
     Raises:
         CursorError: a value is not of the cursor's kind; shows it where it may. One scan more.
     """
-    relation = sqltext.relation(table, relkind)
+    with session.looking_at_tables(NOT_BEHIND.get(table.relkind, "")):
+        return _highest(session, sqltext.relation(table.ref, table.relkind), cursor)
+
+
+def _highest(session: Session, relation: sql.SQL | sql.Composed, cursor: Cursor) -> str | None:
     if cursor.misfit is not None:
         name = sql.Identifier(cursor.name)
         query = sql.SQL("SELECT {}::text FROM {} WHERE {} LIMIT 1").format(name, relation, cursor.misfit)
