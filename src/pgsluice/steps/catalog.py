@@ -118,11 +118,13 @@ def require(
 
 
 def _relations(session: Session) -> dict[TableRef, str]:
-    r"""Return the kinds of all relations; a byte that is not UTF-8 stands in a name as ``\xff``."""
-    return {
-        TableRef(schema.decode(errors=_ESCAPED), name.decode(errors=_ESCAPED)): kind
-        for schema, name, kind in session.rows(sqltext.load("relations"))
-    }
+    """Return the kinds of all relations."""
+    return {_ref(schema, name): kind for schema, name, kind in session.rows(sqltext.load("relations"))}
+
+
+def _ref(schema: bytes, name: bytes) -> TableRef:
+    r"""Return a name in which a byte that is not UTF-8 stands as ``\xff``."""
+    return TableRef(schema.decode(errors=_ESCAPED), name.decode(errors=_ESCAPED))
 
 
 def unreadable(session: Session, refs: Iterable[TableRef]) -> tuple[TableRef, ...]:
@@ -135,12 +137,10 @@ def unreadable(session: Session, refs: Iterable[TableRef]) -> tuple[TableRef, ..
     doubtful = {ref for ref in refs if "\\x" in f"{ref.schema}{ref.name}"}
     if not doubtful:
         return ()
-    found = (tuple(row[:2]) for row in session.rows(sqltext.load("relations")))
     return tuple(
         ref
-        for schema, name in found
-        if not (_is_utf8(schema) and _is_utf8(name))
-        and (ref := TableRef(schema.decode(errors=_ESCAPED), name.decode(errors=_ESCAPED))) in doubtful
+        for schema, name, _ in session.rows(sqltext.load("relations"))
+        if not (_is_utf8(schema) and _is_utf8(name)) and (ref := _ref(schema, name)) in doubtful
     )
 
 
