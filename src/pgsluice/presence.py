@@ -44,14 +44,9 @@ def announced(run_id: str) -> Iterator[Path | None]:
         yield folder
 
 
-def folder_of(run_id: str) -> Path | None:
-    """Return the private folder of a run that lives, or None where it has none."""
-    return next((found for found in _folders() if _run_of(found) == run_id and not _is_dead(found)), None)
-
-
 def dead_runs() -> frozenset[str]:
     """Return the runs of this user on this machine whose processes are gone."""
-    return frozenset(_run_of(folder) for folder in _folders() if _is_dead(folder))
+    return frozenset(folder.name.rpartition(".")[0] for folder in _folders() if _is_dead(folder))
 
 
 def sweep() -> None:
@@ -128,10 +123,6 @@ def _entries(base: Path) -> tuple[Path, ...]:
     with contextlib.suppress(OSError):
         return tuple(base.iterdir())
     return ()
-
-
-def _run_of(folder: Path) -> str:
-    return folder.name.rpartition(".")[0]
 
 
 def _machine() -> str:
