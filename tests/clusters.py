@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from faulting import await_that
+from servers import Pair
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class Daemons:
 
     address: str
     pids: frozenset[int]
+
+
+def fill_in_slices(pair: Pair, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Give the source a table s.t that is copied in several slices, small as it is."""
+    monkeypatch.setattr("pgsluice.plan.PARALLEL_SLICE_BYTES", (1 << 18, 1 << 30))
+    monkeypatch.setattr("pgsluice.plan.TEMPORARY_BELOW_BYTES", 1 << 17)
+    pair.source.execute(
+        f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v numeric, filler text);
+        INSERT INTO s.t SELECT i, i / 7.0, repeat('x', 100) FROM generate_series(1, {rows}) i; ANALYZE s.t;"""
+    )
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -118,6 +119,16 @@ def start_cli(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextlib.contextmanager
+def running_cli(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Do so, and end it behind the block, however that ends."""
+    with start_cli(*arguments) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def psql_of(pid: int, seconds: float = 30) -> str:

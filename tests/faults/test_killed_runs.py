@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from faulting import ROWS, await_that, versions
 from proxying import proxied
-from servers import Database, Pair, run_cli, start_cli
+from servers import Database, Pair, run_cli, running_cli
 
 #: Seconds that an orphan would go on, if nobody ended it: longer than a test may take.
 LONG = 3600
@@ -30,15 +30,6 @@ def tcp(database: Database) -> str:
 
 def sync(source: str, target: str, *more: str) -> list[str]:
     return ["sync", "--source", source, "--target", target, "--table", "s.t", *more]
-
-
-@contextlib.contextmanager
-def started(*command: str) -> Iterator[subprocess.Popen[str]]:
-    with start_cli(*command) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -79,7 +70,7 @@ def test_a_killed_run_blocks_nobody(slow: Pair, link: str, rounds: int, tmp_path
     for number in range(2, 2 + rounds):
         slow.source.execute(f"UPDATE s.t SET version = {number}")
         slow.target.execute("INSERT INTO public.slow DEFAULT VALUES")
-        with started(*sync(slow.source.dsn, to)) as process:
+        with running_cli(*sync(slow.source.dsn, to)) as process:
             await_that(lambda: asleep(slow.target), "the merge to be under way")
             slow.target.execute("DELETE FROM public.slow")
             kill(process)
@@ -97,7 +88,7 @@ def test_a_killed_run_whose_server_does_not_notice_blocks_nobody(slow: Pair, rou
             proxy.heal()
             slow.source.execute(f"UPDATE s.t SET version = {number}")
             slow.target.execute("INSERT INTO public.slow DEFAULT VALUES")
-            with started(*sync(slow.source.dsn, dsn)) as process:
+            with running_cli(*sync(slow.source.dsn, dsn)) as process:
                 await_that(lambda: asleep(slow.target), "the merge to be under way")
                 slow.target.execute("DELETE FROM public.slow")
                 proxy.isolate()
@@ -137,7 +128,7 @@ def test_a_run_that_was_killed_at_any_step_blocks_nobody(slow: Pair, step: str, 
     if step == "a promotion":
         slow.target.execute("DROP TABLE s.t")
     with proxied(slow.target) as (proxy, dsn):
-        with started(*sync(slow.source.dsn, dsn, *STEPS[step])) as process:
+        with running_cli(*sync(slow.source.dsn, dsn, *STEPS[step])) as process:
             await_that(lambda: asleep(slow.source, slow.target), f"{step} to be under way")
             slow.target.execute("DELETE FROM public.slow")
             if link == "not noticed":
@@ -154,7 +145,7 @@ def test_a_run_that_was_killed_at_any_step_blocks_nobody(slow: Pair, step: str, 
 def test_clean_ends_what_a_killed_run_left_and_drops_its_staging(slow: Pair) -> None:
     slow.target.execute("INSERT INTO public.slow DEFAULT VALUES")
     with proxied(slow.target) as (proxy, dsn):
-        with started(*sync(slow.source.dsn, dsn, "--staging", "unlogged")) as process:
+        with running_cli(*sync(slow.source.dsn, dsn, "--staging", "unlogged")) as process:
             await_that(lambda: asleep(slow.target), "the merge to be under way")
             proxy.isolate()
             kill(process)
@@ -171,7 +162,7 @@ def at_work(pair: Pair, version: int) -> Iterator[subprocess.Popen[str]]:
     """Start a run, and see it wait in its merge for a lock; it goes on when the block ends."""
     pair.source.execute(f"UPDATE s.t SET version = {version}")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass"
-    with psycopg.connect(pair.target.dsn) as blocker, started(*sync(pair.source.dsn, pair.target.dsn)) as process:
+    with psycopg.connect(pair.target.dsn) as blocker, running_cli(*sync(pair.source.dsn, pair.target.dsn)) as process:
         blocker.execute("LOCK TABLE s.t IN SHARE MODE")
         await_that(lambda: pair.target.value(waiting) > 0, "the first run to be at its merge")
         yield process
@@ -189,7 +180,7 @@ def wait_told(process: subprocess.Popen[str]) -> str:
 def test_of_two_runs_that_cron_starts_together_the_second_waits_and_then_runs(slow: Pair) -> None:
     with contextlib.ExitStack() as stack:
         with at_work(slow, 2) as first:
-            second = stack.enter_context(started(*sync(slow.source.dsn, slow.target.dsn)))
+            second = stack.enter_context(running_cli(*sync(slow.source.dsn, slow.target.dsn)))
             told = wait_told(second)
             assert first.poll() is None
             assert "another run holds s.t (pgsluice 2" in told
@@ -202,10 +193,10 @@ def test_of_two_runs_that_cron_starts_together_the_second_waits_and_then_runs(sl
 
 def test_a_run_that_is_killed_while_another_waits_for_it_is_taken_over_from(slow: Pair) -> None:
     slow.target.execute("INSERT INTO public.slow DEFAULT VALUES")
-    with proxied(slow.target) as (proxy, dsn), started(*sync(slow.source.dsn, dsn)) as first:
+    with proxied(slow.target) as (proxy, dsn), running_cli(*sync(slow.source.dsn, dsn)) as first:
         await_that(lambda: asleep(slow.target), "the merge to be under way")
         slow.target.execute("DELETE FROM public.slow")
-        with started(*sync(slow.source.dsn, slow.target.dsn, "--wait-for-lock", str(LONG))) as second:
+        with running_cli(*sync(slow.source.dsn, slow.target.dsn, "--wait-for-lock", str(LONG))) as second:
             assert wait_told(second)
             proxy.isolate()
             kill(first)
@@ -225,7 +216,7 @@ def test_a_run_that_lives_is_waited_for_as_long_as_was_said_and_left_alone(slow:
 
 def test_a_run_that_waits_can_be_interrupted(slow: Pair) -> None:
     with at_work(slow, 2):
-        with started(*sync(slow.source.dsn, slow.target.dsn, "--wait-for-lock", str(LONG))) as second:
+        with running_cli(*sync(slow.source.dsn, slow.target.dsn, "--wait-for-lock", str(LONG))) as second:
             assert wait_told(second)
             second.send_signal(signal.SIGINT)
             second.communicate(timeout=30)

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from faulting import WAITING, At, await_a_standby, await_that, crash, stop_awaiting_a_standby
-from servers import Database, Outcome, Pair, database, start_cli
+from servers import Database, Outcome, Pair, database, running_cli
 from writing import CONTROL, TRIALS, carry_out
 
 from pgsluice import Options, StagingKind, sync
@@ -106,16 +106,6 @@ def assert_complete(pair: Pair) -> None:
     assert pair.target.image("s.t") == pair.source.image("s.t")
 
 
-@contextlib.contextmanager
-def started(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a command line that does not outlive the block."""
-    with start_cli(*command) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def ended(process: subprocess.Popen[str]) -> Outcome:
     out, errors = process.communicate(timeout=60)
     return Outcome(process.returncode, out, errors)
@@ -129,7 +119,7 @@ def held_at_its_merge(
     with psycopg.connect(pair.target.dsn) as blocker:
         blocker.execute("LOCK TABLE s.t IN SHARE MODE")
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass"
-        with started(*arguments(pair, mode, *more)) as process:
+        with running_cli(*arguments(pair, mode, *more)) as process:
             await_that(lambda: pair.target.value(waiting) > 0, "the merge to wait for its lock")
             yield process, blocker
 
@@ -195,7 +185,7 @@ def test_a_run_that_begins_while_a_killed_one_still_commits_is_rolled_back_whole
     with contextlib.ExitStack() as stack:
         stack.callback(stop_awaiting_a_standby, log.target)
         killed_at_its_commit(log, mode)
-        second = stack.enter_context(started(*arguments(log, mode)))
+        second = stack.enter_context(running_cli(*arguments(log, mode)))
         await_that(lambda: len(log.target.rows(WAITING, ("pgsluice %",))) == 2, "the second run to have begun")
         stop_awaiting_a_standby(log.target)
         outcome = ended(second)
@@ -226,7 +216,7 @@ def test_killed_at_random_moments_mode_append_has_every_row_once(log: Pair) -> N
     for _ in range(10):
         grow(log, 5_000, 100)
         step = chance.choice(["relay", "merge", "state", "commit", "commit"])
-        with started(*both, *MODES["append"], "--staging", chance.choice(["unlogged", "temporary"])) as process:
+        with running_cli(*both, *MODES["append"], "--staging", chance.choice(["unlogged", "temporary"])) as process:
             killed_within(process, step, chance.choice([0.0, chance.uniform(0, 0.02)]))
         image = log.target.image("s.t")
         assert len(image) == len(set(image))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import psycopg
 import pytest
 from faulting import ROWS, At, await_that, versions
-from servers import Pair, start_cli
+from servers import Pair, running_cli
 
 from pgsluice import Options, StagingKind, sync
 from pgsluice.events import Event, Retrying, Warned
@@ -93,14 +92,9 @@ def test_a_statement_that_a_person_cancels_is_not_started_again(shop: Pair) -> N
     assert shop.target.staging_tables() == []
 
 
-@contextlib.contextmanager
-def started(pair: Pair, *more: str) -> Iterator[subprocess.Popen[str]]:
+def started(pair: Pair, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
     both = ("--source", pair.source.dsn, "--target", pair.target.dsn)
-    with start_cli("sync", *both, "--table", "s.t", "--staging", "unlogged", "--quiet", *more) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return running_cli("sync", *both, "--table", "s.t", "--staging", "unlogged", "--quiet", *more)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from clusters import fill_in_slices
 from distributed import Client, LocalCluster
 from faulting import await_that
 from servers import Pair
@@ -34,12 +35,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def shop(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
-    monkeypatch.setattr("pgsluice.plan.PARALLEL_SLICE_BYTES", (1 << 18, 1 << 30))
-    monkeypatch.setattr("pgsluice.plan.TEMPORARY_BELOW_BYTES", 1 << 17)
-    pair.source.execute(
-        f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v numeric, filler text);
-        INSERT INTO s.t SELECT i, i / 7.0, repeat('x', 100) FROM generate_series(1, {ROWS}) i; ANALYZE s.t;"""
-    )
+    fill_in_slices(pair, monkeypatch, ROWS)
     return pair
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import Daemons, daemons
+from clusters import Daemons, daemons, fill_in_slices
 from servers import Pair
 
 from pgsluice import Options, sync
@@ -28,12 +28,7 @@ HOSTILE = str(Path(__file__).parents[1] / "hostile_dask.py")
 
 @pytest.fixture
 def shop(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
-    monkeypatch.setattr("pgsluice.plan.PARALLEL_SLICE_BYTES", (1 << 18, 1 << 30))
-    monkeypatch.setattr("pgsluice.plan.TEMPORARY_BELOW_BYTES", 1 << 17)
-    pair.source.execute(
-        f"""CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v numeric, filler text);
-        INSERT INTO s.t SELECT i, i / 7.0, repeat('x', 100) FROM generate_series(1, {ROWS}) i; ANALYZE s.t;"""
-    )
+    fill_in_slices(pair, monkeypatch, ROWS)
     return pair
 
 
