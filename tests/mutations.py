@@ -144,8 +144,8 @@ MUTATIONS = (
     Mutation(
         "settings of the transaction put back",
         "session.py",
-        "        calls += [set_config(*item, is_local=True) for item in self._local.items()]\n        cursor",
-        "        cursor",
+        "    calls += [set_config(*item, is_local=True) for item in local]\n",
+        "",
         "The user's own SQL means something else once a row was changed.",
         (f"{_POISONED}test_all_settings_are_ours_behind_a_change_and_its_commit[at once]",),
     ),
@@ -266,6 +266,22 @@ MUTATIONS = (
         "(true OR (SELECT me.rolsuper",
         "A superuser has everybody's rights, and would trust everybody.",
         (f"{_CONTROL}test_one_that_a_role_made_whose_rights_we_have_or_that_an_admin_made_is_used[superuser]",),
+    ),
+    Mutation(
+        "later looks",
+        "control.py",
+        "    return not seen.missing and session.rows",
+        "    return True or session.rows",
+        "What comes to the control schema while a run plans is believed.",
+        (f"{_CONTROL}test_a_later_look_sees_what_came_since_the_first[-another owner of a table]",),
+    ),
+    Mutation(
+        "triggers of a later look",
+        "steps/queries/control_versions.sql",
+        "EXISTS (\n         SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid)",
+        "false",
+        "A trigger is not seen where the table had one before, which is noted for good.",
+        (f"{_CONTROL}test_a_later_look_sees_what_came_since_the_first[one was there before-a trigger]",),
     ),
     Mutation(
         "look before a failure is noted",
@@ -786,8 +802,8 @@ MUTATIONS = (
         "a run is locked before it is seen",
         "presence.py",
         "    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        '    folder = new.rename(base / f"{run_id}.{_machine()}")\n',
-        '    folder = new.rename(base / f"{run_id}.{_machine()}")\n'
+        '    marker = Path(new).rename(base / f"{run_id}.{_machine()}")\n',
+        '    marker = Path(new).rename(base / f"{run_id}.{_machine()}")\n'
         "    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "A run that begins is taken for dead, and ended.",
         (f"{_PRESENCE}test_a_run_is_not_called_dead_while_it_begins_or_ends",),

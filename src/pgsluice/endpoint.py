@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Options
-from pgsluice.session import CORE_ONLY, RESTRICTION, Query, Session, set_config
+from pgsluice.session import CORE_ONLY, RESTRICTION, Query, Session, in_one_piece, set_config
 
 Dsn = str | Callable[[], str]
 
@@ -177,30 +178,10 @@ class Endpoint:
             "lock_timeout": str(max(1, round(self.lock_timeout * 1000))),
             "statement_timeout": str(round(self.statement_timeout * 1000)),
         }
-        # The select list runs left to right: the role's own settings are read before they are replaced.
-        calls: list[Query] = [
-            sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in ("search_path", "TimeZone")
-        ]
-        calls += [set_config(*item, is_local=False) for item in {**wanted, **patience}.items()]
-        calls.append(
-            sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
-                "pg_catalog.set_config('synchronous_commit',"
-                " CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN 'on'"
-                " ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
-            )
+        search_path, time_zone, *_, durable, check = session.row(
+            _prelude(tuple({**wanted, **patience}.items()), session.version)
         )
-        calls.append(_client_check(session.version))
-        search_path, time_zone, *_, durable, check = session.row(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
-        readers: list[Query] = [
-            sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name)) for name in (*wanted, *HIDING_DAMAGE)
-        ]
-        *now, role, pid, started, port = session.row(
-            sql.SQL(
-                "SELECT {}, current_user::text, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
-                " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()),"
-                " pg_catalog.current_setting('port')"
-            ).format(sql.SQL(", ").join(readers))
-        )
+        *now, role, pid, started, port = session.row(_look_back((*wanted, *HIDING_DAMAGE)))
         if pid != session.pid:  # a pooler makes up the one it hands out, so that a pool of one server is told too
             raise RefusedError(
                 f"a pooler (PgBouncer or the like) answers for the {self.side}: another process of the server than the"
@@ -288,6 +269,39 @@ _FORMS = (
     "Write postgresql://user@host:5432/database, 'host=.. dbname=..' or service=name; in a URI, signs of a password"
     " are encoded: %40 for @, %2F for /, %25 for %."
 )
+
+
+@functools.lru_cache
+def _prelude(settings: tuple[tuple[str, str], ...], version: int) -> sql.SQL:
+    """Return the query that puts settings in force, and returns the role's own search_path and TimeZone first."""
+    # The select list runs left to right: the role's own settings are read before they are replaced.
+    calls: list[Query] = [_current(name) for name in ("search_path", "TimeZone")]
+    calls += [set_config(*item, is_local=False) for item in settings]
+    calls.append(
+        sql.SQL(  # a commit that the watermark stands on must be durable, whatever the role prefers
+            "pg_catalog.set_config('synchronous_commit',"
+            " CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN 'on'"
+            " ELSE pg_catalog.current_setting('synchronous_commit') END, false)"
+        )
+    )
+    calls.append(_client_check(version))
+    return in_one_piece(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+
+
+@functools.lru_cache
+def _look_back(names: tuple[str, ...]) -> sql.SQL:
+    """Return the query that reads settings back, and says which role, backend and port of the server this is."""
+    return in_one_piece(
+        sql.SQL(
+            "SELECT {}, current_user::text, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
+            " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()),"
+            " pg_catalog.current_setting('port')"
+        ).format(sql.SQL(", ").join(map(_current, names)))
+    )
+
+
+def _current(name: str) -> sql.Composed:
+    return sql.SQL("pg_catalog.current_setting({})").format(sql.Literal(name))
 
 
 def _client_check(version: int) -> Query:

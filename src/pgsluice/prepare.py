@@ -72,12 +72,14 @@ class Prepared:
             to come before these.
         groups: the jobs again, those together that commit together.
         source: the server that is read.
+        seen: what a look at the control schema came to, in which no fault was found.
     """
 
     snapshot: Snapshot
     outcomes: tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]
     groups: tuple[tuple[SyncJob, ...], ...]
     source: ServerInfo
+    seen: Look
 
 
 def jobs_of(servers: Servers, selection: Selection, control_schema: str) -> tuple[SyncJob, ...]:
@@ -170,7 +172,7 @@ def prepared(
                     outcomes.append((job, _plan(control, job, facts, options, fits[job].obstacle)))
             if job in refused:
                 outcomes.append((job, refused[job]))
-        yield Prepared(shared, tuple(outcomes), groups, place[0])
+        yield Prepared(shared, tuple(outcomes), groups, place[0], ours)
 
 
 def _parents_first(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> list[SyncJob]:

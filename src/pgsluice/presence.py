@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import socket
 import stat
 import tempfile
@@ -18,9 +17,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-_LOCK = "lock"
 _NEW = ".new-"
-_TRIES = 3
 #: For so long, later runs end what a dead run left on their servers: one marker may concern several servers.
 _REMEMBERED_SECONDS = 7 * 86_400
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -34,89 +31,64 @@ def announced(run_id: str) -> Iterator[Path | None]:
         run_id: of the run.
 
     Yields:
-        A private folder of the run: `sweep` removes what a killed run leaves in it. None where the machine has no
-        place that only we can write; the run works without it.
+        Its marker; None where the machine has no place that only we can write: the run works without it.
     """
-    folder = None
+    marker = None
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            folder = _announce(run_id, stack)
-        yield folder
+            marker = _announce(run_id, stack)
+        yield marker
 
 
 def dead_runs() -> frozenset[str]:
     """Return the runs of this user on this machine whose processes are gone."""
-    return frozenset(folder.name.rpartition(".")[0] for folder in _folders() if _is_dead(folder))
+    return frozenset(marker.name.rpartition(".")[0] for marker in _markers() if _is_dead(marker))
 
 
 def sweep() -> None:
-    """Remove what dead runs left in their folders, and the folders of those that died long ago."""
+    """Forget the runs that died long ago."""
     for base in _bases():
-        for folder in _entries(base):
+        for marker in _entries(base):
             with contextlib.suppress(OSError):
-                _sweep(folder)
-
-
-def _sweep(folder: Path) -> None:
-    is_old = time.time() - folder.lstat().st_mtime > _REMEMBERED_SECONDS
-    if folder.name.startswith(_NEW) and not is_old:
-        return
-    if not _is_dead(folder):
-        return
-    if is_old:
-        shutil.rmtree(folder)
-        return
-    for left in folder.iterdir():
-        if left.name != _LOCK:
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+                if time.time() - marker.lstat().st_mtime > _REMEMBERED_SECONDS and _is_dead(marker):
+                    marker.unlink()
 
 
 def _announce(run_id: str, stack: contextlib.ExitStack) -> Path | None:
-    for _ in range(_TRIES):  # a run that ends removes the folder of all where it is empty
-        if base := next(filter(_is_private, _made(_candidates())), None):
-            with contextlib.suppress(FileNotFoundError):
-                return _announce_in(base, run_id, stack)
-    return None
-
-
-def _announce_in(base: Path, run_id: str, stack: contextlib.ExitStack) -> Path:
-    """Lock a file first, and give its folder the run's name then: nobody sees the run without its lock."""
-    stack.callback(_remove_if_empty, base)
-    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=base))
-    stack.callback(shutil.rmtree, new, ignore_errors=True)
-    lock = os.open(new / _LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    """Lock a file first, and give it the run's name then: nobody sees the run without its lock."""
+    base = next(filter(_is_private, _made(_candidates())), None)
+    if base is None:
+        return None
+    lock, new = tempfile.mkstemp(prefix=_NEW, dir=base)
     stack.callback(os.close, lock)
+    stack.callback(Path(new).unlink, missing_ok=True)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    folder = new.rename(base / f"{run_id}.{_machine()}")
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    marker = Path(new).rename(base / f"{run_id}.{_machine()}")
+    stack.callback(marker.unlink, missing_ok=True)
+    return marker
 
 
-def _remove_if_empty(base: Path) -> None:
-    with contextlib.suppress(OSError):
-        base.rmdir()
-
-
-def _is_dead(folder: Path) -> bool:
-    """Tell whether the lock of a folder is free; a shared lock asks, so that two who ask at once agree."""
+def _is_dead(marker: Path) -> bool:
+    """Tell whether the lock of a marker is free; a shared lock asks, so that two who ask at once agree."""
     try:
-        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        lock = os.open(marker, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return os.fstat(lock).st_nlink > 0  # a run that ends well removes its file before it frees the lock
+        found = os.fstat(lock)  # a run that ends well removes its file before it frees the lock
+        return stat.S_ISREG(found.st_mode) and found.st_nlink > 0
     except OSError:
         return False
     finally:
         os.close(lock)
 
 
-def _folders() -> Iterator[Path]:
-    """Yield the folders of this machine's runs: folders can be shared with other machines, and locks may not be."""
+def _markers() -> Iterator[Path]:
+    """Yield the markers of this machine's runs: folders can be shared with other machines, and locks may not be."""
     machine = _machine()
     for base in _bases():
-        yield from (folder for folder in _entries(base) if folder.name.endswith(f".{machine}"))
+        yield from (marker for marker in _entries(base) if marker.name.endswith(f".{machine}"))
 
 
 def _entries(base: Path) -> tuple[Path, ...]:

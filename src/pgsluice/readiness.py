@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+from pgsluice.control import Look
 from pgsluice.errors import PgsluiceError, StepError
 from pgsluice.job import Options, SyncJob
 from pgsluice.plan import SyncPlan, job_id
@@ -24,7 +25,8 @@ class Readiness:
     ) -> None:
         """Keep what is needed; nothing is planned yet.
 
-        `holder` is the pid of the session that took the run locks; `groups` are the jobs that commit together.
+        `holder` is the pid of the session that took the run locks; `groups` are the jobs that commit together; `seen`
+        is what the control schema looked like.
 
         Args:
             servers: of the run.
@@ -42,6 +44,7 @@ class Readiness:
         self._unread: set[str] = set()
         self._oids: dict[str, int | None] = {}
         self.holder = 0
+        self.seen: Look | None = None
         self.groups: tuple[tuple[SyncJob, ...], ...] = ()
         self._ids: dict[str, str] = {}
         self._held = contextlib.ExitStack()
@@ -131,6 +134,7 @@ class Readiness:
         self.close()
         self.holder = self._servers.control.pid
         self._now = self._held.enter_context(prepared(self._servers, jobs, self._options, CONTROL_SCHEMA, self._turn))
+        self.seen = self._now.seen
         self._planned |= {str(job.target): self._bound(job, outcome) for job, outcome in self._now.outcomes}
         self._unread = {str(job.target) for job in jobs}
 

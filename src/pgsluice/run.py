@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgsluice import changes, comparison, creation, drift, presence, sequences, sqltext, transport
+from pgsluice.control import Look
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
@@ -158,12 +159,12 @@ class Run:
         self._warn(f"run {earlier} has done {len(jobs) - len(missing)} of these {len(jobs)} tables; the rest follows")
         return missing, earlier
 
-    def _write_down(self, tables: int) -> None:
+    def _write_down(self, tables: int, seen: Look | None = None) -> None:
         """Note on the target that the run began: with the first job that can be done, for others write nothing."""
         if self._is_written_down:
             return
         control = self._servers.control
-        state.ensure(control, CONTROL_SCHEMA)
+        state.ensure(control, CONTROL_SCHEMA, seen)
         swept = staging.sweep(control, CONTROL_SCHEMA, self.run_id)
         for name in swept.dropped:
             self._warn(f"dropped {name}, which a dead run had left")
@@ -185,7 +186,7 @@ class Run:
             workers = stack.enter_context(
                 Workers(self._servers, jobs, throttle, executor(self._options.executor, self._servers))
             )
-            write_down = functools.partial(self._write_down, len(ready.jobs))
+            write_down = functools.partial(self._write_down, len(ready.jobs), ready.seen)
             shared = Shared(
                 run_id=self.run_id,
                 servers=self._servers,

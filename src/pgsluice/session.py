@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import socket
@@ -240,10 +241,7 @@ class Session:
         if not self._stirred or self.pgconn.transaction_status == pq.TransactionStatus.INERROR:  # takes ROLLBACK only
             return
         self._stirred = False
-        # the session's first: what is local hides them, and they alone are left after COMMIT
-        calls = [set_config(*item, is_local=False) for item in self.settings.items()]
-        calls += [set_config(*item, is_local=True) for item in self._local.items()]
-        cursor = self._scripted(sql.SQL("RESET ALL; SELECT current_user, {}").format(sql.SQL(", ").join(calls)))
+        cursor = self._scripted(_putting_back(tuple(self.settings.items()), tuple(self._local.items())))
         cursor.nextset()
         if str((cursor.fetchone() or ("",))[0]) != self.role:
             raise StepError(f"a trigger gave our session on the {self.side} the rights of another role")
@@ -505,6 +503,20 @@ def set_config(name: str, value: str, *, is_local: bool) -> sql.Composed:
     return sql.SQL("pg_catalog.set_config({}, {}, {})").format(
         sql.Literal(name), sql.Literal(value), sql.SQL("true" if is_local else "false")
     )
+
+
+@functools.lru_cache
+def _putting_back(settings: tuple[tuple[str, str], ...], local: tuple[tuple[str, str], ...]) -> sql.SQL:
+    """Return the script that puts settings back, those of the session and those of the transaction."""
+    # the session's first: what is local hides them, and they alone are left after COMMIT
+    calls = [set_config(*item, is_local=False) for item in settings]
+    calls += [set_config(*item, is_local=True) for item in local]
+    return in_one_piece(sql.SQL("RESET ALL; SELECT current_user, {}").format(sql.SQL(", ").join(calls)))
+
+
+def in_one_piece(query: sql.Composed) -> sql.SQL:
+    """Return a query, which holds no names and binds no values, as what is sent again and again without more work."""
+    return sql.SQL(query.as_string(None))
 
 
 def _pinned(info: psycopg.ConnectionInfo) -> dict[str, str]:

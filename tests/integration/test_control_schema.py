@@ -229,7 +229,7 @@ def test_a_schema_that_we_have_made_is_what_is_expected_to_the_last_column(pair:
         with Endpoint(server.dsn, read_only=False).open() as session:
             assert control.missing(session, "pgsluice") == {"", *control.tables(), *control.VIEWS}
             state.ensure(session, "pgsluice")
-            assert control.look(session, "pgsluice") == control.Look(frozenset(), (), ANY)
+            assert control.look(session, "pgsluice") == control.Look(frozenset(), (), ANY, versions=ANY)
         made = server.rows(
             """SELECT attrelid::regclass::text, attname::text, atttypid FROM pg_attribute
             WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'pgsluice'::regnamespace AND relkind = 'r')
@@ -295,6 +295,40 @@ def test_a_trigger_that_came_by_a_privilege_is_seen_in_the_next_run(attack: Atta
     done = attack.run("sync", *TABLE)
     assert attack.ran == []
     assert (done.code, "it has trigger t" in done.err) == (6, True), done
+
+
+TRIGGER = "CREATE TRIGGER t BEFORE INSERT ON pgsluice.run FOR EACH ROW EXECUTE FUNCTION public.pulls()"
+#: What may come between two looks of a run, by a privilege or by whoever may alter the schema.
+MEANWHILE = {
+    "a trigger": TRIGGER,
+    "a foreign key to it": "CREATE TABLE public.theirs (id text REFERENCES pgsluice.run)",
+    "another table in its place": "ALTER TABLE pgsluice.run RENAME TO old; CREATE TABLE pgsluice.run (LIKE pgsluice.old)",
+    "another schema in its place": "ALTER SCHEMA pgsluice RENAME TO old; CREATE SCHEMA pgsluice;"
+    " CREATE TABLE pgsluice.run (LIKE old.run)",
+    "nothing in its place": "DROP SCHEMA pgsluice CASCADE",
+    "another owner of a table": "ALTER TABLE pgsluice.run OWNER TO pg_monitor",
+    "another owner of the schema": "ALTER SCHEMA pgsluice OWNER TO pg_monitor",
+    "a policy": "ALTER TABLE pgsluice.run ENABLE ROW LEVEL SECURITY",
+    "a rule": "CREATE RULE r AS ON INSERT TO pgsluice.run DO ALSO NOTHING",
+    "one table less": "DROP TABLE pgsluice.job_state",
+}
+
+
+@pytest.mark.parametrize("name", MEANWHILE)
+@pytest.mark.parametrize("before", ["", TRIGGER + "; DROP TRIGGER t ON pgsluice.run"], ids=["", "one was there before"])
+def test_a_later_look_sees_what_came_since_the_first(pair: Pair, name: str, before: str) -> None:
+    for server in (pair.source, pair.target):
+        server.execute("CREATE FUNCTION public.pulls() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'")
+        with Endpoint(server.dsn, read_only=False).open() as session:
+            state.ensure(session, "pgsluice")
+            if before:
+                server.execute(before)
+            seen = control.proven(session, "pgsluice")
+            state.start_run(session, "pgsluice", "20261128t000000_abcdef", 1, "1", None)
+            server.execute("ANALYZE pgsluice.run; CREATE TABLE pgsluice.stg_1 (id int)")
+            assert control.is_as(session, "pgsluice", seen)
+            server.execute(MEANWHILE[name])
+            assert not control.is_as(session, "pgsluice", seen)
 
 
 def test_a_trigger_that_comes_while_a_run_begins_is_not_run_by_the_note_of_its_failure(attack: Attack) -> None:

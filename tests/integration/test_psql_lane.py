@@ -124,8 +124,9 @@ def test_a_search_path_that_reads_like_a_statement_is_a_list_of_names(notes: Pai
 
 
 def left_in(folder: Path) -> list[Path]:
-    """Return the files in a folder, but for the empty one by whose lock others know that a run has died."""
-    return [each for each in folder.rglob("*") if each.is_file() and (each.name != "lock" or each.stat().st_size)]
+    """Return the files in a folder, but for the empty marker by whose lock others know that a run has died."""
+    markers = set(folder.glob(f"pgsluice-{os.geteuid()}/*"))
+    return [each for each in folder.rglob("*") if each.is_file() and (each not in markers or each.stat().st_size)]
 
 
 @needs_proc

@@ -16,15 +16,13 @@ import pytest
 from pgsluice import presence
 
 RUN = "20261128t000000_abcdef"
-#: Announces a run, starts a program that outlives it, says where the run's folder is, and waits to be killed.
+#: Announces a run, starts a program that outlives it, says where the run's marker is, and waits to be killed.
 PROGRAM = """
 import subprocess, sys, time
 from pgsluice import presence
-with presence.announced(sys.argv[1]) as folder:
+with presence.announced(sys.argv[1]) as marker:
     child = subprocess.Popen(["sleep", "60"], start_new_session=True, stdout=subprocess.DEVNULL)
-    (folder / "secret").write_text("s3cr3t")
-    (folder / "more").mkdir()
-    print(child.pid, folder, flush=True)
+    print(child.pid, marker, flush=True)
     time.sleep(60)
 """
 
@@ -60,9 +58,9 @@ def start() -> Iterator[Callable[[], Started]]:
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, RUN], stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout
-        child, folder = process.stdout.readline().split(maxsplit=1)
+        child, marker = process.stdout.readline().split(maxsplit=1)
         children.append(int(child))
-        return process, Path(folder.strip())
+        return process, Path(marker.strip())
 
     yield started
     for process in processes:
@@ -73,55 +71,73 @@ def start() -> Iterator[Callable[[], Started]]:
 
 
 def killed(started: Started) -> Path:
-    process, folder = started
+    process, marker = started
     process.kill()
     process.wait()
-    return folder
+    return marker
 
 
 def test_a_run_that_lives_is_not_dead_and_one_that_was_killed_is(start: Callable[[], Started]) -> None:
-    process, folder = start()
+    process, marker = start()
     assert presence.dead_runs() == frozenset()
-    assert folder.is_dir()
-    assert folder.name.startswith(f"{RUN}.")
-    killed((process, folder))
+    assert marker.is_file()
+    assert marker.name.startswith(f"{RUN}.")
+    killed((process, marker))
     assert presence.dead_runs() == {RUN}  # though the program that it started lives on
-    assert folder.is_dir()
+    assert marker.is_file()
 
 
-def test_a_run_that_ended_leaves_nothing(place: Path) -> None:
-    with presence.announced(RUN) as folder:
-        assert folder is not None
-        assert folder.stat().st_mode & 0o777 == 0o700
+def test_a_run_that_ended_leaves_an_empty_folder(place: Path) -> None:
+    with presence.announced(RUN) as marker:
+        assert marker is not None
+        assert marker.stat().st_mode & 0o777 == 0o600
     assert presence.dead_runs() == frozenset()
-    assert list(place.iterdir()) == []
+    (folder,) = place.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(folder.iterdir()) == []
 
 
-def test_a_sweep_removes_what_a_dead_run_left_and_remembers_that_it_died(start: Callable[[], Started]) -> None:
-    folder = killed(start())
+def test_a_sweep_remembers_a_run_that_died(start: Callable[[], Started]) -> None:
+    marker = killed(start())
     presence.sweep()
-    assert [left.name for left in folder.iterdir()] == ["lock"]
+    assert marker.is_file()
     assert presence.dead_runs() == {RUN}
 
 
-def test_a_sweep_leaves_a_living_run_alone(start: Callable[[], Started]) -> None:
-    _, folder = start()
+@pytest.mark.parametrize("days", [0, 30])
+def test_a_sweep_leaves_a_living_run_alone(start: Callable[[], Started], days: int) -> None:
+    _, marker = start()
+    since = time.time() - days * 86_400
+    os.utime(marker, (since, since))
     presence.sweep()
-    assert {left.name for left in folder.iterdir()} == {"lock", "secret", "more"}
+    assert marker.is_file()
 
 
 def test_a_run_that_died_long_ago_is_forgotten(start: Callable[[], Started]) -> None:
-    folder = killed(start())
+    marker = killed(start())
     long_ago = time.time() - 30 * 86_400
-    os.utime(folder, (long_ago, long_ago))
+    os.utime(marker, (long_ago, long_ago))
     presence.sweep()
-    assert not folder.exists()
+    assert not marker.exists()
     assert presence.dead_runs() == frozenset()
 
 
 def test_a_run_of_another_machine_is_never_called_dead(start: Callable[[], Started]) -> None:
-    folder = killed(start())
-    folder.rename(folder.with_name(f"{RUN}.0123456789abcdef"))  # as a shared folder shows it
+    marker = killed(start())
+    marker.rename(marker.with_name(f"{RUN}.0123456789abcdef"))  # as a shared folder shows it
+    assert presence.dead_runs() == frozenset()
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link", "a pipe"])
+def test_what_is_no_file_says_of_no_run_that_it_died(start: Callable[[], Started], kind: str) -> None:
+    marker = killed(start())
+    elsewhere = marker.rename(marker.with_name("elsewhere"))
+    if kind == "a folder":
+        marker.mkdir()
+    elif kind == "a link":
+        marker.symlink_to(elsewhere)
+    else:
+        os.mkfifo(marker)
     assert presence.dead_runs() == frozenset()
 
 
@@ -141,8 +157,8 @@ def test_a_run_is_not_called_dead_while_it_begins_or_ends(place: Path) -> None:
 
 @pytest.mark.parametrize("made", ["a link", "open to others", "of another user"])
 def test_a_folder_that_is_not_ours_alone_is_not_trusted(place: Path, start: Callable[[], Started], made: str) -> None:
-    folder = killed(start())
-    base = folder.parent
+    marker = killed(start())
+    base = marker.parent
     if made == "a link":
         base.rename(place / "elsewhere")
         base.symlink_to(place / "elsewhere")
@@ -163,6 +179,6 @@ def test_the_runtime_folder_serves_where_the_temporary_one_can_not(
     (place / f"pgsluice-{os.geteuid()}").write_text("in the way")
     (place / "runtime").mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(place / "runtime"))
-    with presence.announced(RUN) as folder:
-        assert folder is not None
-        assert folder.parent == place / "runtime" / "pgsluice"
+    with presence.announced(RUN) as marker:
+        assert marker is not None
+        assert marker.parent == place / "runtime" / "pgsluice"

@@ -22,6 +22,8 @@ from pgsluice.session import Session
 _WORK_MEM_MB = 256
 _SERVER_17 = 170000
 _SERVER_18 = 180000
+#: Where no trigger of others can run as us.
+_NOTHING = sql.SQL("ARRAY[]::pg_catalog.text[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +286,10 @@ def _same_table(session: Session, plan: SyncPlan) -> None:
         StepError: it is another.
     """
     planned = plan.facts.target_table
-    query = sqltext.load("shape").format(trusted=sqltext.load("trusted_roles"))
-    lends = session.version < _SERVER_18 and (plan.job.mode is not Mode.APPEND or plan.reading.starts_over)
+    may_lend = session.version < _SERVER_18 and (plan.job.mode is not Mode.APPEND or plan.reading.starts_over)
+    asked = sqltext.load("shape_along").format(trusted=sqltext.load("trusted_roles")) if may_lend else _NOTHING
     name = session.text(sqltext.table(plan.job.target))
-    found, columns, along = session.row(query, {"table": name, "lends": lends})
+    found, columns, along = session.row(sqltext.load("shape").format(along=asked), {"table": name})
     _refuse_to_lend(plan, along)
     if planned is None or found != planned.oid:
         what = "was replaced by another table"

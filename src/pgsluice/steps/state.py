@@ -70,14 +70,21 @@ class RunRow:
 # --- state -----------------------------------------------------------------------------------------------------------
 
 
-def ensure(session: Session, schema: str) -> None:
-    """Create the control schema where it is missing, or what it lacks. One round trip where all is there.
+def ensure(session: Session, schema: str, seen: control.Look | None = None) -> None:
+    """Create the control schema where it is missing, or what it lacks. One round trip where all is as it was seen.
 
     No lock guards it: what every role can lock, every role could keep locked.
+
+    Args:
+        session: on the target.
+        schema: its name.
+        seen: what an earlier look of the run came to, without faults; None where there was none.
 
     Raises:
         RefusedError: others could run code by it, or it is older than this release and another role's.
     """
+    if seen and control.is_as(session, schema, seen):
+        return
     for tries_left in reversed(range(_TRIES)):
         if not (missing := control.missing(session, schema)):
             return

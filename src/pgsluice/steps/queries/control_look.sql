@@ -1,17 +1,18 @@
 -- What of the control schema is missing, what in it could be another's code or rows, and what may our role not do with
--- it? (kind, relation, detail, more) of each; names in details can be typed into SQL. Of 'role', who might own it all.
--- %(schema)s: its name; side by side, of each column of our tables: %(tables)s, %(columns)s, %(types)s; %(views)s: text[];
--- %(defaults)s: those of ours that are no literals. The roles that are trusted come from trusted_roles.
+-- it? (kind, relation, detail, more) of each; names in details can be typed into SQL. Of 'role', who might own it all; of
+-- 'versions', what control_versions says. %(schema)s: its name; side by side, of each column of our tables: %(tables)s,
+-- %(columns)s, %(types)s; %(views)s and %(relations)s, which holds both: text[]; %(defaults)s: those of ours that are no
+-- literals. The roles that are trusted come from trusted_roles.
 WITH trusted AS MATERIALIZED ({trusted}),
 wanted AS (
   SELECT * FROM unnest(%(tables)s::name[], %(columns)s::name[], %(types)s::text[]) AS w (relname, attname, type)
 ),
 schema AS (SELECT * FROM pg_namespace WHERE nspname = %(schema)s),
-named AS (SELECT DISTINCT name FROM unnest(%(tables)s::name[] || %(views)s::name[]) AS n (name)),
+named AS (SELECT name FROM unnest(%(relations)s::name[]) AS n (name)),
 ours AS (
   SELECT c.*
     FROM pg_class c JOIN schema n ON n.oid = c.relnamespace
-   WHERE c.relname = ANY (%(tables)s::name[] || %(views)s::name[])
+   WHERE c.relname = ANY (%(relations)s::name[])
 ),
 kept AS (SELECT * FROM ours WHERE relkind = 'r' AND relname <> ALL (%(views)s::name[])),
 held AS (
@@ -26,6 +27,8 @@ filled AS MATERIALIZED ( -- first which they are: the expression of somebody els
     FROM held JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
    WHERE attgenerated = ''
 )
+SELECT 'versions', '', coalesce(({versions}), ''), ''
+UNION ALL
 SELECT 'missing', '', '', '' WHERE NOT EXISTS (SELECT FROM schema)
 UNION ALL
 SELECT 'missing', name, '', '' FROM named WHERE name NOT IN (SELECT relname FROM ours)
