@@ -270,8 +270,8 @@ MUTATIONS = (
     Mutation(
         "later looks",
         "control.py",
-        "    return not seen.missing and session.rows",
-        "    return True or session.rows",
+        " == [(seen.versions,)]\n",
+        " != []\n",
         "What comes to the control schema while a run plans is believed.",
         (f"{_CONTROL}test_a_later_look_sees_what_came_since_the_first[-another owner of a table]",),
     ),
