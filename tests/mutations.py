@@ -31,6 +31,7 @@ _WATERMARKS = "tests/faults/test_watermarks.py::"
 _WAITS = "tests/faults/test_waits.py::"
 _ENGINE = "tests/integration/test_staging_table_engine.py::"
 _SCHEMAS = "tests/integration/test_schemas.py::"
+_PARTITIONS = "tests/integration/test_ties_of_partitions.py::"
 _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
 _RESUMING = "tests/faults/test_resuming.py::"
@@ -872,6 +873,22 @@ MUTATIONS = (
         "        groups = (tuple(ordered),) if options.atomic else tuple((job,) for job in ordered)\n",
         "A reader sees children of the new state beside parents of the old one.",
         ("tests/integration/test_groups.py::test_a_reader_sees_the_old_state_of_all_or_the_new_one",),
+    ),
+    Mutation(
+        "foreign keys of partitions tie their tables",
+        "steps/queries/foreign_keys.sql",
+        "  SELECT oid, p.relid, true FROM wanted, pg_partition_tree(oid) AS p WHERE p.level > 0\n",
+        "  SELECT oid, p.relid, true FROM wanted, pg_partition_tree(oid) AS p WHERE p.level > 99\n",
+        "A child that a partition's foreign key binds is merged before its parent, and fails for ever.",
+        (f"{_PARTITIONS}test_parents_and_children_come_and_go_in_one_run[a leaf to a table-]",),
+    ),
+    Mutation(
+        "only rows of the partitions that a foreign key binds are spared",
+        "changes.py",
+        "    if leaves:\n        yield",
+        "    if not leaves:\n        yield",
+        "A parent that is gone stays, or fails the run, for rows that do not refer to it.",
+        (f"{_PARTITIONS}test_rows_of_other_partitions_do_not_keep_a_parent",),
     ),
     Mutation(
         "all slices of one snapshot",

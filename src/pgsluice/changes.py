@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from psycopg import sql
 
@@ -203,13 +203,22 @@ def delete_sql(plan: SyncPlan, present: StagingTable, spared_by: Iterable[Foreig
 def _spared(plan: SyncPlan, key: ForeignKey) -> sql.Composed:
     """Return the condition, with its AND, that no row refers to one of the target's by a foreign key."""
     child = "pgsluice_child"
-    refers = sql.SQL(" AND ").join(
+    refers = (
         sqltext.equal(equality, sql.Identifier(alias(plan), theirs), sql.Identifier(child, own))
         for theirs, equality, own in key.pairs
     )
+    within = (*_among(child, key.child_leaves), *_among(alias(plan), key.parent_leaves))
     return sql.SQL("\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-        sqltext.relation(key.child, key.relkind), sql.Identifier(child), refers
+        sqltext.relation(key.child, key.relkind), sql.Identifier(child), sql.SQL(" AND ").join([*refers, *within])
     )
+
+
+def _among(alias: str, leaves: tuple[int, ...]) -> Iterator[sql.Composed]:
+    """Yield the condition that a row is in one of these partitions; none for no partitions, which stand for all."""
+    if leaves:
+        yield sql.SQL("{}.tableoid = ANY ({}::pg_catalog.oid[])").format(
+            sql.Identifier(alias), sql.Literal(list(leaves))
+        )
 
 
 def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:

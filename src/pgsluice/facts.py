@@ -117,6 +117,8 @@ class ForeignKey:
         deferrable: it can be looked at when all is written.
         relkind: of the child.
         pairs: (column of the parent, equality, column of the child); empty where values can't be compared so.
+        child_leaves: oids of the child's partitions that it is declared on; empty where it binds all of its rows.
+        parent_leaves: the same of the parent's, to whose rows alone it refers.
     """
 
     child: TableRef
@@ -125,6 +127,8 @@ class ForeignKey:
     deferrable: bool = False
     relkind: str = "r"
     pairs: tuple[tuple[str, Equality, str], ...] = ()
+    child_leaves: tuple[int, ...] = ()
+    parent_leaves: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,7 @@ def _equality(schema: str, operator: str, *operand: str) -> Equality:
 
 
 def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignKey, ...]:
-    """Return the foreign keys by which the tables refer to each other and to themselves. One round trip."""
+    """Return the foreign keys by which the tables, or parts of them, refer to each other. One round trip."""
     found = session.rows(sqltext.load("foreign_keys"), {"oids": [info.oid for info in infos]})
     return tuple(
         ForeignKey(
@@ -209,8 +209,9 @@ def foreign_keys(session: Session, infos: Iterable[TableInfo]) -> tuple[ForeignK
             deferrable,
             relkind,
             tuple((theirs, _equality(*equality), own) for theirs, equality, own in pairs or ()),
+            *map(tuple, leaves),
         )
-        for schema, name, relkind, parent_schema, parent, cascades, deferrable, pairs in found
+        for schema, name, relkind, parent_schema, parent, cascades, deferrable, *leaves, pairs in found
     )
 
 

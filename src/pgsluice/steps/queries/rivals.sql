@@ -12,5 +12,8 @@ SELECT (SELECT CASE WHEN count(*) = count(a.attname) THEN coalesce(array_agg(DIS
            AND (a.attname IS NULL OR a.attname::text <> ALL (%(key)s::text[]))),
        ARRAY(SELECT format('%%s of %%s', k.conname, k.conrelid::regclass)
                FROM pg_constraint k
-              WHERE k.confrelid = %(oid)s AND k.contype = 'f' AND k.confdeltype <> 'a'
+              WHERE (k.confrelid = %(oid)s
+                     OR k.confrelid IN (SELECT relid FROM pg_partition_tree(%(oid)s)) AND k.conparentid = 0)
+                AND k.contype = 'f'
+                AND k.confdeltype <> 'a'
               ORDER BY 1)

@@ -11,11 +11,20 @@ ARRAY(
      WHERE c.oid OPERATOR(pg_catalog.=) found.oid
   ),
   along AS (
-    SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) found.oid AND c.relhastriggers
+    SELECT c.oid
+      FROM pg_catalog.pg_class c
+     WHERE c.relhastriggers
+       AND (c.oid OPERATOR(pg_catalog.=) found.oid
+            OR c.oid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.relid::pg_catalog.oid
+                                                        FROM pg_catalog.pg_partition_tree(found.oid) AS p)))
     UNION
-    SELECT k.conrelid
+    SELECT member.oid
       FROM along
       JOIN pg_catalog.pg_constraint k ON k.confrelid OPERATOR(pg_catalog.=) along.oid
+     CROSS JOIN LATERAL (
+           SELECT k.conrelid
+            UNION ALL
+           SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(k.conrelid) AS p) AS member (oid)
      WHERE k.contype OPERATOR(pg_catalog.=) 'f'::pg_catalog."char"
        AND (k.confdeltype OPERATOR(pg_catalog.=) ANY ('{{c,n,d}}'::pg_catalog."char"[])
             OR k.confupdtype OPERATOR(pg_catalog.=) ANY ('{{c,n,d}}'::pg_catalog."char"[]))
