@@ -216,7 +216,7 @@ def _spared(plan: SyncPlan, key: ForeignKey) -> sql.Composed:
 def _among(alias: str, leaves: tuple[int, ...]) -> Iterator[sql.Composed]:
     """Yield the condition that a row is in one of these partitions; none for no partitions, which stand for all."""
     if leaves:
-        yield sql.SQL("{}.tableoid = ANY ({}::pg_catalog.oid[])").format(
+        yield sql.SQL("{}.tableoid OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.oid[])").format(
             sql.Identifier(alias), sql.Literal(list(leaves))
         )
 
