@@ -9,6 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 MADE := $(VENV)/.made
 
+# A PostgreSQL of the system, which may be newer than the embedded ones, or another build: the tests of what is read from
+# catalogs and made anew are repeated on it. `make SYSTEM_PG= test` leaves that out, `make SYSTEM_PG=/my/bin test` takes another.
+SYSTEM_PG ?= $(lastword $(wildcard $(patsubst %,/usr/lib/postgresql/%/bin,15 16 17 18)))
+
 # What `.[dev]` is made of, by hash: of every Python from 3.11 on, and every platform. `make LOCK= test` takes the newest instead.
 LOCK ?= requirements-dev.txt
 TOOLS := $(VENV)/tools
@@ -43,6 +47,8 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term-missing:skip-covered
+	$(if $(SYSTEM_PG),PGSLUICE_TARGET_BINARIES=$(SYSTEM_PG) $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
+	    tests/integration/test_swap.py tests/integration/test_promotion.py tests/integration/test_creation.py)
 
 test-faults: $(VENV)/.dev
 	$(BIN)/python -m pytest -m sweep --numprocesses auto --dist worksteal tests/faults

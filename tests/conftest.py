@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import fidelitypage
 import pytest
@@ -10,7 +12,7 @@ from faulting import ROWS
 from servers import Pair, database
 
 from pgsluice import sync
-from pgsluice.embedded import Cluster
+from pgsluice.embedded import Cluster, binaries_in
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +23,10 @@ def source_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def target_cluster() -> Iterator[Cluster]:
-    with Cluster(major=18, tcp=True) as cluster:
+    """Give the newest major, or whatever is in the folder that PGSLUICE_TARGET_BINARIES names."""
+    folder = os.environ.get("PGSLUICE_TARGET_BINARIES")
+    chosen = binaries_in(Path(folder)) if folder else None
+    with Cluster(chosen.major if chosen else 18, pg_bin=chosen.bin if chosen else None, tcp=True) as cluster:
         yield cluster
 
 

@@ -61,7 +61,7 @@ SELECT setval('s.t_nr_seq', 70, false);
 
 PORTRAIT = """
 SELECT 'index', indexdef FROM pg_indexes WHERE schemaname IN ('s', 'other');
-SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated::text FROM
+SELECT 'constraint', conrelid::regclass::text, CASE conparentid WHEN 0 THEN conname END, pg_get_constraintdef(oid), convalidated::text FROM
 pg_constraint WHERE connamespace::regnamespace::text IN ('s', 'other') AND contype <> 't';
 SELECT 'view', schemaname, viewname, definition FROM pg_views WHERE schemaname IN ('s', 'other');
 SELECT 'options', relname, reloptions::text, ARRAY(SELECT a::text FROM unnest(coalesce(relacl,
@@ -73,8 +73,8 @@ SELECT 'rule', definition FROM pg_rules WHERE schemaname = 's';
 SELECT 'publication', published::text FROM pg_publication_tables published;
 SELECT 'statistics', pg_get_statisticsobjdef(oid), stxstattarget::text FROM pg_statistic_ext;
 SELECT 'column', attname, format_type(atttypid, atttypmod), attnotnull::text, attidentity::text, attgenerated::text,
-attstorage::text, attstattarget::text, attoptions::text, attacl::text, attcollation::text, pg_get_expr(adbin,
-adrelid) FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum) WHERE attrelid =
+attstorage::text, attstattarget::text, ARRAY(SELECT o FROM unnest(attoptions) o WHERE NOT starts_with(o, 'pg_'))::text,
+attacl::text, attcollation::text, pg_get_expr(adbin, adrelid) FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum) WHERE attrelid =
 's.t'::regclass AND attnum > 0 AND NOT attisdropped;
 SELECT 'sequence', sequences::text FROM pg_sequences sequences WHERE schemaname = 's';
 SELECT 'owned', attname, pg_get_serial_sequence('s.t', attname) FROM pg_attribute
@@ -94,7 +94,10 @@ def lay(source: Database, target: Database) -> None:
 
 
 def portrait(target: Database) -> set[tuple[str, ...]]:
-    """All that a table is but its rows, by the server's own words; other queries than the code's."""
+    """All that a table is but its rows, by the server's own words; other queries than the code's.
+
+    A server's own options begin with pg_, as pg_attver does: they differ by table.
+    """
     return {tuple(map(str, row)) for query in PORTRAIT.split(";") for row in target.rows(query)}
 
 

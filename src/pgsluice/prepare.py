@@ -666,7 +666,9 @@ def _swapping(control: Session, plan: SyncPlan) -> SyncPlan:
             str(target), tuple(f"{target} can't be replaced (--strategy swap): {each}.{way}" for each in found)
         )
     table = staging.named(CONTROL_SCHEMA, "<run>", 1, target, plan.columns)
-    return dataclasses.replace(plan, swap=swap.statements(control, target, table.ref))
+    statements = swap.statements(control, target, table.ref)
+    left = tuple(text for phase, text in statements if phase == "note")
+    return dataclasses.replace(plan, swap=statements[len(left) :], notes=(*plan.notes, *left))
 
 
 def _plan(control: Session, job: SyncJob, facts: Facts, options: Options, obstacle: str | None) -> SyncPlan:

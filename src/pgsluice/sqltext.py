@@ -28,6 +28,16 @@ def load(name: str) -> sql.SQL:
     return verbatim(files("pgsluice.steps").joinpath("queries", f"{name}.sql").read_text("utf-8"))
 
 
+def knowing_options(name: str) -> sql.Composed:
+    """Return a query that tells the options that users set from those that are the server's own."""
+    settable, text = load("settable"), load("index_text")
+    return load(name).format(
+        settable=settable,
+        indexdef=text.format(settable=settable, text=verbatim("pg_get_indexdef(c.oid)")),
+        constraintdef=text.format(settable=settable, text=verbatim("pg_get_constraintdef(k.oid)")),
+    )
+
+
 def verbatim(text: str) -> sql.SQL:
     """Return `text` as SQL: only for what the catalog printed, our own files hold, or the user wrote as code."""
     return sql.SQL(text)

@@ -61,6 +61,26 @@ def test_the_new_table_is_the_old_one_in_all_but_its_rows(full: Pair, verify: Ve
     assert portrait(full.target) >= {line for line in before if line[0] != "sequence"}
 
 
+@pytest.mark.parametrize("option", ["pg_ver=1", "new_one=1"])
+def test_options_that_no_user_sets_are_left_behind_and_those_that_users_set_come_along(full: Pair, option: str) -> None:
+    """A server may keep things of its own beside what users set: Debian's 15.20 keeps pg_attver of each column."""
+    before = portrait(full.target)
+    full.target.execute(
+        f"""UPDATE pg_attribute SET attoptions = attoptions || ARRAY['{option}'] WHERE attrelid = 's.t'::regclass AND attnum > 0;
+        UPDATE pg_class SET reloptions = reloptions || ARRAY['{option}']
+         WHERE oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 's.t'::regclass UNION SELECT 's.t'::regclass
+                       UNION SELECT 's.v'::regclass
+                       UNION SELECT reltoastrelid FROM pg_class WHERE oid = 's.t'::regclass)"""
+    )
+    report = swapped(full)
+    assert report.status == "done", report.error
+    assert rows(full.target) == rows(full.source)
+    assert portrait(full.target) == before
+    named = ["the table", "its TOAST table", "column code", "index by_code", "index one_code", "view s.v"]
+    notes = [f"the new table does not get option new_one of {each}, which is not one that users set" for each in named]
+    assert {note in report.notes for note in notes} == {option == "new_one=1"}
+
+
 @pytest.mark.parametrize(
     ("leaning", "named"),
     [

@@ -396,7 +396,7 @@ def attachments(session: Session, infos: Sequence[TableInfo]) -> dict[TableRef, 
     """Return what hangs on tables beside columns and primary keys. One round trip."""
     found: defaultdict[int, list[Attachment]] = defaultdict(list)
     for oid, kind, name, definition, columns, local, unique in session.rows(
-        sqltext.load("attachments"), {"oids": [info.oid for info in infos]}
+        sqltext.knowing_options("attachments"), {"oids": [info.oid for info in infos]}
     ):
         found[oid].append(Attachment(kind, name, definition, tuple(columns), local, unique))
     return {info.ref: tuple(found[info.oid]) for info in infos}

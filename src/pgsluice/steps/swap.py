@@ -28,13 +28,16 @@ def obstacles(session: Session, target: TableRef) -> tuple[str, ...]:
 def statements(session: Session, target: TableRef, staging: TableRef) -> tuple[tuple[str, str], ...]:
     """Return what replaces a target, as (phase, SQL) in order: "create", "build", "lock", "swap". One round trip.
 
+    Ahead of these come notes, as ("note", text): what of the target stays behind.
+
     Args:
         session: on the target.
         target: to be replaced.
         staging: what takes its place; its sequences are named as they are, where it is there already.
     """
     named = {"table": _name(session, target), "staging": _name(session, staging)}
-    return tuple(session.rows(sqltext.load("swap"), {**named, "schema": staging.schema, "bare": staging.name}))
+    query = sqltext.knowing_options("swap")
+    return tuple(session.rows(query, {**named, "schema": staging.schema, "bare": staging.name}))
 
 
 def definition(session: Session, target: TableRef, staging: TableRef) -> sql.Composed:
@@ -59,7 +62,10 @@ def build(session: Session, staging: StagingTable) -> None:
 
 def _is_built(session: Session, staging: StagingTable) -> bool:
     """Tell whether the last step of building is done: from then on it may be vacuumed."""
-    query = sql.SQL("SELECT reloptions IS NULL FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s)")
+    query = sql.SQL(
+        "SELECT NOT COALESCE('autovacuum_enabled=false' = ANY (reloptions), false)"
+        " FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s)"
+    )
     found = session.rows(query, (_name(session, staging.ref),))
     if not found:
         raise StagingLostError("the staging table is gone", hint="Run again.", step="keys")
@@ -150,7 +156,7 @@ def _phase(phase: str, session: Session, target: TableRef, staging: TableRef) ->
 
 def _portrait(session: Session, table: TableRef) -> frozenset[tuple[str, str, str]]:
     """Return all that a table is but its rows, as (kind, name, definition). One round trip."""
-    return frozenset(session.rows(sqltext.load("portrait"), {"table": _name(session, table)}))
+    return frozenset(session.rows(sqltext.knowing_options("portrait"), {"table": _name(session, table)}))
 
 
 def _name(session: Session, table: TableRef) -> str:

@@ -1,4 +1,5 @@
--- All that a table is but its rows, as (kind, name, definition). %(table)s: its name.
+-- All that a table is but its rows, as (kind, name, definition). %(table)s: its name. What options a user sets comes from
+-- settable, what is left of an index by that from index_text.
 WITH t AS (SELECT * FROM pg_class WHERE oid = to_regclass(%(table)s)),
 grants AS (
   SELECT g.classid, g.objid, g.objsubid,
@@ -18,9 +19,9 @@ SELECT 'table', '',
        json_build_array(relpersistence, pg_get_userbyid(relowner), g.listed, relreplident, relrowsecurity,
                         relforcerowsecurity, (SELECT amname FROM pg_am WHERE oid = relam),
                         (SELECT spcname FROM pg_tablespace WHERE oid = reltablespace),
-                        ARRAY(SELECT o FROM unnest(reloptions) o ORDER BY 1),
+                        ARRAY(SELECT o FROM unnest(reloptions) o WHERE relam >= 16384 OR split_part(o, '=', 1) = ANY ({settable}) ORDER BY 1),
                         ARRAY(SELECT o FROM pg_class toast, unnest(toast.reloptions) o
-                               WHERE toast.oid = t.reltoastrelid ORDER BY 1),
+                               WHERE toast.oid = t.reltoastrelid AND split_part(o, '=', 1) = ANY ({settable}) ORDER BY 1),
                         obj_description(t.oid, 'pg_class'))::text
   FROM t LEFT JOIN grants g ON g.objid = t.oid AND g.objsubid = 0
 UNION ALL
@@ -30,7 +31,7 @@ SELECT 'column', a.attname::text,
                            FROM pg_collation WHERE oid = a.attcollation),
                         a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attgenerated, a.attidentity, a.attstorage,
                         a.attcompression, nullif(a.attstattarget, -1),
-                        ARRAY(SELECT o FROM unnest(a.attoptions) o ORDER BY 1), g.listed,
+                        ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE split_part(o, '=', 1) = ANY ({settable}) ORDER BY 1), g.listed,
                         col_description(a.attrelid, a.attnum))::text
   FROM pg_attribute a
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -39,13 +40,13 @@ SELECT 'column', a.attname::text,
 UNION ALL
 SELECT CASE WHEN conrelid = (SELECT oid FROM t) THEN 'constraint' ELSE concat('foreign key of ', conrelid::regclass) END,
        conname::text,
-       json_build_array(pg_get_constraintdef(oid), convalidated, obj_description(oid, 'pg_constraint'))::text
-  FROM pg_constraint
+       json_build_array({constraintdef}, convalidated, obj_description(k.oid, 'pg_constraint'))::text
+  FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = conindid
  WHERE contype <> 't' AND conparentid = 0
    AND (SELECT oid FROM t) IN (conrelid, confrelid)
 UNION ALL
 SELECT 'index', c.relname::text,
-       json_build_array(pg_get_indexdef(c.oid), i.indisvalid, i.indisclustered, i.indisreplident,
+       json_build_array({indexdef}, i.indisvalid, i.indisclustered, i.indisreplident,
                         (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace),
                         ARRAY(SELECT concat(attnum, ':', attstattarget) FROM pg_attribute
                                WHERE attrelid = c.oid AND attstattarget >= 0 ORDER BY attnum),
@@ -96,7 +97,7 @@ SELECT 'publication', p.pubname::text,
  WHERE r.prrelid = (SELECT oid FROM t)
 UNION ALL
 SELECT DISTINCT 'view', format('%%I.%%I', v.relnamespace::regnamespace, v.relname),
-       json_build_array(pg_get_viewdef(v.oid), ARRAY(SELECT o FROM unnest(v.reloptions) o ORDER BY 1))::text
+       json_build_array(pg_get_viewdef(v.oid), ARRAY(SELECT o FROM unnest(v.reloptions) o WHERE split_part(o, '=', 1) = ANY ({settable}) ORDER BY 1))::text
   FROM pg_depend d
   JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
   JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'

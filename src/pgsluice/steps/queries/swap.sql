@@ -3,6 +3,7 @@
 -- what comes then, and "swap" needs it.
 -- %(table)s: the old table's name; %(staging)s: the new one's; %(schema)s, %(bare)s: the two parts of that.
 -- Texts are what the server itself prints of the old table, whose name stands in them: the new one will have it.
+-- Of "note" is what stays behind: options that no user sets. Which these are comes from settable and index_text.
 WITH t AS (
   SELECT c.*, n.nspname, format('%%I.%%I', n.nspname, c.relname) AS name,
          format('%%I.%%I', n.nspname, %(bare)s::text) AS moved,
@@ -14,8 +15,8 @@ WITH t AS (
    WHERE c.oid = to_regclass(%(table)s)
 ),
 indexes AS (
-  SELECT i.indexrelid, i.indisunique, i.indisclustered, i.indisreplident, c.relname, c.reloptions, c.reltablespace,
-         k.oid AS constraint,
+  SELECT i.indexrelid, i.indisunique, i.indisclustered, i.indisreplident, c.relname, c.relam, c.reloptions,
+         c.reltablespace, k.oid AS constraint, {indexdef} AS definition, {constraintdef} AS constraintdef,
          %(bare)s::text || '_i' || row_number() OVER (ORDER BY i.indexrelid) AS temporary
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid
@@ -35,6 +36,12 @@ referring AS (
     FROM pg_constraint k
    WHERE k.confrelid = (SELECT oid FROM t) AND k.contype = 'f' AND k.conparentid = 0
 ),
+foreign_keys AS ( -- before 18, VALIDATE does not reach the constraints for the partitions of a table referred to
+  SELECT k.*, k.convalidated AND (c.relkind = 'r' OR current_setting('server_version_num')::int >= 180000)
+                AS is_validated_later
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
+   WHERE k.conrelid = (SELECT oid FROM t) AND k.confrelid <> k.conrelid AND k.contype = 'f' AND k.conparentid = 0
+),
 sequences AS (
   SELECT c.oid, c.relname, c.relacl, c.relowner, d.deptype, a.attname,
          format('%%I.%%I', c.relnamespace::regnamespace::text, c.relname) AS name,
@@ -53,8 +60,36 @@ renewed AS (SELECT *, coalesce(found, expected) AS new FROM sequences),
 columns AS (
   SELECT * FROM pg_attribute WHERE attrelid = (SELECT oid FROM t) AND attnum > 0 AND NOT attisdropped
 ),
+views AS (
+  SELECT DISTINCT v.oid, v.reloptions
+    FROM pg_depend d
+    JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
+   WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = (SELECT oid FROM t)
+),
+options AS (
+  SELECT oid, number, whose, name, format('%%s%%I = %%L', prefix, name, substr(o, strpos(o, '=') + 1)) AS text,
+         relam >= 16384 OR name = ANY ({settable}) AS is_settable
+    FROM (SELECT oid, 0 AS number, 'the table' AS whose, relam, '' AS prefix, unnest(reloptions) AS o FROM t
+          UNION ALL
+          SELECT t.oid, 0, 'its TOAST table', 0, 'toast.', unnest(toast.reloptions)
+            FROM t JOIN pg_class toast ON toast.oid = t.reltoastrelid
+          UNION ALL
+          SELECT attrelid, attnum, concat('column ', quote_ident(attname)), 0, '', unnest(attoptions) FROM columns
+          UNION ALL
+          SELECT indexrelid, 0, concat('index ', quote_ident(relname)), relam, '', unnest(reloptions) FROM indexes
+          UNION ALL
+          SELECT oid, 0, concat('view ', oid::regclass), 0, '', unnest(reloptions) FROM views) AS held
+   CROSS JOIN split_part(o, '=', 1) AS name
+),
+settings AS ( -- that users made
+  SELECT oid, number, string_agg(text, ', ') AS listed FROM options WHERE is_settable GROUP BY oid, number
+),
 statements (place, number, text) AS (
-  SELECT 1, 0::bigint, format('CREATE %%sTABLE %%s (LIKE %%s INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)%%s'
+  SELECT 0, 0::bigint, format('the new table does not get option %%s of %%s, which is not one that users set', name, whose)
+    FROM options WHERE NOT is_settable AND NOT starts_with(name, 'pg_') -- a prefix that is PostgreSQL's own
+  UNION ALL
+  SELECT 1, 0, format('CREATE %%sTABLE %%s (LIKE %%s INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)%%s'
                       ' WITH (autovacuum_enabled = false)%%s', CASE relpersistence WHEN 'u' THEN 'UNLOGGED ' END,
                       %(staging)s::text, name,
                       (SELECT format(' USING %%I', amname) FROM pg_am WHERE pg_am.oid = relam),
@@ -63,18 +98,16 @@ statements (place, number, text) AS (
   UNION ALL
   SELECT 10, row_number() OVER (ORDER BY indexrelid),
          CASE WHEN i.constraint IS NOT NULL
-              THEN format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(staging)s::text, temporary, pg_get_constraintdef(i.constraint))
+              THEN format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(staging)s::text, temporary, constraintdef)
               ELSE format('CREATE %%sINDEX %%I ON %%s %%s', CASE WHEN indisunique THEN 'UNIQUE ' END, temporary, %(staging)s::text,
-                          substr(pg_get_indexdef(indexrelid),
+                          substr(definition,
                                  length(concat('CREATE ', CASE WHEN indisunique THEN 'UNIQUE ' END, 'INDEX ',
                                                quote_ident(i.relname), ' ON ', t.name, ' ')) + 1)) END
     FROM indexes i, t
   UNION ALL
-  SELECT 11, 0, format('ALTER INDEX %%I.%%I SET (%%s)', %(schema)s::text, temporary, o.listed)
-    FROM indexes i
-   CROSS JOIN LATERAL (SELECT string_agg(format('%%I = %%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ')
-                              AS listed FROM unnest(i.reloptions) o) o
-   WHERE i.constraint IS NOT NULL AND o.listed IS NOT NULL
+  SELECT 11, 0, format('ALTER INDEX %%I.%%I SET (%%s)', %(schema)s::text, temporary, s.listed)
+    FROM indexes i JOIN settings s ON s.oid = i.indexrelid
+   WHERE i.constraint IS NOT NULL
   UNION ALL
   SELECT 12, 0, format('ALTER INDEX %%I.%%I SET TABLESPACE %%I', %(schema)s::text, temporary, spcname)
     FROM indexes i JOIN pg_tablespace s ON s.oid = i.reltablespace
@@ -86,11 +119,8 @@ statements (place, number, text) AS (
   SELECT 14, 0, format('ALTER TABLE %%s ALTER COLUMN %%I SET STATISTICS %%s', %(staging)s::text, attname, attstattarget)
     FROM columns, t WHERE attstattarget >= 0
   UNION ALL
-  SELECT 14, 1, format('ALTER TABLE %%s ALTER COLUMN %%I SET (%%s)', %(staging)s::text, attname, o.listed)
-    FROM t, columns
-   CROSS JOIN LATERAL (SELECT string_agg(format('%%I = %%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ')
-                              AS listed FROM unnest(attoptions) o) o
-   WHERE o.listed IS NOT NULL
+  SELECT 14, 1, format('ALTER TABLE %%s ALTER COLUMN %%I SET (%%s)', %(staging)s::text, attname, s.listed)
+    FROM columns JOIN settings s ON (s.oid, s.number) = (attrelid, attnum)
   UNION ALL
   SELECT 15, 0, format('CREATE STATISTICS %%I.%%I %%s FROM %%s', %(schema)s::text, temporary,
                        substr(definition, length(head) + 1,
@@ -99,15 +129,13 @@ statements (place, number, text) AS (
   UNION ALL
   SELECT 15, 1, format('ALTER STATISTICS %%I.%%I SET STATISTICS %%s', %(schema)s::text, temporary, stxstattarget)
     FROM statistics WHERE stxstattarget >= 0
-  UNION ALL -- not valid at first: the table referred to is locked for a moment then, and not for a scan
+  UNION ALL -- mostly not valid at first: the table referred to is locked for a moment then, and not for a scan
   SELECT 16, 0, format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s%%s', %(staging)s::text, k.conname, pg_get_constraintdef(k.oid),
-                       CASE WHEN k.convalidated THEN ' NOT VALID' END)
-    FROM pg_constraint k, t
-   WHERE k.conrelid = t.oid AND k.confrelid <> t.oid AND k.contype = 'f' AND k.conparentid = 0
+                       CASE WHEN k.is_validated_later THEN ' NOT VALID' END)
+    FROM foreign_keys k
   UNION ALL
   SELECT 17, 0, format('ALTER TABLE %%s VALIDATE CONSTRAINT %%I', %(staging)s::text, k.conname)
-    FROM pg_constraint k, t
-   WHERE k.conrelid = t.oid AND k.confrelid <> t.oid AND k.contype = 'f' AND k.conparentid = 0 AND k.convalidated
+    FROM foreign_keys k WHERE k.is_validated_later
   UNION ALL
   SELECT 18, 0, format('ANALYZE %%s', %(staging)s::text)
   UNION ALL
@@ -128,15 +156,8 @@ statements (place, number, text) AS (
   UNION ALL
   SELECT 22, 3, format('COMMENT ON TABLE %%s IS %%L', t.name, obj_description(t.oid, 'pg_class')) FROM t
   UNION ALL
-  SELECT 22, 4, format('ALTER TABLE %%s SET (%%s)', t.name, o.listed)
-    FROM t
-   CROSS JOIN LATERAL (SELECT string_agg(format('%%s%%I = %%L', prefix, split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)),
-                                         ', ') AS listed
-                         FROM (SELECT '' AS prefix, unnest(t.reloptions) AS o
-                               UNION ALL
-                               SELECT 'toast.', unnest(toast.reloptions) FROM pg_class toast
-                                WHERE toast.oid = t.reltoastrelid) AS all_options) o
-   WHERE o.listed IS NOT NULL
+  SELECT 22, 4, format('ALTER TABLE %%s SET (%%s)', t.name, s.listed)
+    FROM t JOIN settings s ON (s.oid, s.number) = (t.oid, 0)
   UNION ALL
   SELECT 23, 0, format('REVOKE ALL ON %%s FROM %%s', t.name,
                        coalesce(quote_ident(pg_get_userbyid(nullif(a.grantee, 0))), 'PUBLIC'))
@@ -157,16 +178,9 @@ statements (place, number, text) AS (
     FROM renewed s, t WHERE s.deptype = 'i'
   UNION ALL
   SELECT 26, row_number() OVER (ORDER BY v.oid),
-         format('CREATE OR REPLACE VIEW %%s%%s AS %%s', v.oid::regclass,
-                (SELECT format(' WITH (%%s)', string_agg(format('%%I = %%L', split_part(o, '=', 1),
-                                                             substr(o, strpos(o, '=') + 1)), ', '))
-                   FROM unnest(v.reloptions) o HAVING count(*) > 0),
+         format('CREATE OR REPLACE VIEW %%s%%s AS %%s', v.oid::regclass, ' WITH (' || s.listed || ')',
                 pg_get_viewdef(v.oid))
-    FROM (SELECT DISTINCT v.oid, v.reloptions
-            FROM pg_depend d
-            JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-            JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
-           WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = (SELECT oid FROM t)) AS v
+    FROM views v LEFT JOIN settings s ON s.oid = v.oid
   UNION ALL
   SELECT 27, 0, pg_get_ruledef(oid) FROM pg_rewrite WHERE ev_class = (SELECT oid FROM t)
   UNION ALL
@@ -271,6 +285,6 @@ statements (place, number, text) AS (
   SELECT 60, 1, format('GRANT %%s ON %%s TO %%I', own_right, t.name, pg_get_userbyid(t.relowner))
     FROM t, unnest(own_rights) AS own_right
 )
-SELECT CASE WHEN place = 1 THEN 'create' WHEN place < 19 THEN 'build' WHEN place = 19 THEN 'lock' ELSE 'swap' END, text
+SELECT CASE WHEN place = 0 THEN 'note' WHEN place = 1 THEN 'create' WHEN place < 19 THEN 'build' WHEN place = 19 THEN 'lock' ELSE 'swap' END, text
   FROM statements
  ORDER BY place, number, text
