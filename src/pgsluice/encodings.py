@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsluice.facts import Facts
+from pgsluice.facts import Facts, ServerInfo
 from pgsluice.job import Options, SyncJob
 
 UNKNOWN = "SQL_ASCII"
@@ -33,6 +33,11 @@ def length(name: str, encoding: str) -> int:
         return len(name.encode(encoding.replace("WIN", "cp"), "replace"))
     except LookupError:  # one that Python does not know, or SQL_ASCII, which takes what the session sends
         return len(name.encode())
+
+
+def is_long(name: str, server: ServerInfo) -> bool:
+    """Tell whether a server would cut a name."""
+    return length(name, server.encoding) > server.name_bytes
 
 
 def of_copy(facts: Facts, options: Options) -> tuple[str | None, str | None]:

@@ -696,12 +696,14 @@ def _creation(job: SyncJob, facts: Facts, columns: tuple[Column, ...], key: Key,
 def _attached(job: SyncJob, facts: Facts, options: Options, unique: tuple[str, ...]) -> Iterator[Attachment]:
     """Yield the constraints and indexes that the new table gets, where they are asked for.
 
-    They keep their names where the table keeps its own: within a schema these are unique on the source too.
+    They keep their names where the table keeps its own: within a schema these are unique on the source too, unless the
+    target would cut them.
     """
     keeps_names = job.target == facts.source_table.ref
     for each in facts.attachments if options.indexes else ():
         if each.kind in _CREATED_KINDS and carrying.is_carried(each, facts) and not _is_key(each, unique):
-            yield each if keeps_names else dataclasses.replace(each, name="")
+            keeps = keeps_names and not encodings.is_long(each.name, facts.target)
+            yield each if keeps else dataclasses.replace(each, name="")
 
 
 def _is_key(attachment: Attachment, unique: tuple[str, ...]) -> bool:

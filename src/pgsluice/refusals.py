@@ -85,8 +85,8 @@ def _table_refusals(facts: Facts, job: SyncJob, options: Options) -> Iterator[st
     if "SELECT" not in source.privileges:
         yield f"Role {role} may not read the source: GRANT SELECT ON {_sql(source.ref)} TO {role};"
     yield from _control_refusals(facts)
+    yield from _long_names(facts, job)
     if target is None:
-        yield from _long_names(facts, job)
         yield from _may_create_refusals(facts, job)
         return
     if target.relkind not in TABLES:
@@ -103,14 +103,31 @@ def _table_refusals(facts: Facts, job: SyncJob, options: Options) -> Iterator[st
 
 def _long_names(facts: Facts, job: SyncJob) -> Iterator[str]:
     """Name what the target would cut, and not find again."""
-    limit, encoding = facts.target.name_bytes, facts.target.encoding
-    columns = {f"Column {column.name} of {job.target}": column.name for column in facts.source_table.columns}
-    named = {f"The schema {job.target.schema}": job.target.schema, f"The table {job.target}": job.target.name}
-    for what, name in {**named, **columns}.items():
-        if (bytes_ := encodings.length(name, encoding)) > limit:
-            way = "--rename" if what in columns else "--to"
-            cut = f"{bytes_} bytes, and the target would cut it at {limit}"
-            yield f"{what} has a name of {cut}: use a shorter one ({way})."
+    for what, name, way in _names_given(facts, job):
+        if encodings.is_long(name, facts.target):
+            cut = f"{encodings.length(name, facts.target.encoding)} bytes, and the target would cut it at"
+            yield f"{what} has a name of {cut} {facts.target.name_bytes}: {way}."
+
+
+def _names_given(facts: Facts, job: SyncJob) -> Iterator[tuple[str, str, str]]:
+    """Yield the names that the target is to have: what bears it, the name, and the way out."""
+    target, mark, shorter = facts.target_table, job.deletion.column, "use a shorter one ({})"
+    if target is None:
+        yield f"The schema {job.target.schema}", job.target.schema, shorter.format("--to")
+        yield f"The table {job.target}", job.target.name, shorter.format("--to")
+    constants = {constant.column for constant in job.shape.constants}
+    asked_for = constants | {new for _, new in job.shape.rename}
+    for column in facts.source_table.columns:  # what only the source has, and nobody has asked for, is left out
+        if target is None or column.name in asked_for or target.column(column.name):
+            way = "--constant" if column.name in constants else "--rename"
+            yield f"Column {column.name} of {job.target}", column.name, shorter.format(way)
+    if mark:
+        yield f"Column {mark} of {job.target}", mark, shorter.format("--deletes soft:COLUMN")
+    for each in facts.source_table.dependencies:
+        if each.sql in facts.missing:
+            parts = (part for part, _ in each.parts) if each.kind in {"c", "d"} else ()
+            for name in (each.schema, each.name, *each.labels, *parts):
+                yield f"What the type or collation {each.sql} needs, {name},", name, "create it on the target first"
 
 
 def _needed(job: SyncJob, options: Options) -> Iterator[str]:
@@ -265,6 +282,8 @@ def _mark_refusals(job: SyncJob, facts: Facts) -> Iterator[str]:
     if target is None:
         return
     column = target.column(mark)
+    if column is None and encodings.is_long(mark, facts.target):
+        return  # as has been said
     if column is None:
         yield (
             f"{job.target} has no column {mark} to mark deleted rows with:"
@@ -286,6 +305,8 @@ def _constant_refusals(job: SyncJob, facts: Facts) -> Iterator[str]:
     target = facts.target_table
     for constant in job.shape.constants if target else ():
         theirs, column = facts.source_table.column(constant.column), target and target.column(constant.column)
+        if encodings.is_long(constant.column, facts.target):
+            continue  # as has been said
         if theirs and column is None and not (constant.is_moment and job.drift is Drift.IGNORE):
             yield (
                 f"{job.target} has no column {constant.column} for the constant: ALTER TABLE {_sql(job.target)} ADD"

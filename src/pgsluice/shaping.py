@@ -12,7 +12,6 @@ from pgsluice.shape import Constant, Mask, Masking, Shape
 
 #: Names that PostgreSQL keeps for itself in every table.
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
-_NAME_BYTES = 63
 
 
 def types_of(shape: Shape) -> tuple[str, ...]:
@@ -194,8 +193,6 @@ def _unfit_names(shape: Shape) -> Iterator[str]:
     for name in (*(new for _, new in shape.rename), *(constant.column for constant in shape.constants)):
         if not name:
             yield "A column of the target would have an empty name: name it."
-        elif len(name.encode()) > _NAME_BYTES:
-            yield f"The name {name} is longer than {_NAME_BYTES} bytes, and would be cut: choose a shorter one."
         elif name in _SYSTEM_COLUMNS:
             yield f"PostgreSQL keeps the name {name} for itself: choose another one."
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from servers import Database, Pair, database
 
 from pgsluice import Options, sync
 from pgsluice.embedded import Cluster
 from pgsluice.job import StagingKind
+from pgsluice.shape import Constant, Shape
 
 TYPES = """
 CREATE SCHEMA s; CREATE SCHEMA "t y";
@@ -283,6 +286,60 @@ def test_a_name_that_the_target_would_cut_is_refused_in_the_plan(pair: Pair, sou
     )
     assert pair.pgsluice("sync", "--table", source, "--to", target).code == 6
     assert pair.target.value("SELECT count(*) FROM pg_class WHERE oid >= 16384 AND relkind = 'r'") == 0
+
+
+_LONG = "한" * 22  # 22 letters, 66 bytes
+LONG_COLUMNS: dict[str, tuple[dict[str, Any], str]] = {
+    "a mark": ({"deletes": f"soft:{_LONG}"}, "--deletes soft:COLUMN"),
+    "a rename": ({"shape": Shape(rename=(("v", _LONG),))}, "--rename"),
+    "a rename that the target follows": ({"shape": Shape(rename=(("v", _LONG),)), "drift": "add"}, "--rename"),
+    "a constant": ({"shape": Shape(constants=(Constant(_LONG, "1"),))}, "--constant"),
+    "a constant that the target follows": (
+        {"shape": Shape(constants=(Constant(_LONG, "1"),)), "drift": "widen"},
+        "--constant",
+    ),
+    "a moment": ({"shape": Shape(constants=(Constant(_LONG, "@snapshot", "timestamptz"),))}, "--constant"),
+}
+
+
+@pytest.mark.parametrize(("how", "way"), LONG_COLUMNS.values(), ids=LONG_COLUMNS)
+@pytest.mark.parametrize("exists", [True, False], ids=["to a table", "to a new table"])
+def test_a_column_that_the_target_would_cut_is_refused_in_the_plan(
+    pair: Pair, exists: bool, how: dict[str, Any], way: str
+) -> None:
+    for side in (pair.source, pair.target)[: 1 + exists]:
+        side.execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v int); INSERT INTO s.t VALUES (1, 1)")
+    (table,) = sync(pair.source.dsn, pair.target.dsn, "s.t", **how).tables
+    said = f"Column {_LONG} of s.t has a name of 66 bytes, and the target would cut it at 63: use a shorter one ({way})"
+    assert (table.exit_code, table.step) == (6, "plan")
+    assert said in str(table.error), table.error
+    assert "ALTER TABLE" not in str(table.error)
+    columns = pair.target.rows("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('s.t') AND attnum > 0")
+    assert columns == ([("id",), ("v",)] if exists else [])
+
+
+def test_names_that_are_longer_in_the_targets_encoding_are_refused_or_shortened(
+    source_cluster: Cluster, target_cluster: Cluster
+) -> None:
+    name = "é" * 40  # 40 bytes there, 80 here
+    with database(source_cluster, "ENCODING 'LATIN1' LOCALE 'C'") as source, database(target_cluster) as target:
+        source.execute(
+            f"""CREATE SCHEMA s; CREATE TYPE s.e AS ENUM ('{name}'); CREATE TYPE s.c AS ("{name}" int);
+            CREATE TABLE s.t (id int PRIMARY KEY); CREATE INDEX "{name}a" ON s.t (id); CREATE INDEX "{name}b" ON s.t (id);
+            CREATE TABLE s.of_enum (id int PRIMARY KEY, e s.e); CREATE TABLE s.of_fields (id int PRIMARY KEY, c s.c);
+            CREATE TABLE s.follows (id int PRIMARY KEY, "{name}" int)"""
+        )
+        target.execute("CREATE SCHEMA s; CREATE TABLE s.follows (id int PRIMARY KEY)")
+        options = Options(indexes=True)
+        tables = {
+            table.target: table for table in sync(source.dsn, target.dsn, "s.*", options=options, drift="add").tables
+        }
+        for refused in ("s.of_enum", "s.of_fields", "s.follows"):
+            assert "a name of 80 bytes, and the target would cut it at 63" in str(tables[refused].error)
+        assert tables["s.t"].status == "done", tables["s.t"].error
+        assert target.value("SELECT count(*) FROM pg_indexes WHERE schemaname = 's' AND tablename = 't'") == 3
+        left_out = sync(source.dsn, target.dsn, "s.follows").tables[0]
+        assert (left_out.status, any("source only" in note for note in left_out.notes)) == ("done", True)
 
 
 @pytest.mark.parametrize("name", ["a" * 63, "한" * 21])
