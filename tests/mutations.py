@@ -1024,6 +1024,27 @@ MUTATIONS = (
         ("tests/integration/test_hashing.py::test_what_is_equal_and_not_the_same_is_found_in_one_bucket[exchange]",),
     ),
     Mutation(
+        "text as COPY writes it",
+        "hashing.py",
+        "    value = sqltext.text_of(name, is_own_type=not is_text)\n",
+        "    value = sqltext.text_of(name, is_own_type=False)\n",
+        "A boolean in a text, and all whose cast to text is another text than COPY's, are found different for ever.",
+        ("tests/integration/test_hashing_across_types.py::test_rows_are_told_apart_by_keys_of_other_types",),
+    ),
+    Mutation(
+        "modifier of a domain",
+        "hashing.py",
+        "    return {column.name: (_stored(theirs.get(column.name, column)), _stored(column)) for column in columns}\n",
+        "    return {column.name: (theirs.get(column.name, column), column) for column in columns}\n",
+        "A value that a domain of the target rounds or fills up is found different for ever.",
+        (
+            (
+                "tests/integration/test_hashing_across_types.py"
+                "::test_a_new_table_is_hashed_by_what_its_types_mean_on_the_target"
+            ),
+        ),
+    ),
+    Mutation(
         "whole image of a bigint",
         "hashing.py",
         '        return sql.SQL("{0}, {0} OPERATOR(pg_catalog.>>) 32").format(value)\n',

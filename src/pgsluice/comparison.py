@@ -14,6 +14,7 @@ from typing import TypeVar
 from psycopg import sql
 
 from pgsluice import changes, slices
+from pgsluice.errors import StepError
 from pgsluice.facts import NOT_BEHIND, Read
 from pgsluice.hashing import Digest, Hashing, Part, RowHash, Side
 from pgsluice.model import Difference
@@ -185,7 +186,17 @@ class Comparison:
     # --- how they are asked ------------------------------------------------------------------------------------------
 
     def _known_to_both(self) -> Hashing:
-        """Return how both sides hash: by functions that give the same on both, which is tried on known values."""
+        """Return how both sides hash: by functions that give the same on both, which is tried on known values.
+
+        Raises:
+            StepError: some column can't be compared by any.
+        """
+        if untold := self._plan.untold:
+            raise StepError(
+                f"the rows can't be compared by hashes: {'; '.join(untold)}",
+                hint="Give both sides the same type, or leave these columns out (--exclude), or use --level count.",
+                step="verify",
+            )
         hashing = self._plan.hashing
         mine, theirs = (audit.probe(session) for session in (self._servers.reader, self._servers.writer))
         return hashing if mine is not None and mine == theirs else dataclasses.replace(hashing, by=RowHash.MD5)

@@ -35,6 +35,7 @@ class Dependency:
         not_null: a domain refuses NULL.
         default: of a domain, as SQL, or None.
         obstacle: why it can't be created elsewhere from what the catalog says; empty where it can.
+        is_text: its values are read and written as texts are, as those of citext.
     """
 
     schema: str
@@ -47,6 +48,7 @@ class Dependency:
     not_null: bool = False
     default: str | None = None
     obstacle: str = ""
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def judge(source: Column, target: Column) -> Fidelity:
 
 def _family(column: Column) -> str:
     """Return a name that types share whose values are of one kind."""
-    name = _parts(column.base)[0]
+    name = parts(column.base)[0]
     return _FAMILIES.get(name, name) + ("[]" if column.is_array else "")
 
 
@@ -124,8 +124,8 @@ def loss(source: Column, target: Column) -> str | None:
     if source.type == target.type or target.type in ("text", "character varying"):
         # char(n) would keep its padding in text: the image of the source, so nothing is lost
         return None
-    from_name, from_modifier, from_array = _parts(source.type)
-    to_name, to_modifier, to_array = _parts(target.type)
+    from_name, from_modifier, from_array = parts(source.type)
+    to_name, to_modifier, to_array = parts(target.type)
     if from_array == to_array and _widens(from_name, from_modifier, to_name, to_modifier):
         return None
     return (
@@ -162,7 +162,7 @@ def _is_made_otherwise(mine: Dependency, other: Dependency) -> bool:
     if mine.kind != "d":
         return False
     base, theirs = (type_.base.partition(" COLLATE ")[0] for type_ in (mine, other))
-    one, another = _parts(base), _parts(theirs)
+    one, another = parts(base), parts(theirs)
     return base != theirs and not (one[2] == another[2] and _widens(*one[:2], *another[:2]))
 
 
@@ -179,7 +179,8 @@ def _described(type_: Dependency) -> str:
     return "(" + ", ".join(f"{name} {field}" for name, field in type_.parts) + ")"
 
 
-def _parts(type_: str) -> tuple[str, tuple[int, ...], str]:
+def parts(type_: str) -> tuple[str, tuple[int, ...], str]:
+    """Return the name of a type, its modifier, and ``[]`` for an array."""
     match = _SPLIT.match(type_)
     if match is None:
         return type_, (), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import itertools
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from pgsluice import encodings, sqltext
+from pgsluice import encodings, fidelity, sqltext
 from pgsluice.facts import Column, Facts
 from pgsluice.job import Options, SyncJob
 
@@ -34,6 +35,17 @@ _SEND = {
     "xid8": "xid8send",
 }
 _TEXTS = frozenset({"text", "character varying"})
+#: Types of one name that mean what their parts do: composites, ranges and multiranges.
+_MADE_OF_PARTS = frozenset("crm")
+#: Types whose text says the zone; text without one means that of the session which reads it ..
+_ZONED = frozenset({"timestamp with time zone", "time with time zone", "tstzrange", "tstzmultirange"})
+#: .. and how such a text is read as in UTC, whatever the session's zone.
+_WITHOUT_ZONE = {
+    "date": "pg_catalog.timezone('UTC', ({})::pg_catalog.timestamp)",
+    "timestamp without time zone": "pg_catalog.timezone('UTC', ({})::pg_catalog.timestamp)",
+    "time without time zone": "({}) OPERATOR(pg_catalog.||) '+00'",
+}
+_UTC = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT"})
 #: What puts a key of such a column into its bucket in half the time: that it folds its halves does no harm there.
 _KEYED = {
     "smallint": "hashint2extended",
@@ -261,11 +273,7 @@ def hashing(job: SyncJob, facts: Facts, columns: Sequence[Column], key: Sequence
     )
     in_utf8 = facts.source.encoding != facts.target.encoding  # a server hashes the bytes that it stores
     moments = {constant.column for constant in job.shape.constants if constant.is_moment}
-    pairs = {
-        column.name: (facts.source_table.column(column.name) or column, column)
-        for column in columns
-        if column.name not in moments
-    }
+    pairs = {name: pair for name, pair in _pairs(facts, columns).items() if name not in moments}
     images = {name: _both(*pair, vouched if in_utf8 else None) for name, pair in pairs.items()}
     functions = [_function(*pairs[name]) for name in key]
     values = [Image(name, _arriving(*pairs[name]), sql.Identifier(name)) for name in key]
@@ -276,13 +284,84 @@ def hashing(job: SyncJob, facts: Facts, columns: Sequence[Column], key: Sequence
         functions=tuple(filter(None, functions)) if all(functions) else (),
         buckets=buckets_for(rows),
         vouched=vouched,
-        texts=tuple(Image(name, *map(_shown, pairs[name])) for name in key),
+        texts=tuple(
+            Image(name, *(_shown(value, pairs[name]) for value in (_arriving(*pairs[name]), sql.Identifier(name))))
+            for name in key
+        ),
     )
 
 
-def _shown(column: Column) -> sql.Composed:
-    """Return a column of one side as text."""
-    return sqltext.text_of(sql.Identifier(column.name), is_own_type=column.is_own_type)
+def untold(facts: Facts, columns: Sequence[Column], time_zone: str) -> tuple[str, ...]:
+    """Say of which columns the source can't tell what the target makes of their values, so that no hash can.
+
+    Args:
+        facts: of both sides.
+        columns: that are copied, with the types that they have on the target in the end.
+        time_zone: that the source is read under.
+    """
+    stored = _pairs(facts, columns)
+    given = ((column, facts.source_table.column(column.name) or column) for column in columns)
+    return tuple(
+        f"{target.name} is {source.type} on the source and {target.type} on the target, which alone knows what becomes"
+        " of a value"
+        for target, source in given
+        if _is_untold(*stored[target.name], time_zone)
+    )
+
+
+def _pairs(facts: Facts, columns: Sequence[Column]) -> dict[str, tuple[Column, Column]]:
+    """Return each column of both sides, by its name, as its values are stored."""
+    theirs = {column.name: column for column in facts.source_table.columns}
+    return {column.name: (_stored(theirs.get(column.name, column)), _stored(column)) for column in columns}
+
+
+def _stored(column: Column) -> Column:
+    """Return a column as its values are stored: a domain is the type under it, with the modifier that it gives."""
+    known = {each.sql: each for each in column.dependencies}
+    type_ = column.leaf
+    while (own := known.get(type_)) and own.kind == "d":
+        type_ = own.base.partition(" COLLATE ")[0]
+    if type_ == column.leaf or (column.is_array and type_.endswith("[]")):
+        return column
+    element = type_.removesuffix("[]")
+    leaf = element if element in known else fidelity.parts(element)[0]
+    return dataclasses.replace(
+        column,
+        type=f"{type_}[]" if column.is_array else type_,
+        leaf="character" if leaf == "bpchar" else leaf,
+        kind=known[leaf].kind if leaf in known else "b",
+    )
+
+
+def _is_untold(source: Column, target: Column, time_zone: str) -> bool:
+    """Tell whether only the target knows what it makes of the source's value."""
+    if target.is_own_type:
+        if source.type == target.type:
+            return target.kind in _MADE_OF_PARTS and _is_other_inside(source, target)
+        own = target.dependencies[-1] if target.dependencies else None
+        is_kept = target.kind == "e" or (own is not None and own.is_text)
+        return not is_kept or source.is_array != target.is_array
+    if source.type == target.type:
+        return False
+    if target.leaf in _ZONED and source.leaf not in _ZONED and time_zone not in _UTC:  # COPY is read in UTC
+        return source.is_array or source.leaf not in _WITHOUT_ZONE
+    return target.leaf.startswith("reg")  # the number of an object
+
+
+def _is_other_inside(source: Column, target: Column) -> bool:
+    """Tell whether a type of one name has parts on one side that are cut or written otherwise on the other."""
+    theirs = {each.sql: each for each in target.dependencies}
+    pairs = ((mine, theirs.get(mine.sql, mine)) for mine in source.dependencies)
+    return any(
+        (mine.kind, mine.base) != (other.kind, other.base) or (mine.kind == "c" and mine.parts != other.parts)
+        for mine, other in pairs
+    )
+
+
+def _shown(value: sql.Composable, pair: tuple[Column, Column]) -> sql.Composed:
+    """Return a key's value of either side as text: the same where the values are."""
+    is_own_type = any(column.is_own_type for column in pair) or pair[0].type != pair[1].type
+    return sqltext.text_of(value, is_own_type=is_own_type)
 
 
 def _function(source: Column, target: Column) -> str | None:
@@ -292,11 +371,18 @@ def _function(source: Column, target: Column) -> str | None:
 
 
 def _arriving(source: Column, target: Column) -> sql.Composable:
-    """Return the source's value as it arrives: by its text, in the target's type, where the source knows that."""
+    """Return the source's value as it arrives: as COPY writes it, and as the target reads that, where it can be told.
+
+    The staging table is written in UTC, whatever zone the source is read under.
+    """
     name = sql.Identifier(source.name)
-    if source.type == target.type or "." in target.type:
+    if source.type == target.type or target.is_own_type:
         return name
-    return sql.SQL("({})::{}").format(_shown(source), sqltext.verbatim(target.type))
+    is_text = source.leaf in _TEXTS and not source.is_array
+    value = sqltext.text_of(name, is_own_type=not is_text)
+    if target.leaf in _ZONED and source.leaf in _WITHOUT_ZONE and not source.is_array:
+        value = sql.SQL(_WITHOUT_ZONE[source.leaf]).format(value)
+    return sql.SQL("({})::{}").format(value, sqltext.verbatim(target.type))
 
 
 def _both(source: Column, target: Column, in_utf8: tuple[str | None, str | None] | None) -> Image:
@@ -309,7 +395,7 @@ def _both(source: Column, target: Column, in_utf8: tuple[str | None, str | None]
     """
     mine, theirs = in_utf8 or (None, None)
     name, value = sql.Identifier(source.name), _arriving(source, target)
-    by_text = source.type != target.type and "." in target.type  # a type that the source may not have
+    by_text = source.type != target.type and target.is_own_type  # a type that the source may not have
     return Image(
         source.name,
         _image(target, value, in_utf8=bool(in_utf8), vouched=mine, by_text=by_text),

@@ -28,7 +28,7 @@ from pgsluice.facts import (
 )
 from pgsluice.fidelity import Fidelity, Verdict
 from pgsluice.hashing import Hashing, Part
-from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, Strategy, SyncJob, TableRef
+from pgsluice.job import CopyFormat, Lane, Mode, Options, QuerySource, StagingKind, Strategy, SyncJob, TableRef, Verify
 from pgsluice.model import Slice, ranges
 from pgsluice.policies import DeletePolicy
 from pgsluice.reading import Reading, decide
@@ -218,9 +218,13 @@ class SyncPlan:
     @property
     def hashing(self) -> Hashing:
         """Return how source and target are compared by content: in the types that the rows have in the end."""
-        becomes = {column.name: column for column in (self.creation.columns if self.creation else self.columns)}
-        columns = [becomes[name] for name in self.names]
+        columns = _in_the_end(self.facts, self.columns)
         return hashing.hashing(self.job, self.facts, columns, self.key.columns, self.options)
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Return the columns that no hash can compare, each with why."""
+        return _untold(self.job, self.facts, self.columns)
 
     @property
     def forecast(self) -> Forecast:
@@ -340,12 +344,14 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         *(replacing.refusals(job, facts, options) if options.strategy is Strategy.SWAP else ()),
         *estimates.refusals(estimate, options),
         *_format_refusals(facts, columns, options),
+        *_hash_refusals(job, facts, columns, options),
     )
     if refusals or key is None:
         raise PlanError(str(job.target), refusals)
-    strategy, strategy_reason = _strategy(job, facts, options, reading, alterations)
+    obstacles = (*(["the target is altered first"] if alterations else []), *_untold(job, facts, columns))
+    strategy, strategy_reason = _strategy(job, facts, options, reading, obstacles)
     creation = None if target else _creation(job, facts, columns, key, options)
-    judged = _fidelity(facts, columns, creation)
+    judged = _fidelity(facts, columns)
     staging, staging_reason = _staging(facts, options, creation)
     if strategy is Strategy.SWAP:
         staging, staging_reason = StagingKind.PROMOTED, "what is staged takes the target's place"
@@ -405,8 +411,6 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
     lane, lane_reason = _lane(facts, options, window)
     format_, format_reason = _format(facts, columns, options)
     has_user_sql = where is not None or isinstance(source, QuerySource)
-    origins = _origins(facts.source_table, columns)
-    has_user_types = any(origin.how in {"cast", "hash"} for origin in origins if origin)  # their text shows the zone
     return CopyPlan(
         source=source,
         relkind=facts.source_table.relkind,
@@ -418,15 +422,29 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         format=format_,
         format_reason=format_reason,
         search_path=facts.source.search_path if has_user_sql else "",
-        time_zone=facts.source.time_zone if has_user_sql or has_user_types else "UTC",
+        time_zone=_time_zone(source, where, facts, columns),
         rows_expected=-1 if window and window.is_part else facts.source_table.rows,
         psql=options.psql,
         max_staging_bytes=options.max_staging_bytes,
         max_memory=options.max_memory,
-        origins=origins,
+        origins=_origins(facts.source_table, columns),
         encodings=encodings.of_copy(facts, options),
         oid=facts.source_table.oid,
     )
+
+
+def _time_zone(source: TableRef | QuerySource, where: str | None, facts: Facts, columns: tuple[Column, ...]) -> str:
+    """Return the zone that the source is read under: the role's own, where what its user wrote may mean it."""
+    has_user_sql = where is not None or isinstance(source, QuerySource)
+    origins = _origins(facts.source_table, columns)
+    has_user_types = any(origin.how in {"cast", "hash"} for origin in origins if origin)  # their text shows the zone
+    return facts.source.time_zone if has_user_sql or has_user_types else "UTC"
+
+
+def _untold(job: SyncJob, facts: Facts, columns: tuple[Column, ...]) -> tuple[str, ...]:
+    """Return the columns that no hash can compare, each with why."""
+    time_zone = _time_zone(job.source, job.where, facts, columns)
+    return hashing.untold(facts, _in_the_end(facts, columns), time_zone)
 
 
 def _origins(source: TableInfo, columns: tuple[Column, ...]) -> tuple[Origin | None, ...]:
@@ -471,10 +489,17 @@ def _columns(source: TableInfo, target: TableInfo | None, missing: frozenset[str
     return tuple(column for column in target.columns if not column.generated and source.column(column.name) is not None)
 
 
-def _fidelity(facts: Facts, columns: tuple[Column, ...], creation: Creation | None) -> tuple[Fidelity, ...]:
-    """Judge each column by the type that it has in the end, not by the one that it is staged in."""
-    becomes = {column.name: column for column in (creation.columns if creation else columns)}
-    judged = ((facts.source_table.column(column.name), facts.on_target(becomes[column.name])) for column in columns)
+def _in_the_end(facts: Facts, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Return the columns with the types that they have on the target in the end, not those that they are staged in."""
+    if facts.target_table:
+        return columns
+    theirs = (facts.source_table.column(column.name) or column for column in columns)
+    return tuple(facts.on_target(column) for column in theirs)
+
+
+def _fidelity(facts: Facts, columns: tuple[Column, ...]) -> tuple[Fidelity, ...]:
+    """Judge what becomes of each column's values."""
+    judged = ((facts.source_table.column(column.name), column) for column in _in_the_end(facts, columns))
     return tuple(fidelity.judge(theirs, column) for theirs, column in judged if theirs)
 
 
@@ -565,12 +590,12 @@ def _resumption_notes(source: TableInfo, options: Options, staging: StagingKind)
 
 
 def _strategy(
-    job: SyncJob, facts: Facts, options: Options, reading: Reading, alterations: tuple[Alteration, ...]
+    job: SyncJob, facts: Facts, options: Options, reading: Reading, obstacles: tuple[str, ...]
 ) -> tuple[Strategy, str]:
     """Decide whether both sides are compared by hashes first."""
     if options.strategy is Strategy.COPY or (options.strategy is Strategy.SWAP and facts.target_table):
         return options.strategy, AS_ASKED
-    if obstacle := _diff_obstacle(job, facts, options, reading, alterations):
+    if obstacle := _diff_obstacle(job, facts, options, reading) or next(iter(obstacles), None):
         return Strategy.COPY, obstacle
     return (Strategy.DIFF, AS_ASKED) if options.strategy is Strategy.DIFF else _cheaper(facts)
 
@@ -590,9 +615,7 @@ def _cheaper(facts: Facts) -> tuple[Strategy, str]:
     return Strategy.DIFF, f"both sides have {limit} or more"
 
 
-def _diff_obstacle(
-    job: SyncJob, facts: Facts, options: Options, reading: Reading, alterations: tuple[Alteration, ...]
-) -> str | None:
+def _diff_obstacle(job: SyncJob, facts: Facts, options: Options, reading: Reading) -> str | None:
     """Return why buckets can't be copied alone, or None."""
     reasons = {
         "the target is missing": facts.target_table is None,
@@ -601,7 +624,6 @@ def _diff_obstacle(
             facts.source_table.relkind not in SIZED
         ),
         "columns are shaped on the source": bool(job.shape),
-        "the target is altered first": bool(alterations),
         "the run can be resumed": options.keeps_staging,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
@@ -662,6 +684,11 @@ def _binary_obstacle(facts: Facts, columns: tuple[Column, ...]) -> str | None:
         if obstacle := fidelity.binary_obstacle(theirs):
             return obstacle
     return None
+
+
+def _hash_refusals(job: SyncJob, facts: Facts, columns: tuple[Column, ...], options: Options) -> Iterator[str]:
+    for each in _untold(job, facts, columns) if options.verify is Verify.HASH else ():
+        yield f"{each}, so --verify hash can't compare it: give both sides the same type, or use --verify count."
 
 
 def _format_refusals(facts: Facts, columns: tuple[Column, ...], options: Options) -> Iterator[str]:

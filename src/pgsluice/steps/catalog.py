@@ -381,6 +381,7 @@ def _dependency(  # noqa: PLR0913, PLR0917 - the fields of one row of dependenci
     default: str | None,
     extension: str | None,
     obstacle: str,
+    is_text: bool,  # noqa: FBT001
 ) -> Dependency:
     if extension:
         obstacle = f"it belongs to the extension {extension}"
@@ -388,7 +389,17 @@ def _dependency(  # noqa: PLR0913, PLR0917 - the fields of one row of dependenci
     listed = tuple((part, as_name(text)) for part, text in parts)
     base = base and expressions.type_name(base)
     return Dependency(
-        schema, name, kind, expressions.object_name(sql_), tuple(labels), base, listed, not_null, default, obstacle
+        schema,
+        name,
+        kind,
+        expressions.object_name(sql_),
+        tuple(labels),
+        base,
+        listed,
+        not_null,
+        default,
+        obstacle,
+        is_text,
     )
 
 

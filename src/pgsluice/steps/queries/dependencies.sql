@@ -85,6 +85,8 @@ SELECT t.oid::bigint,
                             AND t.typtype = 'd')
             THEN 'its checks or its default call functions of their own'
             ELSE '' END,
+       (SELECT i.prosrc = 'textin' AND o.prosrc = 'textout'
+          FROM pg_proc i, pg_proc o WHERE i.oid = t.typinput AND o.oid = t.typoutput),
        ARRAY(SELECT p.oid::bigint FROM part p WHERE p.whole = t.oid
               UNION SELECT k.oid::bigint FROM collated k WHERE k.whole = t.oid AND k.oid <> 0)
   FROM pg_type t
@@ -116,6 +118,7 @@ SELECT k.oid::bigint,
        (SELECT x.extname FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
          WHERE d.classid = 'pg_collation'::regclass AND d.objid = k.oid AND d.deptype = 'e'),
        '',
+       false,
        '{}'
   FROM pg_collation k
   JOIN pg_namespace n ON n.oid = k.collnamespace
