@@ -65,6 +65,8 @@ def diagnose(source: Vitals, target: Vitals, options: Options, relations: int) -
 def _version(side: str, vitals: Vitals, oldest: int) -> Finding:
     major = vitals.server.major
     said = f"PostgreSQL {major}, role {vitals.server.role}, database {vitals.server.database}"
+    if vitals.server.system:
+        said += f", system identifier {vitals.server.system}"
     if major < oldest:
         return Finding(Verdict.FAILURE, side, "server", f"{said}: {oldest} is the oldest that serves")
     if major > NEWEST_TRIED:

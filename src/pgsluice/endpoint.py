@@ -13,6 +13,7 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pgsluice import sqltext
 from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Options
@@ -66,6 +67,21 @@ _STILL_TEMPORARY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What a server has to be, by the word of whoever wrote it down.
+
+    Attributes:
+        database: its name, or None for any.
+        system: the cluster's system identifier, or None for any.
+        said_by: who expects it: "FILE:LINE".
+    """
+
+    database: str | None
+    system: str | None
+    said_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A server as the user gave it, and how sessions on it are opened.
 
@@ -80,6 +96,7 @@ class Endpoint:
         application_name: shown in pg_stat_activity.
         pinned: parameters that lead to one server, laid over those of `dsn`.
         looks: nothing is written, and nothing but tables is read, as by commands that only tell what is there.
+        expected: what the server has to be, or None.
     """
 
     dsn: Dsn
@@ -92,6 +109,7 @@ class Endpoint:
     application_name: str = "pgsluice"
     pinned: Mapping[str, str] | None = None
     looks: bool = False
+    expected: Expected | None = None
 
     def looking(self) -> Endpoint:
         """Return the endpoint as a command uses it that only tells what is there."""
@@ -125,6 +143,7 @@ class Endpoint:
             UsageError: the connection string can't be read.
             LoginError: the server answered and refused.
             ConnectError: nobody answered, or not yet.
+            RefusedError: a session there would not be what it has to be, or it is not the server that is expected.
         """
         parameters = self._parameters()
         refused = None
@@ -181,7 +200,7 @@ class Endpoint:
         search_path, time_zone, *_, durable, check = session.row(
             _prelude(tuple({**wanted, **patience}.items()), session.version)
         )
-        *now, role, pid, started, port = session.row(_look_back((*wanted, *HIDING_DAMAGE)))
+        *now, role, pid, started, port, database, in_recovery = session.row(_look_back((*wanted, *HIDING_DAMAGE)))
         if pid != session.pid:  # a pooler makes up the one it hands out, so that a pool of one server is told too
             raise RefusedError(
                 f"a pooler (PgBouncer or the like) answers for the {self.side}: another process of the server than the"
@@ -210,6 +229,9 @@ class Endpoint:
         )
         session.search_path, session.time_zone = core_first(str(search_path)), str(time_zone)
         session.started = str(started)
+        session.database, session.in_recovery = str(database), bool(in_recovery)
+        if self.expected:
+            _refuse_another(session, self.expected)
 
     @property
     def place(self) -> str:
@@ -227,6 +249,37 @@ class Endpoint:
         return f"Endpoint({self.side} {self.place})"
 
 
+def _refuse_another(session: Session, expected: Expected) -> None:
+    """See that a server is the one that is expected. A round trip where its system identifier is.
+
+    Raises:
+        RefusedError: it is not, or can't be told.
+    """
+    there = f"the {session.side} is {session.described}"
+    if expected.database not in {None, session.database}:
+        raise RefusedError(
+            f"{there}, and {expected.said_by} expects database {expected.database}", hint=_EXPECTED, step="connect"
+        )
+    if expected.system is None:
+        return
+    try:
+        system = str(session.row(sqltext.load("identity"))[0])
+    except psycopg.errors.InsufficientPrivilege:
+        functions = ", ".join(f"pg_control_{name}()" for name in ("system", "checkpoint", "recovery"))
+        raise RefusedError(
+            f"{there}, which hides the system identifier that {expected.said_by} expects",
+            hint=f"GRANT EXECUTE ON FUNCTION {functions} TO {sqltext.bare(session.role)};",
+            step="connect",
+        ) from None
+    if system != expected.system:
+        raise RefusedError(
+            f"{there}, system identifier {system}, and {expected.said_by} expects {expected.system}",
+            hint=_EXPECTED,
+            step="connect",
+        )
+
+
+_EXPECTED = "Look at who sets the address (command line, file, PGSLUICE_* variables), or mend expect: in the file."
 #: One name of a search_path, as SHOW prints it.
 _SCHEMA = re.compile(r'"(?:[^"]|"")*"|[^\s,"]+')
 
@@ -295,7 +348,7 @@ def _look_back(names: tuple[str, ...]) -> sql.SQL:
         sql.SQL(
             "SELECT {}, current_user::text, pg_catalog.pg_backend_pid(), (SELECT backend_start::text"
             " FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()),"
-            " pg_catalog.current_setting('port')"
+            " pg_catalog.current_setting('port'), pg_catalog.current_database()::text, pg_catalog.pg_is_in_recovery()"
         ).format(sql.SQL(", ").join(map(_current, names)))
     )
 

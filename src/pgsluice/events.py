@@ -30,6 +30,24 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Connected(Event):
+    """Both servers were reached; nothing was asked of them yet.
+
+    Attributes:
+        source_server: who reads where: ``role@host:port/database (16.14, primary)``; without secrets.
+        target_server: who writes where, the same way.
+    """
+
+    source_server: str
+    target_server: str
+
+    @property
+    def between(self) -> str:
+        """Return both, as one line."""
+        return between(self.source_server, self.target_server)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
     """The jobs are known."""
 
@@ -130,6 +148,11 @@ class RunFinished(Event):
 
 
 Sink = Callable[[Event], None]
+
+
+def between(source_server: str, target_server: str) -> str:
+    """Return the line that says which servers a command speaks of."""
+    return f"source {source_server} -> target {target_server}"
 
 
 class Emitter:

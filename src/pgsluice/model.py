@@ -278,11 +278,15 @@ class Report:
         run_id: sorts by time.
         tables: one report a job, in the order they were done: a table after those it refers to.
         seconds: wall clock.
+        source_server: who read where: ``role@host:port/database (16.14, primary)``.
+        target_server: who wrote where, the same way.
     """
 
     run_id: str
     tables: tuple[TableReport, ...]
     seconds: float
+    source_server: str = ""
+    target_server: str = ""
 
     @property
     def failed(self) -> tuple[TableReport, ...]:
@@ -306,6 +310,8 @@ class Report:
             "status": {0: "done", 3: "partly done"}.get(self.exit_code, "failed"),
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
+            "source_server": self.source_server,
+            "target_server": self.target_server,
             "tables": [table.to_dict() for table in self.tables],
         }
 
@@ -411,11 +417,15 @@ class Verified:
         tables: in order.
         differing: the jobs of those that differ, as a sync of everything in scope.
         seconds: wall clock.
+        source_server: who read where: ``role@host:port/database (16.14, primary)``.
+        target_server: who read where, the same way.
     """
 
     tables: tuple[TableComparison, ...]
     differing: tuple[SyncJob, ...]
     seconds: float
+    source_server: str = ""
+    target_server: str = ""
 
     @property
     def exit_code(self) -> int:

@@ -17,7 +17,7 @@ from pgsluice import changes, comparison, creation, drift, presence, sequences, 
 from pgsluice.control import Look
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
-from pgsluice.events import Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
+from pgsluice.events import Connected, Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import doubt, executor
 from pgsluice.hashing import Side
 from pgsluice.job import Mode, Options, Selection, StagingKind, Strategy, SyncJob, TargetWriters, Verify
@@ -66,6 +66,7 @@ class Run:
         self._is_written_down = False
         self._is_preview = False
         self._waiting: list[staging.Waiting] = []
+        self._ends = ("", "")
         self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
     def plan(self, request: Selection | Sequence[SyncJob]) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
@@ -116,12 +117,20 @@ class Run:
                 raise UsageError("since reads a part, and a full refresh everything", hint="Leave one of them out.")
         if self._options.executor and self._options.max_rate:
             raise UsageError("a rate is kept by one process, not by a cluster", hint="Leave out --max-rate.")
+        self._connect(servers)
         jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
         if self._is_preview:
             jobs = tuple(dataclasses.replace(job, options=job.options and _previewing(job.options)) for job in jobs)
         if len({job.target for job in jobs}) < len(jobs):
             raise UsageError("two jobs of a run write the same target", hint="Sync them by two runs.")
         return jobs
+
+    def _connect(self, servers: Servers) -> None:
+        """Reach both servers and say which they are, before anything is asked that they may refuse."""
+        ends = servers.source.described, servers.control.described
+        if ends != self._ends:
+            self._ends = ends
+            self._emit(Connected(run_id=self.run_id, source_server=ends[0], target_server=ends[1]))
 
     # --- the beginning -----------------------------------------------------------------------------------------------
 
@@ -172,8 +181,13 @@ class Run:
             self._warn(f"passed over {name}: {why}")
         self._waiting[:] = swept.waiting
         if not self._is_preview:
-            state.start_run(control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed)
+            self._start(tables)
         self._is_written_down = True
+
+    def _start(self, tables: int) -> None:
+        state.start_run(
+            self._servers.control, CONTROL_SCHEMA, self.run_id, tables, __version__, self._resumed, servers=self._ends
+        )
 
     # --- job after job -----------------------------------------------------------------------------------------------
 
@@ -208,7 +222,7 @@ class Run:
                 self._note("interrupted", 130)
                 raise
             reports += [self._finished(report) for work in schedule.left for report in work.skipped]
-        report = Report(self.run_id, tuple(reports), time.monotonic() - started)
+        report = Report(self.run_id, tuple(reports), time.monotonic() - started, *self._ends)
         self._record_failed(report, ready)
         self._end(report)
         return report
@@ -245,7 +259,7 @@ class Run:
             if not self._is_written_down:
                 if not state.exists(control, CONTROL_SCHEMA):
                     return
-                state.start_run(control, CONTROL_SCHEMA, self.run_id, len(ready.jobs), __version__, self._resumed)
+                self._start(len(ready.jobs))
                 self._is_written_down = True
             state.record_failed(control, CONTROL_SCHEMA, [(ready.id_of(table.target), table) for table in failed])
 

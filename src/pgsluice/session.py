@@ -97,7 +97,8 @@ class Session:
         """Wrap a connection; `Endpoint.open` makes them, and runs the prelude.
 
         `pid` and `started` name the server's backend; `pinned` are the parameters that lead to this very server,
-        whatever a name or a host list gives next time; `settings` are in force; `search_path` and `time_zone` are the
+        whatever a name or a host list gives next time; `database` is its name, and `in_recovery` says that the server
+        is a standby; `settings` are in force; `search_path` and `time_zone` are the
         role's own, before the prelude; `role` is whose rights it has; `ended` is the SQLSTATE that its server ended it
         with, as far as `answers` saw; `run_locks` are the keys of the run locks that it has asked for, by target.
 
@@ -113,6 +114,7 @@ class Session:
         self.pid = connection.pgconn.backend_pid
         self.pinned = _pinned(connection.info)
         self.started = ""
+        self.database, self.in_recovery = "", False
         self.ended: str | None = None
         self.settings: Mapping[str, str] = {}
         self.search_path = self.time_zone = self.role = ""
@@ -139,6 +141,15 @@ class Session:
     def version(self) -> int:
         """Return server_version_num."""
         return self.pgconn.server_version
+
+    @property
+    def described(self) -> str:
+        """Return whom the session is, where, and what kind of server that is: ``role@host:port/database (18.4)``."""
+        major, minor = divmod(self.version, 10_000)
+        is_told = self.side == "source" or self.in_recovery  # a target that takes writes is no standby
+        standing = f", {'standby' if self.in_recovery else 'primary'}" if is_told else ""
+        place = f"{self.pinned['host']}:{self.pinned['port']}/{self.database}"
+        return f"{self.role}@{place} ({major}.{minor}{standing})"
 
     @property
     def alive(self) -> bool:

@@ -153,7 +153,9 @@ class Stepwise:
                 held = merge.Staged(table, rows)
                 merged, reached = carry(Merge(servers, names, plan, held, None, _untold), _untold)
                 merged = dataclasses.replace(merged, seconds=time.monotonic() - started)
-                state.start_run(servers.writer, CONTROL_SCHEMA, run_id, 1, __version__)
+                state.start_run(
+                    servers.writer, CONTROL_SCHEMA, run_id, 1, __version__, servers=(None, servers.writer.described)
+                )
                 remember(servers, plan, reached, self._report(run_id, plan, staged, merged))
                 state.finish_run(servers.writer, CONTROL_SCHEMA, run_id, "done", 0)
         return merged

@@ -13,7 +13,7 @@ import psycopg
 from pgsluice.comparison import Comparison
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, StepError, UnknownTableError, UsageError
-from pgsluice.events import Sink
+from pgsluice.events import Connected, Emitter, Sink
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Level, Mode, Options, Selection, Strategy, SyncJob
 from pgsluice.model import Difference, Report, TableComparison, Verified
@@ -51,6 +51,7 @@ def verify(  # noqa: PLR0913 - what a comparison needs
     level: Level = Level.HASH,
     limit: int = 20,
     as_of_run: bool = False,
+    sinks: Sequence[Sink] = (),
 ) -> Verified:
     """Compare every job's source with its target, within the job's condition and columns.
 
@@ -63,6 +64,7 @@ def verify(  # noqa: PLR0913 - what a comparison needs
         limit: differing rows to name a table, for `Level.ROWS`; -1 for all.
         as_of_run: compare with what each job's last run has seen: rows that the source got, changed or lost since are
             no difference.
+        sinks: called when both servers were reached.
 
     Raises:
         UsageError: rows that are counted can't be told from later ones.
@@ -76,6 +78,8 @@ def verify(  # noqa: PLR0913 - what a comparison needs
     run_id = "verify"
     found: list[tuple[SyncJob, TableComparison]] = []
     with translated("prepare"), Servers(source.named(run_id, options), target.named(run_id, options)) as servers:
+        ends = servers.source.described, servers.control.described
+        Emitter(sinks)(Connected(run_id=run_id, source_server=ends[0], target_server=ends[1]))
         jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
         whole = {_whole(job): job for job in jobs}
         with prepared(servers, list(whole), options, CONTROL_SCHEMA) as ready:
@@ -85,6 +89,7 @@ def verify(  # noqa: PLR0913 - what a comparison needs
         tuple(table for _, table in found),
         tuple(job for job, table in found if table.status == "different"),
         time.monotonic() - started,
+        *ends,
     )
 
 

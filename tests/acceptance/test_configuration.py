@@ -266,7 +266,7 @@ def test_the_plan_of_many_tables_is_a_line_each_and_says_what_all_of_it_takes(sh
     (tmp_path / "pgsluice.yaml").write_text(FILE)
     done = in_shop(tmp_path, shop, "plan")
     assert done.code == 6
-    lines = done.out.splitlines()
+    _, *lines = done.out.splitlines()
     assert lines[0].split() == ["table", "mode", "strategy", "rows", "size", "staging", "format", "reads"]
     rows = {line.split()[0]: line.split()[1:4] for line in lines[1:5]}
     assert rows["raw.sales_orders"] == ["incremental", "create", "50"]

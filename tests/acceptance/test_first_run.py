@@ -16,8 +16,8 @@ from test_demo import Demo, needs_wheel, own_tmp
 
 PAGE = Path(__file__).parents[2] / "docs" / "first-run.md"
 _BLOCK = re.compile(r"^```console\n\$ (?P<command>pgsluice .+)\n(?P<out>[\s\S]*?)^```$", re.MULTILINE)
-#: What differs from one time to the next: names of runs, numbers with their units, widths of columns.
-_VARIES = re.compile(r"\d{8}t\d{6}_[0-9a-f]{6}|\d[\d,.]*(?: (?:B|KiB|MiB|s)\b|[smh]\b)?| {2,}")
+#: What differs from one time to the next: addresses, names of runs, numbers with their units, widths of columns.
+_VARIES = re.compile(r"@\S+:\d+(?=/)|\d{8}t\d{6}_[0-9a-f]{6}|\d[\d,.]*(?: (?:B|KiB|MiB|s)\b|[smh]\b)?| {2,}")
 
 __all__ = ["own_tmp"]
 

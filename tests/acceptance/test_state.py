@@ -63,7 +63,8 @@ def test_status_says_how_far_a_job_is_behind_its_source(synced: Pair) -> None:
     def told() -> str:
         return synced.pgsluice("status", "--lag", "--source", synced.source.dsn).out
 
-    assert told() == ("s.t -> s.t: watermark 2026-01-21 00:00:00+00, source at 2026-01-21 00:00:00+00: up to date\n")
+    reached = "2026-01-21 00:00:00+00"
+    assert told().endswith(f"\ns.t -> s.t: watermark {reached}, source at {reached}: up to date\n")
     synced.source.execute("INSERT INTO s.t VALUES (21, '2026-01-22 06:00Z')")
     assert told().endswith("source at 2026-01-22 06:00:00+00: 1d 6h behind\n")
     line = synced.pgsluice("status", "--lag", "--source", synced.source.dsn, "--json").lines[0]

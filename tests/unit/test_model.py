@@ -51,7 +51,7 @@ def test_a_report_is_plain_types_all_the_way_down() -> None:
     )
     plain = Report("r1", (done,), 2.34567).to_dict()
     assert json.loads(json.dumps(plain)) == plain
-    assert list(plain) == ["run_id", "status", "exit_code", "seconds", "tables"]
+    assert list(plain) == ["run_id", "status", "exit_code", "seconds", "source_server", "target_server", "tables"]
     assert plain["seconds"] == 2.346
     told = plain["tables"][0]
     assert (told["target"], told["inserted"], told["steps"], told["notes"]) == (

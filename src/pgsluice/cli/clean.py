@@ -9,7 +9,7 @@ import click
 from pgsluice import control, presence
 from pgsluice.cli.options import target_only
 from pgsluice.cli.render import say
-from pgsluice.endpoint import Dsn, Endpoint
+from pgsluice.endpoint import Endpoint
 from pgsluice.retry import translated
 from pgsluice.steps import staging
 from pgsluice.steps.state import CONTROL_SCHEMA
@@ -19,13 +19,13 @@ from pgsluice.turn import Turn
 @click.command()
 @target_only
 @click.option("--kept", is_flag=True, help="Drop those too that are kept for `sync --resume`.")
-def clean(target: Dsn, as_json: bool, kept: bool) -> int:
+def clean(target: Endpoint, as_json: bool, kept: bool) -> int:
     """Drop the staging tables that dead runs have left, and only those.
 
     \b
     pgsluice clean --target service=lake
     """
-    with translated("clean"), Endpoint(target, read_only=False).open() as session:
+    with translated("clean"), target.open() as session:
         control.missing(session, CONTROL_SCHEMA)
         Turn(CONTROL_SCHEMA).end_dead_runs(session)
         presence.sweep()

@@ -11,7 +11,7 @@ import click
 from pgsluice import control, transport
 from pgsluice.cli.completion import remember
 from pgsluice.cli.options import selection
-from pgsluice.cli.render import say
+from pgsluice.cli.render import Header, say
 from pgsluice.diagnosis import Finding, Verdict, diagnose
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, PlanError
@@ -45,7 +45,8 @@ def doctor(
     \b
     pgsluice doctor --source service=shop --target service=lake --table 'sales.*'
     """
-    findings = list(_findings(source, target, chosen, options))
+    header = Header(as_json=as_json)
+    findings = list(_findings(source, target, chosen, options, header))
     for finding in findings:
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(finding), ensure_ascii=False))
@@ -54,16 +55,18 @@ def doctor(
     failed = sum(finding.verdict is Verdict.FAILURE for finding in findings)
     warned = sum(finding.verdict is Verdict.WARNING for finding in findings)
     if as_json:
-        click.echo(json.dumps({"failures": failed, "warnings": warned, "exit_code": _FAILED if failed else 0}))
+        summary = {"failures": failed, "warnings": warned, "exit_code": _FAILED if failed else 0}
+        click.echo(json.dumps({**summary, **header.summary}))
     else:
         click.echo(f"{several(failed, 'failure')}, {several(warned, 'warning')}")
     return _FAILED if failed else 0
 
 
 def _findings(
-    source: Endpoint, target: Endpoint, chosen: Selection | Sequence[SyncJob], options: Options
+    source: Endpoint, target: Endpoint, chosen: Selection | Sequence[SyncJob], options: Options, header: Header
 ) -> Iterator[Finding]:
-    with translated("doctor"), target.looking().open() as there:
+    with translated("doctor"), source.open() as here, target.looking().open() as there:
+        header.tell(here.described, there.described)
         ours = control.look(there, CONTROL_SCHEMA)
     unfit = (*ours.faults, f"{control.UNFIT}. {ours.hint}") if ours.faults else ()
     yield from (Finding(Verdict.FAILURE, "target", "control schema", said) for said in unfit)

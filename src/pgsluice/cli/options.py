@@ -6,10 +6,12 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource as _Origin
 from click.shell_completion import CompletionItem
 
 from pgsluice.cli import FILE_NAME, completion
@@ -361,11 +363,14 @@ def on_target(command: _F) -> _F:
 
     @functools.wraps(command)
     def wrapped(target: str | None, config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401 - as click calls
-        file = config_file or _found(target)
-        known = configuration(file, was_named=bool(config_file)) if file else None
+        _tell_passed_over()
+        path = config_file or _found(target and _came_from("target", _Origin.COMMANDLINE))
+        file = configuration(path, was_named=bool(config_file)) if path else None
+        rank = _Rank(file, is_named=bool(config_file))
         if "source" in given:
-            given["source"] = given["source"] or (known.source if known else None)
-        return command(target=_end("--target", target, known.target if known else None, file).dsn, **given)
+            is_known = given["source"] or (file and file.source)
+            given["source"] = _end("--source", given["source"], rank) if is_known else None
+        return command(target=_end("--target", target, rank), **given)
 
     return cast("_F", _with(wrapped, (_TARGET, _CONFIG)))
 
@@ -378,7 +383,8 @@ def patience(command: _F) -> _F:
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the two servers, the tables and the ways; it is called with source, target, selection, options.
 
-    They come from what is typed and the environment, or from a file, above which these stand.
+    They come from what is typed, from a file that is named, from the environment, or from a file that is found: what
+    stands first here stands above the others.
     """
 
     @functools.wraps(command)
@@ -389,20 +395,35 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
         select: tuple[str, ...],
         **given: Any,  # noqa: ANN401 - as click calls
     ) -> Any:  # noqa: ANN401
+        _tell_passed_over()
         values = {name: given.pop(name) for name in _NAMES if name in given}
-        file = config_file or _found(*values["tables"], values["query_file"])
-        if file is None:
+        named = [name for name in ("tables", "query_file") if values[name]]
+        exported = {name: value for name, value in {**values, **given}.items() if _came_from(name, _Origin.ENVIRONMENT)}
+        path = config_file or _found(*named)
+        if path is None:
             if select:
                 raise UsageError("--select chooses among the tables of a file", hint="Name the file: --config FILE.")
-            ends = (_end("--source", source), _end("--target", target))
+            if exported.keys() >= set(named) and _found():
+                _warn(f"{' and '.join(map(_variable, named))} stands above {FILE_NAME}, which is not read")
+            ends = (_end("--source", source, _Rank()), _end("--target", target, _Rank()))
             return command(*ends, _request(values), options_of(values), **given)
-        if values["tables"] or values["query_file"]:
-            raise UsageError(f"the tables are named by {file}", hint="Choose among them with --select.")
-        known = configuration(file, _typed(values), select, was_named=bool(config_file))
-        typed = _typed(given)
-        given |= {name: value for name, value in known.settings.given().items() if name in given and name not in typed}
-        ends = (_end("--source", source, known.source, file), _end("--target", target, known.target, file))
-        return command(*ends, known.tables, known.tables.options, **given)
+        if set(named) - exported.keys():
+            raise UsageError(f"the tables are named by {path}", hint="Choose among them with --select.")
+        typed = {name: value for name, value in {**values, **given}.items() if _came_from(name, _Origin.COMMANDLINE)}
+        above, beneath = (typed, exported) if config_file else ({**exported, **typed}, {})
+        file = configuration(
+            path,
+            {name: value for name, value in above.items() if name in values},
+            select,
+            was_named=bool(config_file),
+            beneath={name: value for name, value in beneath.items() if name in values and name not in named},
+        )
+        rank = _Rank(file, is_named=bool(config_file))
+        for name, value in exported.items():
+            rank.tell(name, value)
+        given |= {name: value for name, value in file.settings.given().items() if name in given and name not in above}
+        ends = (_end("--source", source, rank), _end("--target", target, rank))
+        return command(*ends, file.tables, file.tables.options, **given)
 
     return _with(wrapped, (source_option, _TARGET, _CONFIG, _SELECT, *_SELECTION, json_output))
 
@@ -416,7 +437,12 @@ def _found(*named: object) -> Path | None:
 
 
 def configuration(
-    file: Path, typed: Mapping[str, Any] | None = None, select: tuple[str, ...] = (), *, was_named: bool
+    file: Path,
+    typed: Mapping[str, Any] | None = None,
+    select: tuple[str, ...] = (),
+    *,
+    was_named: bool,
+    beneath: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """Read the file that a command goes by, and warn on stderr.
 
@@ -425,36 +451,87 @@ def configuration(
         typed: settings that stand above the file's.
         select: patterns of its tables that are meant.
         was_named: by the user; one that a command found by itself must be the user's own, or root's.
+        beneath: settings that hold where the file says nothing.
 
     Raises:
         UsageError: everything that is wrong with it.
     """
     from pgsluice import config  # noqa: PLC0415 - who needs no file need not wait for what reads it
 
-    def warn(text: str) -> None:
-        print(f"pgsluice: warning: {text}", file=sys.stderr)
-
-    return config.load(file, typed, select, warn, was_named=was_named)
+    return config.load(file, typed, select, _warn, was_named=was_named, beneath=beneath)
 
 
-def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what was typed, or stands in the environment."""
+def _warn(text: str) -> None:
+    print(f"pgsluice: warning: {text}", file=sys.stderr)
+
+
+def _came_from(name: str, origin: _Origin) -> bool:
+    return click.get_current_context().get_parameter_source(name) is origin
+
+
+def _variable(name: str) -> str:
+    """Return the environment variable of a parameter."""
+    parameters = click.get_current_context().command.params
+    return str(next(parameter.envvar for parameter in parameters if parameter.name == name))
+
+
+def _tell_passed_over() -> None:
+    """Warn of each variable that says otherwise than what was typed."""
     context = click.get_current_context()
-    given = {click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT}
-    return {name: value for name, value in values.items() if context.get_parameter_source(name) in given}
+    for parameter in context.command.params:
+        exported = parameter.value_from_envvar(context)
+        if exported is None or not _came_from(str(parameter.name), _Origin.COMMANDLINE):
+            continue
+        with contextlib.suppress(click.ClickException):  # a value that it could not have
+            if parameter.type_cast_value(context, exported) == context.params[str(parameter.name)]:
+                continue
+        _warn(f"{parameter.envvar} is passed over: {parameter.opts[0]} was typed")
 
 
-def _end(name: str, typed: str | None, known: Dsn | None = None, file: Path | None = None) -> Endpoint:
-    """Return a server: as typed, else as the file, where there is one, names it.
+@dataclass(frozen=True, slots=True)
+class _Rank:
+    """What stands above what: a file that was named above variables, and these above one that was found.
+
+    Attributes:
+        file: that is read, or None.
+        is_named: it was, by the user.
+    """
+
+    file: Configuration | None = None
+    is_named: bool = False
+
+    def tell(self, name: str, exported: object) -> None:
+        """Warn where a variable and the file say two things; values may be secrets, and are not shown."""
+        said = [place for value, place in (self.file.says(name) if self.file else ()) if value != exported]
+        if said and self.is_named:
+            _warn(f"{_variable(name)} is passed over: {said[0]} has {name}")
+        elif said:
+            _warn(f"{_variable(name)} stands above {name} in {said[0]}")
+
+    def end(self, side: str, given: str | None) -> Dsn | None:
+        """Return how to reach the "source" or the "target": as typed, exported or in the file."""
+        known: Dsn | None = getattr(self.file, side, None)
+        if given and known and _came_from(side, _Origin.ENVIRONMENT):
+            self.tell(side, given)
+            return known if self.is_named else given
+        return given or known
+
+
+def _end(name: str, given: str | None, rank: _Rank) -> Endpoint:
+    """Return a server: as typed or exported, or as the file, where there is one, names it.
 
     Raises:
-        click.UsageError: neither does.
+        click.UsageError: nothing does.
     """
-    variable = f"PGSLUICE_{name.strip('-').upper()}"
-    if not typed and not known:
-        where = f"(env var: '{variable}'), or a file that says it (--config)"
-        raise click.UsageError(f"Missing option '{name}' {where}.{'' if file else _about_files()}")
-    return Endpoint(_warned(typed, name) if typed else known or "", read_only=name == "--source")
+    side = name.strip("-")
+    dsn = rank.end(side, given)
+    if not dsn:
+        where = f"(env var: '{_variable(side)}'), or a file that says it (--config)"
+        raise click.UsageError(f"Missing option '{name}' {where}.{'' if rank.file else _about_files()}")
+    if isinstance(dsn, str) and dsn is given:
+        _warn_of_password(dsn, name)
+    expected = rank.file.expected.get(side) if rank.file else None
+    return Endpoint(dsn, read_only=side == "source", expected=expected)
 
 
 def _about_files() -> str:
@@ -492,15 +569,12 @@ def _query(path: Path) -> str:
     return files.read(path, _MOST_BYTES, f"the query in {path}", pipes=True)
 
 
-def _warned(dsn: str, name: str) -> str:
+def _warn_of_password(dsn: str, name: str) -> None:
     """Warn of a password that stands where every user of the machine can read it."""
     typed = any(dsn in argument for argument in sys.argv)
     given = parameters_of(dsn) or {}  # one that can't be read is told of when it is used
     if typed and not given.keys().isdisjoint(SECRETS):
-        variable = f"PGSLUICE_{name.strip('-').upper()}"
-        print(
-            f"pgsluice: warning: the password in {name} stands in the process list and the shell's history;"
-            f" better: {name} service=NAME, a passfile (~/.pgpass), or the environment variable {variable}",
-            file=sys.stderr,
+        _warn(
+            f"the password in {name} stands in the process list and the shell's history; better: {name} service=NAME,"
+            f" a passfile (~/.pgpass), or the environment variable {_variable(name.strip('-'))}"
         )
-    return dsn

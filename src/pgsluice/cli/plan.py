@@ -12,7 +12,7 @@ from pgsluice import sqltext, visible
 from pgsluice.cli.completion import remember
 from pgsluice.cli.options import selection
 from pgsluice.cli.overview import overview, reasons
-from pgsluice.cli.render import say
+from pgsluice.cli.render import Header, say
 from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, PlanError
@@ -44,7 +44,8 @@ def plan(
     \b
     pgsluice plan --source service=shop --target service=lake --table sales.orders
     """
-    outcomes = Run(source, target, options).plan(chosen)
+    header = Header(as_json=as_json)
+    outcomes = Run(source, target, options, (header,)).plan(chosen)
     remember(source, (job.source for job, _ in outcomes))
     counted: dict[str, TableReport] = {}
     if exact and any(isinstance(outcome, SyncPlan) for _, outcome in outcomes):
@@ -61,7 +62,7 @@ def plan(
         say(*overview(outcomes, reports, options))
     failed = [outcome for _, outcome in outcomes if isinstance(outcome, PgsluiceError)]
     if as_json:
-        click.echo(json.dumps({"planned": len(outcomes) - len(failed), "refused": len(failed)}))
+        click.echo(json.dumps({"planned": len(outcomes) - len(failed), "refused": len(failed), **header.summary}))
     codes = {error.exit_code for error in failed} | {table.exit_code for table in counted.values() if table.exit_code}
     return codes.pop() if len(codes) == 1 else 6 if codes else 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from pgsluice import visible
+from pgsluice.events import Connected, Event, between
 from pgsluice.job import Mode, Verify
 from pgsluice.model import Report, TableReport
 from pgsluice.units import several, size
@@ -22,6 +23,32 @@ def say(*lines: str) -> None:
 
 def _text(lines: Iterable[str]) -> str:
     return "\n".join(map(visible.one_line, lines))
+
+
+class Header:
+    """A sink that says which servers a command speaks of, as its first line, before it can fail.
+
+    Attributes:
+        as_json: the command prints JSON: its summary names them instead.
+        summary: the same, for that.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        """Print a line, but where the command prints JSON."""
+        self.as_json = as_json
+        self.summary: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Look for the event that names the servers."""
+        if isinstance(event, Connected) and not self.summary:
+            self.tell(event.source_server, event.target_server)
+
+    def tell(self, source_server: str, target_server: str) -> None:
+        """Say which they are; "" for one that was not asked."""
+        ends = {"source_server": source_server, "target_server": target_server}
+        self.summary = {name: server for name, server in ends.items() if server}
+        if not self.as_json:
+            say(between(source_server, target_server) if source_server else f"target {target_server}")
 
 
 def table_report(report: TableReport) -> str:

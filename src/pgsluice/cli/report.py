@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from pgsluice import page
 from pgsluice.cli.options import on_target, option
-from pgsluice.endpoint import Dsn, Endpoint
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UsageError, writing
 from pgsluice.retry import translated
 from pgsluice.units import seconds_of, several
@@ -24,7 +24,7 @@ from pgsluice.units import seconds_of, several
     "--output", "-o", type=click.Path(path_type=Path, allow_dash=True), default="report.html", show_default=True,
     help="File that is written; '-' is stdout.",
 )  # fmt: skip
-def report(target: Dsn, run: str | None, last: str, output: Path) -> int:
+def report(target: Endpoint, run: str | None, last: str, output: Path) -> int:
     """Write a page of HTML about a RUN, or the last one, and what runs did lately.
 
     It is one file that needs nothing from elsewhere, and shows what the run history knows.
@@ -32,9 +32,8 @@ def report(target: Dsn, run: str | None, last: str, output: Path) -> int:
     \b
     pgsluice report --target service=lake -o night.html
     """
-    endpoint = Endpoint(target, read_only=False)
-    with translated("report"), endpoint.looking().open() as session:
-        history = page.look_up(session, endpoint.place, seconds_of(last), run)
+    with translated("report"), target.looking().open() as session:
+        history = page.look_up(session, target.place, seconds_of(last), run)
     text = page.render(history)
     if str(output) == "-":
         click.echo(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import os
 import socket
@@ -11,7 +12,7 @@ import click
 
 from pgsluice import page
 from pgsluice.cli.options import on_target, option
-from pgsluice.endpoint import Dsn, Endpoint
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UsageError
 from pgsluice.page.serving import Site
 from pgsluice.retry import translated
@@ -26,7 +27,7 @@ _OURS = ("localhost", "127.0.0.1", "::1")
 @option("--port", type=click.IntRange(0, 65_535), default=8432, show_default=True, help="Port; 0 takes a free one.")
 @option("--allow-host", multiple=True, metavar="NAME", help="Another name by which it is called; again for more.")
 @option("--last", default="30d", show_default=True, metavar="SPAN", help="Runs of so long are in the page.")
-def serve(target: Dsn, host: str, port: int, allow_host: tuple[str, ...], last: str) -> int:
+def serve(target: Endpoint, host: str, port: int, allow_host: tuple[str, ...], last: str) -> int:
     """Serve the page of `report`, always as of now, with JSON and numbers for Prometheus beside it.
 
     It only reads: /, /runs/RUN, /runs.json, /runs/RUN.json, /tables.json, /metrics. A token in the environment variable
@@ -45,8 +46,8 @@ def serve(target: Dsn, host: str, port: int, allow_host: tuple[str, ...], last: 
             hint="export PGSLUICE_TOKEN=.. lets in who has it; --host 127.0.0.1 is for this machine alone.",
         )
     seconds = seconds_of(last)
-    endpoint = Endpoint(  # who looks at a page rather asks again than waits
-        target, read_only=False, connect_timeout=5, lock_timeout=5, statement_timeout=30, stall_timeout=30
+    endpoint = dataclasses.replace(  # who looks at a page rather asks again than waits
+        target, connect_timeout=5, lock_timeout=5, statement_timeout=30, stall_timeout=30
     )
 
     def look(run_id: str | None) -> page.History:

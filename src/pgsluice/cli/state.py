@@ -13,7 +13,7 @@ from pgsluice import sqltext
 from pgsluice.cli.completion import jobs
 from pgsluice.cli.options import target_only
 from pgsluice.cli.render import say
-from pgsluice.endpoint import Dsn, Endpoint
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import UsageError
 from pgsluice.job import TableRef, known_as
 from pgsluice.retry import translated
@@ -35,13 +35,13 @@ def state() -> None:
 @state.command()
 @target_only
 @click.argument("job", required=False, shell_complete=jobs)
-def show(target: Dsn, as_json: bool, job: str | None) -> int:
+def show(target: Endpoint, as_json: bool, job: str | None) -> int:
     """Show where jobs stand: all of them, or those of a JOB's id, its target or its source.
 
     \b
     pgsluice state show --target service=lake
     """
-    with translated("state"), Endpoint(target, read_only=False).looking().open() as session:
+    with translated("state"), target.looking().open() as session:
         found = states.positions(session, CONTROL_SCHEMA, known_as(job) if job else None)
     for each in found:
         if as_json:
@@ -59,13 +59,13 @@ def show(target: Dsn, as_json: bool, job: str | None) -> int:
 @state.command()
 @target_only
 @click.argument("job", shell_complete=jobs)
-def reset(target: Dsn, as_json: bool, job: str) -> int:
+def reset(target: Endpoint, as_json: bool, job: str) -> int:
     """Forget where a JOB stands (its id, or its target where that has one job): its next run reads everything.
 
     \b
     pgsluice state reset raw.orders --target service=lake
     """
-    with translated("state"), Endpoint(target, read_only=False).open() as session:
+    with translated("state"), target.open() as session:
         found = _held(session, job)
         with session.transaction():
             states.forget(session, CONTROL_SCHEMA, found.job_id)
@@ -77,13 +77,13 @@ def reset(target: Dsn, as_json: bool, job: str) -> int:
 @target_only
 @click.argument("job", shell_complete=jobs)
 @click.argument("watermark")
-def set_(target: Dsn, as_json: bool, job: str, watermark: str) -> int:
+def set_(target: Endpoint, as_json: bool, job: str, watermark: str) -> int:
     """Let a JOB of mode incremental read on from another WATERMARK; rows between the two are read again, or never.
 
     \b
     pgsluice state set raw.orders '2026-11-01' --target service=lake
     """
-    with translated("state"), Endpoint(target, read_only=False).open() as session:
+    with translated("state"), target.open() as session:
         found = _held(session, job)
         if found.cursor is None:
             raise UsageError(

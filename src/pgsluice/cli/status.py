@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,8 @@ import psycopg
 
 from pgsluice import visible
 from pgsluice.cli.options import option, source_option, target_only
-from pgsluice.cli.render import indented, say
-from pgsluice.endpoint import Dsn, Endpoint
+from pgsluice.cli.render import Header, indented, say
+from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, UsageError
 from pgsluice.job import TableRef, known_as
 from pgsluice.records import UNREADABLE
@@ -37,13 +38,13 @@ _LISTED = 20
 @source_option
 @option("--max-age", metavar="SPAN", help="Exit 1 where a table was not done for longer, or nothing ever was: 26h, 7d.")
 def status(
-    target: Dsn,
+    target: Endpoint,
     as_json: bool,
     job: str | None,
     last: int,
     tables: bool,
     lag: bool,
-    source: Dsn | None,
+    source: Endpoint | None,
     max_age: str | None,
 ) -> int:
     """Show the last runs, of all or of a JOB (its id, target or source), or what became of each table last.
@@ -61,32 +62,35 @@ def status(
         raise UsageError("how far behind the source can't be told without it", hint="Name it: --source, or --config.")
     if job and (tables or max_age):
         raise UsageError("a job's runs, or what became of each table", hint="Leave one of them out.")
-    with translated("status"), Endpoint(target, read_only=False).looking().open() as session:
+    header = Header(as_json=as_json)
+    with translated("status"), target.looking().open() as session, contextlib.ExitStack() as stack:
+        theirs = stack.enter_context(source.open()) if lag and source else None
+        header.tell(theirs.described if theirs else "", session.described)
         if job:
             return _job(job, state.table_runs(session, CONTROL_SCHEMA, known_as(job), last), as_json=as_json)
-        if lag and source:
-            with Endpoint(source, read_only=True).open() as theirs:
-                return _lag(theirs, state.positions(session, CONTROL_SCHEMA), as_json=as_json)
+        if theirs:
+            return _lag(theirs, state.positions(session, CONTROL_SCHEMA), as_json=as_json)
         if tables or limit is not None:
-            return _tables(state.last_tables(session, CONTROL_SCHEMA), limit, as_json=as_json)
-        return _runs(session, last, as_json=as_json)
+            return _tables(state.last_tables(session, CONTROL_SCHEMA), limit, header)
+        return _runs(session, last, header)
 
 
-def _runs(session: Session, last: int, *, as_json: bool) -> int:
+def _runs(session: Session, last: int, header: Header) -> int:
     runs = state.runs(session, CONTROL_SCHEMA, limit=last)
     listed = staging.listed(session, CONTROL_SCHEMA)
     kept, not_ours = listed.waiting, (*listed.passed_over, *listed.others)
     for run in runs:
-        if as_json:
+        if header.as_json:
             click.echo(json.dumps(dataclasses.asdict(run), ensure_ascii=False))
         else:
             say(*_lines(run))
-    if as_json:
+    if header.as_json:
         waiting = [
             {"staging": str(each.ref), "run_id": each.run_id, "target": each.target, "until": each.until}
             for each in kept
         ]
-        click.echo(json.dumps({"runs": len(runs), "kept": waiting, "passed_over": dict(not_ours)}, ensure_ascii=False))
+        told = {"runs": len(runs), "kept": waiting, "passed_over": dict(not_ours), **header.summary}
+        click.echo(json.dumps(told, ensure_ascii=False))
         return 0
     if not runs:
         click.echo("No run has written to this target yet.")
@@ -146,11 +150,11 @@ def _job(job: str, found: Sequence[dict[str, Any]], *, as_json: bool) -> int:
     return 0
 
 
-def _tables(found: Sequence[state.TableRow], limit: float | None, *, as_json: bool) -> int:
+def _tables(found: Sequence[state.TableRow], limit: float | None, header: Header) -> int:
     late = [each for each in found if limit is not None and (each.age is None or each.age > limit)]
     for each in found:
         is_late = each in late
-        if as_json:
+        if header.as_json:
             click.echo(json.dumps({**dataclasses.asdict(each), "is_late": is_late}, ensure_ascii=False))
             continue
         done = f"done {span(each.age)} ago" if each.age is not None else "never done"
@@ -163,8 +167,8 @@ def _tables(found: Sequence[state.TableRow], limit: float | None, *, as_json: bo
                 say(*indented(each.report["hint"]))
         if why := each.report.get(UNREADABLE):
             say(f"  passed over what its report says: {why}")
-    if as_json:
-        click.echo(json.dumps({"tables": len(found), "late": len(late)}))
+    if header.as_json:
+        click.echo(json.dumps({"tables": len(found), "late": len(late), **header.summary}, ensure_ascii=False))
     elif not found:
         click.echo("No run has written to this target yet.")
     elif limit is not None:

@@ -14,11 +14,11 @@ from pgsluice.cli import drawing
 from pgsluice.cli.completion import remember
 from pgsluice.cli.notify import Notifier
 from pgsluice.cli.options import option, patience, selection
-from pgsluice.cli.render import run_summary, table_line, table_report
+from pgsluice.cli.render import run_summary, say, table_line, table_report
 from pgsluice.cli.timetable import ended_by, repeated
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError, UsageError
-from pgsluice.events import Sink
+from pgsluice.events import Sink, between
 from pgsluice.job import Options, Selection, SyncJob
 from pgsluice.model import Report
 from pgsluice.run import Run
@@ -113,6 +113,7 @@ def _tell(report: Report, *, as_json: bool, whole: bool) -> None:
         summary = report.to_dict()
         click.echo(json.dumps({**summary, "tables": len(report.tables)}, ensure_ascii=False))
     else:
+        say(between(report.source_server, report.target_server))
         for table in sorted(report.tables, key=lambda each: each.status == "done"):  # what failed comes first
             is_whole = whole or len(report.tables) == 1 or table.status != "done"
             click.echo(table_report(table) if is_whole else table_line(table))

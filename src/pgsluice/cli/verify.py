@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from pgsluice.cli.options import option, selection
-from pgsluice.cli.render import indented, run_summary, say, table_report
+from pgsluice.cli.render import Header, indented, run_summary, say, table_report
 from pgsluice.cli.sync import listening
 from pgsluice.endpoint import Endpoint
 from pgsluice.job import Level, Options, Selection, SyncJob
@@ -52,7 +52,10 @@ def verify(
     \b
     pgsluice verify --source service=shop --target service=lake --table 'sales.*' --level rows
     """
-    found = compare(source, target, chosen, options, level=Level(level), limit=limit, as_of_run=as_of_run)
+    header = Header(as_json=as_json)
+    found = compare(
+        source, target, chosen, options, level=Level(level), limit=limit, as_of_run=as_of_run, sinks=(header,)
+    )
     for table in found.tables:
         if as_json:
             click.echo(json.dumps(table.to_dict(), ensure_ascii=False))
@@ -61,7 +64,7 @@ def verify(
     equal = sum(table.status == "equal" for table in found.tables)
     if as_json:
         summary = {"tables": len(found.tables), "equal": equal, "exit_code": found.exit_code}
-        click.echo(json.dumps({**summary, "seconds": round(found.seconds, 3)}))
+        click.echo(json.dumps({**summary, "seconds": round(found.seconds, 3), **header.summary}))
     else:
         click.echo(f"{equal} of {len(found.tables)} equal, {found.seconds:.1f} s")
     if repair and found.differing:

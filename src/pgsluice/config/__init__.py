@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from pgsluice.config import document, files, references
 from pgsluice.config.document import Document, Place
-from pgsluice.config.model import FileSettings, TableSettings
-from pgsluice.endpoint import Dsn
+from pgsluice.config.model import FileSettings, ServerSettings, TableSettings
+from pgsluice.endpoint import Dsn, Expected
 from pgsluice.errors import UsageError
 from pgsluice.job import Options, QuerySource, Selection, SyncJob, TablePattern, TableRef, filled
 from pgsluice.settings import RUN_OPTIONS, options_of, parse, treatment_of
@@ -127,6 +127,7 @@ class Configuration:
         tables: what is copied.
         settings: as the file has them, references unresolved.
         document: with lines.
+        expected: what "source" and "target" have to be, where the file says.
     """
 
     path: str
@@ -135,15 +136,29 @@ class Configuration:
     tables: Configured
     settings: FileSettings
     document: Document
+    expected: Mapping[str, Expected] = field(default_factory=dict)
+
+    def says(self, name: str) -> tuple[tuple[Any, str], ...]:
+        """Return the values that the file has for a setting, of the run or of tables, each with its "FILE:LINE"."""
+        places = sorted((line, place) for place, line in self.document.lines.items() if _has(place, name))
+        ends = {"source": self.source, "target": self.target}
+        return tuple((ends.get(name) or self._at(place), f"{self.path}:{line}") for line, place in places)
+
+    def _at(self, place: Place) -> Any:  # noqa: ANN401 - any value
+        found: Any = self.document.plain
+        for part in place:
+            found = found[part]
+        return found
 
 
-def load(
+def load(  # noqa: PLR0913 - what stands above and below a file
     path: Path,
     overrides: Mapping[str, Any] | None = None,
     select: Iterable[str] = (),
     warn: Warn = warnings.warn,
     *,
     was_named: bool = True,
+    beneath: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """Read a file, and tell everything that is wrong with it.
 
@@ -153,10 +168,12 @@ def load(
         select: patterns of the tables that are meant; all where empty.
         warn: told what is no error.
         was_named: by the user, whose word for it is taken; else it must be the user's own, or root's.
+        beneath: settings that hold where the file says nothing.
 
     Raises:
         UsageError: everything that is wrong, each with its line.
     """
+    beneath = beneath or {}
 
     def check(opened: os.stat_result) -> None:
         if not was_named:
@@ -178,8 +195,8 @@ def load(
     given = settings.given()
     tables = Configured(
         patterns=tuple(entry.pattern for entry in entries if "query" not in entry.settings and not _only_skips(entry)),
-        run={name: value for name, value in given.items() if name in RUN_OPTIONS},
-        defaults=settings.defaults.given(),
+        run={name: value for name, value in {**beneath, **given}.items() if name in RUN_OPTIONS},
+        defaults={**beneath, **settings.defaults.given()},
         entries=entries,
         overrides=dict(overrides or {}),
         select=tuple(select),
@@ -192,7 +209,26 @@ def load(
         tables=tables,
         settings=settings,
         document=found,
+        expected=dict(_expected(str(path), settings, found)),
     )
+
+
+def _has(place: Place, name: str) -> bool:
+    """Tell whether a place in the tree is that of a setting, of the run or of tables."""
+    return place == (name,) or (place[-1] == name and (place[:-1] == ("defaults",) or place[:-2] == ("tables",)))
+
+
+def _expected(path: str, settings: FileSettings, found: Document) -> Iterator[tuple[str, Expected]]:
+    if not settings.expect:
+        return
+    servers: dict[str, tuple[ServerSettings | None, Place]] = {
+        "target": (settings.expect, ("expect",)),
+        "source": (settings.expect.source, ("expect", "source")),
+    }
+    for side, (server, place) in servers.items():
+        if server and (given := {name: str(value) for name, value in server.given().items() if name != "source"}):
+            said_by = f"{path}:{found.line(place)}"
+            yield side, Expected(given.get("database"), given.get("system_identifier"), said_by)
 
 
 def _warn_of_others(path: Path, opened: os.stat_result, warn: Warn) -> None:

@@ -62,11 +62,27 @@ class TableSettings(_Settings):
     group: str | None = Field(None, description="Tables of one group commit in one transaction; --select group:NAME.")
 
 
+class ServerSettings(_Settings):
+    """What a server has to be; another one is refused by name."""
+
+    database: str | int | None = Field(None, description="Name of its database.")
+    system_identifier: str | int | None = Field(None, description="Of its cluster; pgsluice doctor tells it.")
+
+
+class ExpectSettings(ServerSettings):
+    """What the target has to be, and the source."""
+
+    source: ServerSettings | None = Field(None, description="What the source has to be.")
+
+
 class FileSettings(_Settings):
     """A configuration: two servers, and the tables that are copied between them."""
 
     source: str | None = Field(None, description="Where rows come from: a URI, a conninfo string or service=NAME.")
     target: str | None = Field(None, description="Where rows go.")
+    expect: ExpectSettings | None = Field(
+        None, description="What the target has to be; what the source: expect.source."
+    )
     defaults: TableSettings = Field(TableSettings(), description="What holds for every table.")
     tables: dict[str, TableSettings | None] = Field(
         default_factory=dict, description="By name or pattern (sales.*); of entries that match, later ones win."

@@ -75,6 +75,8 @@ class OpenTelemetry:
                 self._finished(event, event.report)
             case RunFinished():
                 self._told((), "pgsluice.exit_code", event.report.exit_code)
+                self._told((), "pgsluice.source_server", event.report.source_server)
+                self._told((), "pgsluice.target_server", event.report.target_server)
                 if event.report.failed:
                     self._failed((), f"{len(event.report.failed)} of {len(event.report.tables)} tables failed")
                 self._end(event, ())

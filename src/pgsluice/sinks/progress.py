@@ -12,7 +12,17 @@ from rich.console import Console, Group, OverflowMethod
 from rich.live import Live
 from rich.text import Text
 
-from pgsluice.events import Event, Retrying, RunFinished, RunStarted, StepFinished, StepStarted, TableFinished, Warned
+from pgsluice.events import (
+    Connected,
+    Event,
+    Retrying,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+    TableFinished,
+    Warned,
+)
 from pgsluice.model import TableReport
 from pgsluice.sinks.picture import Clock, Picture
 from pgsluice.units import several, size
@@ -35,6 +45,8 @@ def told(event: Event, verbosity: int) -> tuple[str, str]:
     """
     text, style = "", "dim"
     match event:
+        case Connected():
+            text = event.between
         case Warned():
             text, style = f"warning: {_about(event.table)}{joined(event.message)}", "yellow"
         case Retrying():

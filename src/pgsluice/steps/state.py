@@ -50,6 +50,8 @@ class RunRow:
         rows: that were staged, of tables that are done.
         bytes: of COPY streams.
         tables: a report a job, as plain types, with `ended_at`, seconds since the epoch; empty where not asked for.
+        source_server: who read where, or None where an older release, or a single merge, did not note it.
+        target_server: who wrote where, or None.
     """
 
     run_id: str
@@ -65,6 +67,8 @@ class RunRow:
     rows: int
     bytes: int
     tables: tuple[dict[str, Any], ...]
+    source_server: str | None = None
+    target_server: str | None = None
 
 
 # --- state -----------------------------------------------------------------------------------------------------------
@@ -288,14 +292,22 @@ def watermark(session: Session, schema: str, target: TableRef, cursor: str) -> s
 
 
 def start_run(  # noqa: PLR0913, PLR0917 - a row's columns
-    session: Session, schema: str, run_id: str, tables: int, version: str, resumes: str | None = None
+    session: Session,
+    schema: str,
+    run_id: str,
+    tables: int,
+    version: str,
+    resumes: str | None = None,
+    *,
+    servers: tuple[str | None, str | None] = (None, None),
 ) -> None:
-    """Note that a run began, and which one it resumes; said again, it is said once."""
+    """Note that a run began, between which servers, and which one it resumes; said again, it is said once."""
     session.execute(
         sql.SQL(
-            "INSERT INTO {} (run_id, tables, version, resumes) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+            "INSERT INTO {} (run_id, tables, version, resumes, source_server, target_server)"
+            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
         ).format(sql.Identifier(schema, "run")),
-        (run_id, tables, version, resumes),
+        (run_id, tables, version, resumes, *servers),
     )
 
 
@@ -414,7 +426,9 @@ def runs(  # noqa: PLR0913 - ways of choosing
     query = sqltext.load("runs").format(runs=sqltext.load("view_runs").format(**names), **names)
     wanted = {"limit": limit, "run_id": run_id, "seconds": seconds, "reports": reports}
     found = _rows(session, schema, query, wanted)
-    return tuple(RunRow(*(*row[:-1], tuple(_ended(row[0], *each) for each in row[-1] or ()))) for row in found)
+    return tuple(
+        RunRow(*(*row[:-3], tuple(_ended(row[0], *each) for each in row[-3] or ()), *row[-2:])) for row in found
+    )
 
 
 def _ended(run_id: str, source: str, target: str, status: str, ended_at: str, said: str | None) -> dict[str, Any]:  # noqa: PLR0913, PLR0917 - a row's columns

@@ -34,7 +34,9 @@ CREATE TABLE IF NOT EXISTS {schema}.run (
   backend_pid integer NOT NULL DEFAULT pg_backend_pid(),
   version text NOT NULL
 );
-ALTER TABLE {schema}.run ADD COLUMN IF NOT EXISTS resumes text;
+ALTER TABLE {schema}.run ADD COLUMN IF NOT EXISTS resumes text,
+  ADD COLUMN IF NOT EXISTS source_server text,
+  ADD COLUMN IF NOT EXISTS target_server text;
 COMMENT ON TABLE {schema}.run IS 'One row a run';
 
 CREATE TABLE IF NOT EXISTS {schema}.run_table (

@@ -6,7 +6,8 @@ SELECT run_id, status, started_at::timestamptz(0)::text, finished_at::timestampt
          (SELECT array_agg(ARRAY[source, target, status, extract(epoch FROM recorded_at)::text,
                                  CASE WHEN octet_length(said) <= 1048576 THEN said END] ORDER BY recorded_at)
             FROM (SELECT DISTINCT ON (job_id) source, target, status, recorded_at, report::text AS said FROM {run_table}
-                 WHERE run_id = r.run_id ORDER BY job_id, attempt DESC) ended) END
+                 WHERE run_id = r.run_id ORDER BY job_id, attempt DESC) ended) END,
+       source_server, target_server
   FROM ({runs}) r
  WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s OR %(run_id)s = 'last')
    AND (%(seconds)s::float8 IS NULL OR started_at > clock_timestamp() - %(seconds)s::float8 * interval '1 second')

@@ -13,7 +13,9 @@ SELECT r.run_id,
        t.rows,
        t.bytes,
        r.resumes,
-       r.version
+       r.version,
+       to_jsonb(r) ->> 'source_server' AS source_server,  -- not there before the first run of a release that knows it
+       to_jsonb(r) ->> 'target_server' AS target_server
   FROM {run} r
  CROSS JOIN LATERAL (
    SELECT count(*) FILTER (WHERE status = 'done') AS done,
