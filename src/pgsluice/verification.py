@@ -81,10 +81,13 @@ def verify(  # noqa: PLR0913 - what a comparison needs
         ends = servers.source.described, servers.control.described
         Emitter(sinks)(Connected(run_id=run_id, source_server=ends[0], target_server=ends[1]))
         jobs = jobs_of(servers, request, CONTROL_SCHEMA) if isinstance(request, Selection) else tuple(request)
-        whole = {_whole(job): job for job in jobs}
-        with prepared(servers, list(whole), options, CONTROL_SCHEMA) as ready:
-            for job, outcome in ready.outcomes:
-                found.append((job, _compared(servers, whole[job], outcome, ready.snapshot, asked)))
+        asked_for = {job.target: job for job in jobs}
+        with prepared(servers, [_whole(job) for job in jobs], options, CONTROL_SCHEMA) as ready:
+            for known, outcome in ready.outcomes:
+                job = asked_for[known.target]
+                # its constants as the server writes them, by which its sync is remembered
+                written = dataclasses.replace(job, shape=known.shape)
+                found.append((job, _compared(servers, written, outcome, ready.snapshot, asked)))
     return Verified(
         tuple(table for _, table in found),
         tuple(job for job, table in found if table.status == "different"),

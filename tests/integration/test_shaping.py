@@ -14,13 +14,14 @@ from proxying import Fault, Proxy, Towards
 from psycopg.conninfo import make_conninfo
 from servers import Database, Pair
 
-from pgsluice import Options, sync
+from pgsluice import Level, Options, sync
 from pgsluice.endpoint import Endpoint
-from pgsluice.job import CopyFormat, Lane, Mode, StagingKind, SyncJob, TableRef
+from pgsluice.job import CopyFormat, Lane, Mode, Selection, StagingKind, SyncJob, TableRef
 from pgsluice.model import TableReport
 from pgsluice.policies import LateRows
 from pgsluice.run import Run
 from pgsluice.shape import Shape, shape_of
+from pgsluice.verification import repair, verify
 
 PEOPLE = """
 CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, email text NOT NULL UNIQUE, name text, born date, score numeric(5,2),
@@ -314,6 +315,33 @@ def test_a_constant_of_any_type_is_known_again(people: Pair) -> None:
         assert (report.inserted, report.updated, report.deleted) == (0, 0, 1), report.error
     finally:
         people.source.execute("ALTER ROLE CURRENT_USER RESET TimeZone")
+
+
+@pytest.mark.parametrize("key", [(), ("id",)], ids=["own key", "key given"])
+def test_a_constant_that_the_server_writes_otherwise_is_verified_at_every_level(
+    people: Pair, key: tuple[str, ...]
+) -> None:
+    constants = [
+        "a::boolean=t", "b::numeric(10,2)=1.5", "c::timestamptz=2024-01-01", "d::inet=10.0.0.1/32", "e::time=10:00",
+        'f::jsonb={"a":1}', "g::date=20240101", "h::interval=1 month 0 days", "i::uuid=A0EEBC999C0B4EF8BB6D6BB9BD380A11",
+        "j::int[]={1, 2}", "k=x",
+    ]  # fmt: skip
+    asked: dict[str, Any] = {"to": "raw.t", "key": key, "shape": shape(constants=constants)}
+    for _ in "first", "again":
+        report = sync(people.source.dsn, people.target.dsn, "s.t", **asked).tables[0]
+        assert report.status == "done", report.error
+    endpoints = Endpoint(people.source.dsn, read_only=True), Endpoint(people.target.dsn, read_only=False)
+    selection = Selection(("s.t",), **asked)
+    for level in Level:
+        for as_of_run in {False, level is not Level.COUNT}:
+            (found,) = verify(*endpoints, selection, level=level, as_of_run=as_of_run).tables
+            assert (found.status, found.error, found.source_rows) == ("equal", None, 201)
+    people.target.execute("UPDATE raw.t SET name = 'x' WHERE id = 7; DELETE FROM raw.t WHERE id = 8")
+    differing = verify(*endpoints, selection, level=Level.ROWS)
+    assert (differing.tables[0].missing, differing.tables[0].changed) == (1, 1)
+    (mended,) = repair(*endpoints, differing).tables
+    assert (mended.status, mended.inserted, mended.updated) == ("done", 1, 1), mended.error
+    assert verify(*endpoints, selection).tables[0].status == "equal"
 
 
 def test_deletes_that_are_marked_stay_within_the_constant(people: Pair) -> None:
