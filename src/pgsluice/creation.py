@@ -8,7 +8,7 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.expressions import condition_of
-from pgsluice.facts import Attachment, Column, ColumnSequence, Dependency
+from pgsluice.facts import VIRTUAL_SINCE, Attachment, Column, ColumnSequence, Dependency
 from pgsluice.job import TableRef
 from pgsluice.model import StagingTable
 from pgsluice.plan import Creation, SyncPlan
@@ -61,7 +61,7 @@ def _domain_sql(name: sql.Identifier, domain: Dependency) -> Iterator[sql.Compos
 
 def table_sql(plan: SyncPlan, creation: Creation, ref: TableRef) -> sql.Composed:
     """Return the CREATE TABLE, under the name `ref`; its keys follow when the rows are in."""
-    stored_only = plan.facts.target.major < 18  # noqa: PLR2004 - the first with virtual generated columns
+    stored_only = plan.facts.target.major < VIRTUAL_SINCE
     columns = sql.SQL(",\n  ").join(_definition(column, stored_only=stored_only) for column in creation.columns)
     return sql.SQL("CREATE TABLE {} (\n  {}\n)").format(sqltext.table(ref), columns)
 

@@ -9,6 +9,8 @@ from pgsluice.job import TableRef
 
 #: What pg_class.relkind says of relations that can be written: tables and partitioned tables.
 TABLES = frozenset({"r", "p"})
+#: First major with virtual generated columns.
+VIRTUAL_SINCE = 18
 #: Stands for the type of a column that a run left out: should it be copied one day, its values are all new.
 NOT_COPIED = ""
 #: What shows a size: these, and materialized views.

@@ -335,6 +335,17 @@ def test_what_a_new_table_does_not_get_is_noted() -> None:
     )
 
 
+def test_a_virtual_column_stays_one_on_18_whatever_is_the_newest_that_was_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pgsluice.plan.NEWEST_TRIED", 19)
+    virtual = Column("twice", "bigint", "bigint", generated="v", default="id * 2")
+    for major, stored in ((17, True), (18, False), (19, False)):
+        server = dataclasses.replace(TARGET, version=major * 10000 + 1)
+        notes = plan_of(facts(table(columns=(ID, virtual)), None, target=server)).notes
+        assert any("it is stored" in note for note in notes) is stored
+
+
 # --- comparing -------------------------------------------------------------------------------------------------------
 
 LARGE = table(size=64 * MIB, oid=2)
