@@ -1024,6 +1024,19 @@ MUTATIONS = (
         ("tests/integration/test_hashing.py::test_what_is_equal_and_not_the_same_is_found_in_one_bucket[exchange]",),
     ),
     Mutation(
+        "expression of a virtual column",
+        "reading.py",
+        '    return f"{meaning} AS {column.computed}" if column.computed else meaning\n',
+        "    return meaning\n",
+        "Rows that were read before keep what a virtual column showed before it got another expression.",
+        (
+            (
+                "tests/acceptance/test_reading_on.py"
+                "::test_another_expression_of_a_virtual_column_that_is_copied_reads_every_row[chosen-xmin]"
+            ),
+        ),
+    ),
+    Mutation(
         "text as COPY writes it",
         "hashing.py",
         "    value = sqltext.text_of(name, is_own_type=not is_text)\n",

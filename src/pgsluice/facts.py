@@ -181,6 +181,8 @@ class Column:
         comment: on it, or None.
         origin: what the source is asked for; None for the column as it is.
         type_id: oid and modifier of the type on its server.
+        computed: as SQL, what a virtual generated column shows, however it is copied: no row is written when that
+            changes; else empty.
     """
 
     name: str
@@ -201,6 +203,7 @@ class Column:
     comment: str | None = None
     origin: Origin | None = None
     type_id: tuple[int, int] = (0, -1)
+    computed: str = ""
 
     def __post_init__(self) -> None:
         """Let `base` be the leaf where there is no domain."""

@@ -366,12 +366,13 @@ def _restamped(facts: Facts, state: JobState) -> str:
 
 
 def _read_columns(facts: Facts) -> dict[str, tuple[int, str]]:
-    """Return what a row's values depend on beside the row: a label that is renamed changes all, and stamps none."""
+    """Return what a row's values depend on beside the row: another label or expression changes all, and stamps none."""
     return {column.name: (column.number, _meaning(column)) for column in facts.source_table.columns}
 
 
 def _meaning(column: Column) -> str:
-    return f"{column.type} {', '.join(map(repr, column.labels))}" if column.labels else column.type
+    meaning = f"{column.type} {', '.join(map(repr, column.labels))}" if column.labels else column.type
+    return f"{meaning} AS {column.computed}" if column.computed else meaning
 
 
 @dataclass(frozen=True, slots=True)

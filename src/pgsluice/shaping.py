@@ -76,7 +76,12 @@ def _shaped(column: Column, shape: Shape, types: Mapping[str, Column]) -> Column
 def _typed(type_: Column, column: Column) -> Column:
     """Return a column of another type in place of one."""
     return dataclasses.replace(
-        type_, name=column.name, not_null=column.not_null, number=column.number, comment=column.comment
+        type_,
+        name=column.name,
+        not_null=column.not_null,
+        number=column.number,
+        comment=column.comment,
+        computed=column.computed,
     )
 
 

@@ -29,6 +29,7 @@ from pgsluice import (
 )
 from pgsluice.embedded import Cluster
 from pgsluice.errors import UsageError
+from pgsluice.shape import Mask, Masking, Shape
 
 EMPTY = """
 SET client_min_messages = error;
@@ -449,6 +450,42 @@ def test_a_column_that_is_new_on_both_sides_is_filled(shop: Pair, settings: dict
     assert (report.staging_count, report.updated) == (200, 200)
     assert report.reading.startswith("every row: column extra is new or has changed")
     assert done(shop, **settings).staging_count <= 1
+
+
+@pytest.mark.parametrize("settings", [BY_CURSOR, BY_XMIN], ids=["incremental", "xmin"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(),
+        Shape(columns=("id", "at", "twice")),
+        Shape(rename=(("twice", "double"),), columns=("id", "at", "twice")),
+        Shape(cast=(("twice", "text"),), columns=("id", "at", "twice")),
+        Shape(mask=(Mask("twice", Masking.HASH),), columns=("id", "at", "twice")),
+    ],
+    ids=["into a plain column", "chosen", "renamed", "cast", "hashed"],
+)
+def test_another_expression_of_a_virtual_column_that_is_copied_reads_every_row(
+    turned: Pair, settings: dict[str, Any], shape: Shape
+) -> None:
+    """No row is written when it changes, so no stamp shows it."""
+    pair = emptied(turned)
+    pair.source.execute(
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, at timestamptz NOT NULL, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL);"
+        "INSERT INTO s.t SELECT i, '2024-01-01Z' FROM generate_series(1, 9) i"
+    )
+    if not shape:
+        pair.target.execute(
+            "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, at timestamptz NOT NULL, twice int)"
+        )
+    settings = {**settings, "shape": shape}
+    done(pair, **settings)
+    assert done(pair, **settings).updated == 0
+    pair.source.execute("ALTER TABLE s.t ALTER twice SET EXPRESSION AS (id * 3)")
+    report = done(pair, **settings)
+    assert (report.updated, "is new or has changed" in report.reading) == (9, True)
+    assert done(pair, **settings).updated == 0
+    if not (shape.cast or shape.mask):
+        assert pair.target.image("s.t") == pair.source.image("s.t")
 
 
 def test_another_condition_cursor_or_mode_is_another_job(shop: Pair) -> None:

@@ -343,6 +343,7 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         sequence=_sequence(*sequence) if sequence else None,
         comment=comment,
         type_id=(type_oid, modifier),
+        computed=(default or "") if generated == "v" else "",
     )
 
 
