@@ -12,7 +12,7 @@ import click
 from pgsluice.cli import FILE_NAME
 from pgsluice.cli.options import configuration
 from pgsluice.cli.render import say
-from pgsluice.config import SQL, Configuration, references
+from pgsluice.config import DSNS, SQL, Configuration, references
 from pgsluice.config.model import FileSettings
 
 _FILE = click.option(
@@ -77,7 +77,8 @@ def _read(named: Path | None) -> Configuration:
 def _settings(known: Configuration) -> Iterator[tuple[str, str, int]]:
     for place, value in _leaves(known.document.plain, ()):
         is_sql = place[-1] in SQL
-        shown = references.shown(value) if isinstance(value, str) and not is_sql else json.dumps(value)
+        is_text = isinstance(value, str) and not is_sql
+        shown = references.shown(value, is_dsn=place in DSNS) if is_text else json.dumps(value)
         yield ".".join(place), shown, known.document.line(place)
 
 

@@ -22,6 +22,8 @@ from pgsluice.settings import RUN_OPTIONS, options_of, parse, treatment_of
 
 #: SQL means itself: nothing of the environment gets into it.
 SQL = frozenset({"where", "query", "pre_sql", "post_sql"})
+#: Connection strings.
+DSNS: frozenset[Place] = frozenset({("source",), ("target",)})
 #: How a selection names a group instead of tables.
 _GROUP = "group:"
 _LISTS = frozenset({"columns", "exclude", "key"})
@@ -248,7 +250,7 @@ def _joined(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting
 def _dsn(raw: Any, resolved: str | None) -> Dsn | None:  # noqa: ANN401 - as it stands in the file
     """Return a connection string; one that a program tells is asked for at every connect."""
     if isinstance(raw, str) and references.has_command(raw):
-        return lambda: references.resolve(raw, _silent)
+        return lambda: references.resolve(raw, _silent, is_dsn=True)
     return resolved
 
 
@@ -267,12 +269,12 @@ def _resolved(node: Any, place: Place, found: Document, wrong: list[tuple[int, s
         return [_resolved(value, (*place, number), found, wrong, warn) for number, value in enumerate(node)]
     if not isinstance(node, str) or SQL.intersection(map(str, place)):
         return node
-    is_command = references.has_command(node)
-    if is_command and place not in {("source",), ("target",)}:
+    is_command, is_dsn = references.has_command(node), place in DSNS
+    if is_command and not is_dsn:
         wrong.append((found.line(place), f"{_path(place)}: a program is asked for source and target alone"))
         return node
     try:
-        return references.checked(node, warn) if is_command else references.resolve(node, warn)
+        return references.checked(node, warn) if is_command else references.resolve(node, warn, is_dsn=is_dsn)
     except UsageError as error:
         wrong.append((found.line(place), f"{_path(place)}: {_sentence(error)}"))
         return node

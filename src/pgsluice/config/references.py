@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,27 +33,66 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def shown(text: str) -> str:
+def shown(text: str, *, is_dsn: bool = False) -> str:
     """Return a text as it may be printed: what files and programs say is nobody's to see, nor is a password."""
 
-    def hidden(match: re.Match[str]) -> str:
-        inner = match["inner"]
-        return "$" if inner is None else os.environ.get(inner, "***") if _NAME.fullmatch(inner) else "***"
+    def hidden(inner: str) -> str:
+        return os.environ.get(inner, "***") if _NAME.fullmatch(inner) else "***"
 
-    return scrub(_REFERENCE.sub(hidden, text))
+    return scrub(_replaced(text, hidden, is_dsn=is_dsn))
 
 
-def resolve(text: str, warn: Callable[[str], None]) -> str:
+def resolve(text: str, warn: Callable[[str], None], *, is_dsn: bool = False) -> str:
     """Return a text with its references replaced; ``$$`` is a dollar sign.
 
     Args:
         text: as it stands in the file.
         warn: told of a secret file that others can read.
+        is_dsn: it is a connection string, of which a value is one part, whatever it holds.
 
     Raises:
         UsageError: a variable, a file or a program is not there, or fails.
     """
-    return _REFERENCE.sub(lambda match: "$" if match["inner"] is None else _value(match["inner"], warn), text)
+    return _replaced(text, lambda inner: _value(inner, warn), is_dsn=is_dsn)
+
+
+def _replaced(text: str, value: Callable[[str], str], *, is_dsn: bool) -> str:
+    done, rest = "", text
+    while match := _REFERENCE.search(rest):
+        done, rest = done + rest[: match.start()], rest[match.end() :]
+        found = "$" if match["inner"] is None else value(match["inner"])
+        done += _as_part(found, done, rest) if is_dsn and match["inner"] is not None else found
+    return done + rest
+
+
+def _as_part(value: str, before: str, after: str) -> str:
+    """Return a value so that libpq takes it as one part of a connection string.
+
+    Args:
+        value: of a reference.
+        before: what of the string stands before it.
+        after: the same behind it; it may hold references.
+    """
+    if not before:
+        return value  # the string itself, or its beginning
+    if _URI.match(before):
+        if before[-1] in "?&":  # parameters as a whole
+            return value
+        in_place = "@" not in after and not _BEHIND_PLACE.search(before)
+        return urllib.parse.quote(value, safe=":,[]" if in_place else "")
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    if _OPEN_QUOTE.fullmatch(before):
+        return escaped
+    if before.rstrip().endswith("=") and (not after or after[0].isspace()):
+        return f"'{escaped}'"
+    return re.sub(r"\s", r"\\\g<0>", escaped)
+
+
+_URI = re.compile(r"postgres(?:ql)?://")
+#: Of a URI as far as its hosts are told: a slash or a parameter has come.
+_BEHIND_PLACE = re.compile(r"//[^/?]*[/?]")
+#: Of a conninfo string: the last of its quotes is not closed.
+_OPEN_QUOTE = re.compile(r"(?:[^'\\]|\\.|'(?:[^'\\]|\\.)*')*'(?:[^'\\]|\\.)*", re.DOTALL)
 
 
 def checked(text: str, warn: Callable[[str], None]) -> str:
