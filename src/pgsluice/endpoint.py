@@ -370,10 +370,7 @@ def _same_setting(wanted: str, shown: str) -> bool:
 
 
 def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mapping[str, Any]) -> ConnectError:
-    reason = str(error)
-    for secret in filter(None, map(parameters.get, SECRETS)):
-        reason = reason.replace(str(secret), "***")
-    reason = " ".join(reason.split())
+    reason = " ".join(_without_secrets(str(error), parameters).split())
     place = f"{side} {_place(parameters)}"
     answer = _ping(parameters)
     if answer == pq.Ping.NO_ATTEMPT:
@@ -400,6 +397,42 @@ def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mappi
         hint="Check that the server runs and that host and port are right; trying again later can help.",
         step="connect",
     )
+
+
+#: What a server says stands behind its severity and two blanks; the library's own words have one there, and no secret.
+_SERVER_SAYS = re.compile(r"(?<=:  )\S.*", re.DOTALL)
+#: PostgreSQL's own words to whom it refuses, around the names that we gave.
+_OWN_WORDS = (
+    r'(?:password|\S+) authentication failed for user "{user}"',
+    r'(?:no pg_hba.conf entry|pg_hba.conf rejects connection) for host "\S*", user "{user}", database "{dbname}"{tls}',
+    r'role "{user}" (?:does not exist|is not permitted to log in)',
+    r'database "{dbname}" (?:does not exist|is not currently accepting connections)',
+    r'permission denied for database "{dbname}"',
+    r'too many connections for (?:role "{user}"|database "{dbname}")',
+    r"sorry, too many clients already|remaining connection slots are reserved for [\w\s\"]+",
+    r"the database system is (?:starting up|shutting down|in recovery mode|not (?:yet )?accepting connections)",
+)
+_DETAIL = (
+    r"(?:\s+\w+:  (?:User does not have CONNECT privilege\.|Consistent recovery state has not been yet reached\.))?"
+)
+
+
+def _without_secrets(reason: str, parameters: Mapping[str, Any]) -> str:
+    """Return a message of a connection that failed; what the server says is left out where a secret may stand in it.
+
+    Nothing is taken out of the midst of it: a word that is missing there would tell a secret that is a word.
+    """
+    names = {name: re.escape(str(parameters[name])) if parameters.get(name) else ".*" for name in ("user", "dbname")}
+    names["tls"] = "(?:, (?:no|SSL|GSS) (?:encryption|off|on))?"
+    own = re.compile(f"(?:{'|'.join(_OWN_WORDS).format(**names)}){_DETAIL}\\s*")
+    secrets = [str(parameters[name]) for name in SECRETS if parameters.get(name)]
+
+    def told(said: re.Match[str]) -> str:
+        if own.fullmatch(said[0]) or not any(secret in said[0] for secret in secrets):
+            return said[0]
+        return "what the server says is left out, for the password may stand in it"
+
+    return _SERVER_SAYS.sub(told, reason)
 
 
 def _place(parameters: Mapping[str, Any]) -> str:

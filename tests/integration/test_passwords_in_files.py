@@ -9,11 +9,13 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from servers import Pair
 
 from pgsluice import config
 from pgsluice.config import references
 from pgsluice.embedded import Cluster
 from pgsluice.endpoint import Endpoint
+from pgsluice.errors import PgsluiceError
 
 PASSWORDS = (
     "wr:ite@2", "p%41w", "per%", "it's", "'", "''", '"quoted"', "back\\slash", "\\", "two words", " ends ", "tab\there",
@@ -96,3 +98,44 @@ def test_every_part_may_be_a_reference(
         monkeypatch.setenv(name, value)
     found = conninfo_to_dict(references.resolve(text, lambda _: None, is_dsn=True))
     assert means.items() <= {name: value or "" for name, value in found.items()}.items()
+
+
+# --- messages that hold a password, or only seem to --------------------------------------------------------------------
+
+#: Words that messages of servers and libraries are made of, and the role's own name.
+WORDS = ("x", "e", "password", "user", "FATAL", "127.0.0.1", "failed", ROLE)
+
+
+def refusal(dsn: str) -> str:
+    with pytest.raises(PgsluiceError) as raised:
+        Endpoint(dsn, read_only=True).open()
+    return raised.value.message
+
+
+@pytest.mark.parametrize("password", WORDS)
+def test_a_message_is_the_same_whatever_the_password_is(source_cluster: Cluster, login: str, password: str) -> None:
+    """What is taken out of a message tells where it stood, and so what it was."""
+    where = f"host=127.0.0.1 port={source_cluster.port} dbname=postgres"
+    unlike = "nothing_like_it"
+    for place in (f"{where} user={ROLE}", "host=/nowhere/lake.nope.example user=exe", f"{where} user=x_nobody"):
+        assert refusal(f"{place} password={password}") == refusal(f"{place} password={unlike}")
+        assert "***" not in refusal(f"{place} password={password}")
+
+
+def test_what_a_server_says_is_left_out_where_it_may_hold_the_password(pair: Pair, target_cluster: Cluster) -> None:
+    role = f"told_{pair.target.name}"
+    pair.target.execute(
+        f"""CREATE ROLE {role} LOGIN PASSWORD 'S3cr3t';
+        CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN
+          IF session_user = '{role}' THEN RAISE EXCEPTION 'token S3cr3t of yesterday'; END IF; END$$;
+        CREATE EVENT TRIGGER refuse ON login EXECUTE FUNCTION public.refuse(); ALTER EVENT TRIGGER refuse ENABLE ALWAYS"""
+    )
+    try:
+        where = f"host=127.0.0.1 port={target_cluster.port} dbname={pair.target.name} user={role}"
+        said = refusal(f"{where} password=S3cr3t")
+        assert "yesterday" not in said
+        assert "S3cr3t" not in said
+        assert "what the server says is left out" in said
+        assert "127.0.0.1" in said
+    finally:
+        pair.target.execute(f"DROP EVENT TRIGGER refuse; DROP ROLE {role}")
