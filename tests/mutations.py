@@ -45,6 +45,7 @@ _SERVE = "tests/acceptance/test_serve.py::"
 _DASK = "tests/integration/test_dask_trust.py::"
 _IN_FILES = "tests/acceptance/test_names_in_files.py::"
 _PATTERNS = "tests/acceptance/test_patterns.py::"
+_OUTAGES = "tests/faults/test_outages.py::"
 _WHAT_IF = "tests/faults/test_what_if.py::"
 _KILLED = "tests/faults/test_killed_runs.py::"
 _INTRUDERS = "tests/integration/test_lock_intruders.py::"
@@ -704,6 +705,22 @@ MUTATIONS = (
         "    if isinstance(error, CommitAbortedError):\n        return Answer.NEVER\n",
         "A link that is cut for a moment fails the run.",
         (f"{_CRASHES}test_a_commit_cut_before_it_happened_is_proven_rolled_back_and_only_the_merge_is_tried_again",),
+    ),
+    Mutation(
+        "a server that is away takes none of the tries",
+        "retry.py",
+        "        if _is_outage(error):\n            return self._retries > 0\n",
+        "",
+        "A restart of a server at the hour of the run loses the night.",
+        (f"{_OUTAGES}test_a_server_that_is_away_when_a_run_begins_is_waited_for[refused-source]",),
+    ),
+    Mutation(
+        "a refused login by its SQLSTATE",
+        "unreachable.py",
+        "    if code:\n",
+        "    if False:\n",
+        "A database of a certain name that is missing is waited for, and words of a server decide.",
+        (f"{_OUTAGES}test_a_login_that_a_person_has_to_correct_fails_at_once_whatever_its_words[database-source]",),
     ),
     # --- runs beside each other, and what they leave
     Mutation(

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgsluice import sqltext
-from pgsluice.errors import SECRETS, ConnectError, LoginError, RefusedError, UsageError
+from pgsluice.errors import SECRETS, RefusedError, UsageError
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Options
 from pgsluice.session import CORE_ONLY, RESTRICTION, Query, Session, in_one_piece, set_config
+from pgsluice.unreachable import connect_error, place
 
 Dsn = str | Callable[[], str]
 
@@ -59,11 +60,6 @@ _TRANSPORT = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-_STILL_TEMPORARY = re.compile(
-    r"too many|remaining connection slots|starting up|shutting down|recovery|timeout"
-    r"|closed the connection|SSL SYSCALL|could not (?:receive|send)|connection refused|reset by peer",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +146,7 @@ class Endpoint:
         try:
             connection = self.dial(parameters)
         except psycopg.OperationalError as error:
-            refused = _connect_error(error, self.side, parameters)
+            refused = connect_error(error, self.side, parameters, self.connect_timeout)
         if refused:  # out here, it has no chain: the driver's text can hold the whole string
             raise refused
         session = Session(connection, self)
@@ -242,7 +238,7 @@ class Endpoint:
         if parameters is None:
             return "(unreadable)"
         database = parameters.get("dbname")
-        return f"{_place(parameters)}/{database}" if database else _place(parameters)
+        return f"{place(parameters)}/{database}" if database else place(parameters)
 
     def __repr__(self) -> str:
         """Return the place without secrets."""
@@ -367,87 +363,3 @@ def _client_check(version: int) -> Query:
 
 def _same_setting(wanted: str, shown: str) -> bool:
     return shown.strip('"') == wanted or shown.startswith(f"{wanted},")  # DateStyle shows as "ISO, MDY"
-
-
-def _connect_error(error: psycopg.OperationalError, side: str, parameters: Mapping[str, Any]) -> ConnectError:
-    reason = " ".join(_without_secrets(str(error), parameters).split())
-    place = f"{side} {_place(parameters)}"
-    answer = _ping(parameters)
-    if answer == pq.Ping.NO_ATTEMPT:
-        return LoginError(
-            f"the {place} can't be connected to as it is written: {reason}",
-            hint="Check the service's name and the parameters of the connection.",
-            step="connect",
-        )
-    if answer == pq.Ping.OK and not _STILL_TEMPORARY.search(reason):
-        return LoginError(
-            f"the {place} refused the connection: {reason}",
-            hint="Check user, password, database and pg_hba.conf; try the same with psql.",
-            step="connect",
-        )
-    if answer == pq.Ping.NO_RESPONSE and not _STILL_TEMPORARY.search(reason) and _listens(parameters):
-        return LoginError(
-            f"the {place} can't be trusted as it is asked for: {reason}",
-            hint="Check sslmode, sslrootcert, and that host is a name of its certificate; through a tunnel, host is the"
-            " server's name and hostaddr the tunnel's end.",
-            step="connect",
-        )
-    return ConnectError(
-        f"the {place} can't be reached: {reason}",
-        hint="Check that the server runs and that host and port are right; trying again later can help.",
-        step="connect",
-    )
-
-
-#: What a server says stands behind its severity and two blanks; the library's own words have one there, and no secret.
-_SERVER_SAYS = re.compile(r"(?<=:  )\S.*", re.DOTALL)
-#: PostgreSQL's own words to whom it refuses, around the names that we gave.
-_OWN_WORDS = (
-    r'(?:password|\S+) authentication failed for user "{user}"',
-    r'(?:no pg_hba.conf entry|pg_hba.conf rejects connection) for host "\S*", user "{user}", database "{dbname}"{tls}',
-    r'role "{user}" (?:does not exist|is not permitted to log in)',
-    r'database "{dbname}" (?:does not exist|is not currently accepting connections)',
-    r'permission denied for database "{dbname}"',
-    r'too many connections for (?:role "{user}"|database "{dbname}")',
-    r"sorry, too many clients already|remaining connection slots are reserved for [\w\s\"]+",
-    r"the database system is (?:starting up|shutting down|in recovery mode|not (?:yet )?accepting connections)",
-)
-_DETAIL = (
-    r"(?:\s+\w+:  (?:User does not have CONNECT privilege\.|Consistent recovery state has not been yet reached\.))?"
-)
-
-
-def _without_secrets(reason: str, parameters: Mapping[str, Any]) -> str:
-    """Return a message of a connection that failed; what the server says is left out where a secret may stand in it.
-
-    Nothing is taken out of the midst of it: a word that is missing there would tell a secret that is a word.
-    """
-    names = {name: re.escape(str(parameters[name])) if parameters.get(name) else ".*" for name in ("user", "dbname")}
-    names["tls"] = "(?:, (?:no|SSL|GSS) (?:encryption|off|on))?"
-    own = re.compile(f"(?:{'|'.join(_OWN_WORDS).format(**names)}){_DETAIL}\\s*")
-    secrets = [str(parameters[name]) for name in SECRETS if parameters.get(name)]
-
-    def told(said: re.Match[str]) -> str:
-        if own.fullmatch(said[0]) or not any(secret in said[0] for secret in secrets):
-            return said[0]
-        return "what the server says is left out, for the password may stand in it"
-
-    return _SERVER_SAYS.sub(told, reason)
-
-
-def _place(parameters: Mapping[str, Any]) -> str:
-    host = parameters.get("host") or parameters.get("service") or "(local socket)"
-    return f"{host}:{parameters['port']}" if parameters.get("port") else str(host)
-
-
-def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
-    """Ask whether a server listens there: its refusals carry no SQLSTATE, and their text follows its language."""
-    known = {name: value for name, value in parameters.items() if name not in SECRETS}
-    return pq.Ping(pq.PGconn.ping(make_conninfo("", **known).encode()))
-
-
-def _listens(parameters: Mapping[str, Any]) -> bool:
-    """Ask the same without TLS, and as nobody: nothing of ours goes to a server that was not proven."""
-    known = {name: parameters[name] for name in ("host", "hostaddr", "port", "connect_timeout") if name in parameters}
-    plain = make_conninfo("", **known, user="nobody", dbname="nobody", sslmode="disable", gssencmode="disable")
-    return pq.Ping(pq.PGconn.ping(plain.encode())) == pq.Ping.OK

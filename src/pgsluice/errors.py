@@ -152,8 +152,6 @@ class ConnectError(PgsluiceError):
     """The server can't be reached."""
 
     exit_code = 5
-    #: The same run had reached it before: then it is a server that is down, not a name that is wrong.
-    reached_before = False
 
 
 class LoginError(ConnectError):

@@ -275,7 +275,7 @@ class Options:
             never.
         statement_timeout: seconds that one statement of ours may take on either server; 0 for as long as it takes.
         retries: tries of a table after its first, while nothing moves forward.
-        retry_for: seconds in which they may begin.
+        retry_for: seconds after the first failure in which they may begin, and a server that is away is waited for.
         pre_sql: run on the target in a transaction of its own before a table is copied, or None.
         post_sql: the same, after it is committed.
         group: tables of one name commit in one transaction; None where only foreign keys tie them.

@@ -81,6 +81,9 @@ _MEANT = {
     ("55000", "snapmgr.c"): "72000",  # the session whose snapshot is joined has just ended
 }
 
+#: What passes where a session begins, though not in one that has begun: a login that took too long.
+_LATER_AT_CONNECT = frozenset({"57014"})
+
 #: What COMMIT itself raises before anything is committed.
 _DEFINITE_AT_COMMIT = frozenset({"40001", "40P01", "25P02"})
 #: What deferred constraints and triggers raise, which run before anything is committed.
@@ -95,7 +98,6 @@ _AT_MOST = {
 }  # fmt: skip
 #: Of these what has not passed by then is no matter of time.
 _LASTING = frozenset({"23505", "23P01", "55P04", "58000", "58030", "XX000"})
-_NEVER_REACHED = 2
 
 
 def meant(sqlstate: str | None, raised_in: str | None) -> str | None:
@@ -118,7 +120,7 @@ def classify(sqlstate: str | None, step: str, connected: bool = True) -> Answer:
     """
     if step == "commit" and connected and not _is_definite(sqlstate):
         return Answer.UNKNOWN
-    if sqlstate is None:
+    if sqlstate is None or (step == "connect" and sqlstate in _LATER_AT_CONNECT):
         return Answer.LATER
     return _ANSWERS.get(sqlstate) or _CLASSES.get(sqlstate[:2], Answer.NEVER)
 
@@ -153,20 +155,25 @@ OnRetry = Callable[[PgsluiceError, int, float], None]
 
 
 class Retries:
-    """The tries of one job: so many, for so long; given back by progress alone."""
+    """The tries of one job: so many, for so long; given back by progress alone.
+
+    A server that can't be reached takes none of the tries: it is waited for as long as there is time.
+    """
 
     def __init__(self, retries: int, seconds: float, tell: OnRetry) -> None:
         """Keep what is needed.
 
         Args:
             retries: tries after the first.
-            seconds: of wall clock in which a try may begin, counted from the first, or from the last progress.
+            seconds: after the first failure, or the first one behind progress, in which a try may begin.
             tell: called before each wait with the error, the number of the try that follows, and the seconds.
         """
         self._retries = retries
         self._seconds = seconds
         self._tell = tell
         self._met: dict[str, int] = {}
+        self._failed = 0
+        self._ends: float | None = None
         self._done = 0
         self._moved = False
         self.attempts = 0
@@ -186,10 +193,8 @@ class Retries:
         """
         tenacity.Retrying(
             retry=self._is_worth_it,
-            stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(self._retries + 1), tenacity.stop_before_delay(self._seconds)
-            ),
-            wait=_wait,
+            stop=self._is_over,
+            wait=self._pause,
             before_sleep=self._before_sleep,
             reraise=True,
         )(self._counted, attempt)
@@ -205,12 +210,24 @@ class Retries:
         if self._moved:
             self._moved = False
             self._met.clear()
-            state.attempt_number, state.start_time = 1, time.monotonic()
+            self._failed, self._ends, state.attempt_number = 0, None, 1
+        if self._ends is None:
+            self._ends = time.monotonic() + self._seconds
         if answer(error) in {Answer.PERSON, Answer.NEVER}:
             return False
         name = _code(error) or type(error).__name__
         self._met[name] = self._met.get(name, 0) + 1
-        return self._met[name] <= _at_most(error, self._retries)
+        if _is_outage(error):
+            return self._retries > 0
+        self._failed += 1
+        return self._failed <= self._retries and self._met[name] <= _AT_MOST.get(name, self._retries)
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        """Return seconds: the last try begins when the time is over, whatever chance says."""
+        return min(_wait(state), max(0.0, (self._ends or 0.0) - time.monotonic()))
+
+    def _is_over(self, _state: tenacity.RetryCallState) -> bool:
+        return self._ends is not None and time.monotonic() >= self._ends
 
     def _before_sleep(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -218,10 +235,9 @@ class Retries:
             self._tell(error, self.attempts + 1, state.upcoming_sleep)
 
 
-def _at_most(error: PgsluiceError, retries: int) -> int:
-    if isinstance(error, ConnectError):
-        return retries if error.reached_before else _NEVER_REACHED
-    return _AT_MOST.get(_code(error) or "", retries)
+def _is_outage(error: PgsluiceError) -> bool:
+    """Tell whether a server can't be reached, whatever of it says so: a pooler's own troubles are another matter."""
+    return isinstance(error, ConnectError) and error.sqlstate not in _AT_MOST
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from pgsluice import sqltext
 from pgsluice.endpoint import Endpoint
-from pgsluice.errors import ConnectError, PgsluiceError
+from pgsluice.errors import PgsluiceError
 from pgsluice.session import Session
 
 _SIDES = {"source": "source", "reader": "source", "control": "target", "writer": "target"}
@@ -63,7 +63,6 @@ class Servers:
         """Keep the endpoints; nothing is opened yet. `main` is the worker that is the run's own thread."""
         self._endpoints = {"source": source, "target": target}
         self._open: dict[tuple[str, int], Session] = {}
-        self._reached: set[str] = set()
         self._lost: dict[str, list[Session]] = {"source": [], "target": []}
         self._changing = threading.Lock()
         self.main = self.worker(_MAIN)
@@ -217,10 +216,4 @@ class Servers:
             for (role, _), theirs in self._listed():
                 if _SIDES[role] == side and theirs.alive:
                     theirs.sever("the run looks for its server anew")
-        try:
-            session = endpoint.open()
-        except ConnectError as error:
-            error.reached_before = side in self._reached
-            raise
-        self._reached.add(side)
-        return session
+        return endpoint.open()

@@ -292,7 +292,8 @@ def test_a_wrong_password_exits_with_2_and_a_server_that_is_down_with_5(shop: Pa
     assert done.code == 2
     assert "password authentication failed" in done.err
     down = psycopg.conninfo.make_conninfo(source_cluster.tcp_dsn, port=1)
-    done = run_cli("sync", "--source", down, "--target", shop.target.dsn, "--table", "sales.orders")
+    ends = ("--source", down, "--target", shop.target.dsn)
+    done = run_cli("sync", *ends, "--table", "sales.orders", "--retry-for", "1")
     assert done.code == 5
     assert "can't be reached" in done.err
     assert "Traceback" not in done.err

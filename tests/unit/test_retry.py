@@ -105,6 +105,10 @@ def test_the_answer_depends_on_code_and_step(sqlstate: str | None, relay: Answer
     assert (classify(sqlstate, "relay"), classify(sqlstate, "commit")) == (relay, commit)
 
 
+def test_a_login_that_took_too_long_is_tried_again_and_a_statement_that_did_is_not() -> None:
+    assert (classify("57014", "connect"), classify("57014", "relay")) == (Answer.LATER, Answer.PERSON)
+
+
 @pytest.mark.parametrize("sqlstate", [state for state in KNOWN if state.startswith("42")])
 def test_what_is_wrong_in_the_sql_stays_wrong(sqlstate: str) -> None:
     assert classify(sqlstate, "merge") is Answer.NEVER
@@ -219,7 +223,6 @@ def test_what_passes_is_tried_until_it_has_passed_and_each_retry_is_told(told: l
         (GateError("no"), 1),
         (StepError("twice", sqlstate="23505"), 2),
         (TemporaryError("conflict with recovery", sqlstate="40001"), 4),
-        (ConnectError("never reached"), 3),
         (DEADLOCK, 6),
     ],
 )
@@ -232,13 +235,52 @@ def test_what_does_not_pass_is_tried_as_often_as_that_can_help(
     assert failing.tries == tries
 
 
-def test_a_server_that_had_been_reached_is_waited_for_longer(told: list[tuple[str, int]]) -> None:
-    error = ConnectError("down")
-    error.reached_before = True
-    failing = Failing(*[error] * 20)
+def test_a_server_that_is_away_is_waited_for_by_time_and_takes_none_of_the_tries(told: list[tuple[str, int]]) -> None:
+    failing = Failing(*[ConnectError("down")] * 9, DEADLOCK, ConnectError("down"))
+    patient(told, retries=1).carry(failing)
+    assert failing.tries == 12
+
+
+@pytest.mark.parametrize(
+    ("error", "retries"),
+    [(ConnectError("down"), 0), (LoginError("who?"), 5), (LoginError("who?", sqlstate="28P01"), 5)],
+)
+def test_nobody_waits_for_a_login_that_is_refused_nor_where_no_try_was_asked_for(
+    told: list[tuple[str, int]], error: PgsluiceError, retries: int
+) -> None:
+    failing = Failing(error)
     with pytest.raises(ConnectError):
-        patient(told, retries=5).carry(failing)
-    assert failing.tries == 6
+        patient(told, retries=retries).carry(failing)
+    assert failing.tries == 1
+
+
+def test_the_time_for_other_tries_begins_with_the_first_failure(
+    told: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1_000_000, 100))  # each look at the clock is 100 s later
+    monkeypatch.setattr("pgsluice.retry.time.monotonic", lambda: next(clock))
+    for _ in range(20):  # a copy that takes half an hour
+        next(clock)
+    failing = Failing(ConnectError("down"))
+    patient(told, seconds=600).carry(failing)
+    assert failing.tries == 2
+
+
+def test_the_last_try_begins_when_the_time_is_over(
+    told: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pgsluice.retry.time.monotonic", lambda: now[0])
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("tenacity.nap.time.sleep", sleep)
+    with pytest.raises(ConnectError):
+        patient(told, seconds=100).carry(Failing(*[ConnectError("down")] * 10_000))
+    assert sum(pauses) == pytest.approx(100)
 
 
 def test_only_progress_gives_tries_back(told: list[tuple[str, int]]) -> None:

@@ -313,7 +313,7 @@ _PATIENCE = (
         type=click.FloatRange(0),
         default=600,
         show_default=True,
-        help="Seconds in which they may begin.",
+        help="Seconds after a failure in which they may begin, and for which a server that is away is waited for.",
     ),
     option(
         "--wait-for-lock",

@@ -100,7 +100,7 @@ class FileSettings(_Settings):
     atomic: bool | None = Field(None, description="Commit all tables of the run in one transaction.")
     fail_fast: bool | None = Field(None, description="End the run with the first table that fails.")
     retries: Annotated[int, Field(ge=0)] | None = Field(None, description="Tries of a table after its first.")
-    retry_for: Seconds | None = Field(None, description="Seconds in which they may begin.")
+    retry_for: Seconds | None = Field(None, description="Seconds after a failure in which they may begin.")
     wait_for_lock: Seconds | None = Field(None, description="Seconds to wait for other runs at the same tables.")
     connect_timeout: Annotated[float, Field(ge=1)] | None = Field(None, description="Seconds to wait to connect.")
     stall_timeout: Seconds | None = Field(None, description="Seconds in which nothing moves; 0: never given up.")
