@@ -31,6 +31,7 @@ _WATERMARKS = "tests/faults/test_watermarks.py::"
 _WAITS = "tests/faults/test_waits.py::"
 _ENGINE = "tests/integration/test_staging_table_engine.py::"
 _SCHEMAS = "tests/integration/test_schemas.py::"
+_OLDER = "tests/integration/test_older_targets.py::"
 _PARTITIONS = "tests/integration/test_ties_of_partitions.py::"
 _HAZARDS = "tests/integration/test_hazards.py::"
 _COMMAND = "tests/acceptance/test_sync_command.py::"
@@ -1339,6 +1340,14 @@ MUTATIONS = (
                 "[temporary-a large object]"
             ),
         ),
+    ),
+    Mutation(
+        "an older target is asked what it takes",
+        "prepare.py",
+        "    found = catalog.untaken(control, itertools.chain(*asked.values()))\n",
+        "    found: dict[carrying.Question, str] = {}\n",
+        "A table with a default that the target is too old for fails in the merge, in every run.",
+        (f"{_OLDER}test_a_default_that_the_target_lacks_is_left_out_with_a_note[a function-auto]",),
     ),
     Mutation(
         "literals do not go on in each other",

@@ -44,10 +44,12 @@ _TOKEN = re.compile(
 _CHECK = re.compile(r"CHECK \((?P<expression>.*)\)(?P<suffix>(?: NOT VALID)?)", re.DOTALL)
 _CLOSES = {")": "(", "]": "["}
 _CLOSING = {("mark", part) for part in _CLOSES}
-_CORE = "pg_catalog"
+#: PostgreSQL's own schema.
+CORE = "pg_catalog"
 
 Token = tuple[str, str]
 _UNKNOWN: Token = ("", "")
+_COLLATE: Token = ("name", "COLLATE")
 
 _WORDS = frozenset({
     "ALL", "AND", "ANY", "ARRAY", "AT", "BETWEEN", "BOTH", "CASE", "COALESCE", "COLLATE", "CURRENT_CATALOG",
@@ -93,13 +95,21 @@ class Expression:
         calls: functions, fields of composites, and operators of other schemas.
         types: that it casts to, as SQL.
         columns: bare names.
+        collations: as SQL.
         outside: what stands outside of any bracket.
     """
 
     calls: frozenset[Name]
     types: frozenset[str]
     columns: frozenset[str]
+    collations: frozenset[str]
     outside: tuple[str, ...]
+
+    @property
+    def is_core(self) -> bool:
+        """Tell whether it leans on nothing but PostgreSQL's own, and columns."""
+        is_called = all(schema == CORE for schema, _ in self.calls)
+        return is_called and not any("." in name for name in self.types | self.collations)
 
 
 def type_name(text: str | None) -> str:
@@ -188,7 +198,7 @@ def is_definition(text: str, types: Collection[str]) -> bool:
     parsed = parse(text, _WORDS_OF_DEFINITIONS)
     if parsed is None or not _is_outline(parsed.outside):
         return False
-    return not _strange(parsed, types) and all(schema == _CORE for schema, _ in parsed.calls)
+    return not _strange(parsed, types) and all(schema == CORE for schema, _ in parsed.calls)
 
 
 def _strange(parsed: Expression, types: Collection[str]) -> list[str]:
@@ -201,12 +211,12 @@ def _is_outline(outside: tuple[str, ...]) -> bool:
 
 
 def _is_listed(call: Name) -> bool:
-    return call[0] in {_CORE, ""} and call[1] in LISTED
+    return call[0] in {CORE, ""} and call[1] in LISTED
 
 
 def _shown(call: Name) -> str:
     schema, name = call
-    return name if schema in {_CORE, ""} else f"{schema}.{name}"
+    return name if schema in {CORE, ""} else f"{schema}.{name}"
 
 
 def parse(text: str, more_words: frozenset[str] = frozenset()) -> Expression | None:
@@ -226,6 +236,7 @@ def parse(text: str, more_words: frozenset[str] = frozenset()) -> Expression | N
         calls=frozenset(call for kind, call in names if kind == "call"),
         types=frozenset(_without_modifier(part) for kind, part in tokens if kind == "cast"),
         columns=frozenset(name for kind, (_, name) in names if kind == "column"),
+        collations=frozenset(part for before, (_, part) in pairwise(tokens) if _upper(before) == _COLLATE),
         outside=tuple(outside),
     )
 
@@ -268,9 +279,9 @@ def _names(tokens: list[Token], words: frozenset[str]) -> Iterator[tuple[str, Na
         first, before, after = (_upper(padded[at + offset]) for offset in (-2, -1, 1))
         if kind == "operator":
             schema, _, symbol = part.rpartition(".")
-            if _plain(schema) != _CORE:
+            if _plain(schema) != CORE:
                 yield "call", (_plain(schema), symbol)
-        elif kind != "name" or part.upper() in words or before == ("name", "COLLATE"):
+        elif kind != "name" or part.upper() in words or before == _COLLATE:
             continue
         elif before == ("mark", "."):
             yield "call", ("", _plain(part))
@@ -286,7 +297,7 @@ def _upper(token: Token) -> Token:
 
 def _qualified(name: str) -> Name:
     parts = re.findall(_IDENTIFIER, name)
-    return (_CORE, _plain(parts[0])) if len(parts) == 1 else (_plain(parts[0]), ".".join(map(_plain, parts[1:])))
+    return (CORE, _plain(parts[0])) if len(parts) == 1 else (_plain(parts[0]), ".".join(map(_plain, parts[1:])))
 
 
 def _plain(identifier: str) -> str:

@@ -147,6 +147,7 @@ class Attachment:
         columns: that an index or constraint lists, in order; empty where it holds expressions.
         local: it needs nothing but the table, its types and built-in objects.
         unique: of an index.
+        expressions: that an index or constraint is over, each with its collation, and its condition.
     """
 
     kind: str
@@ -155,6 +156,7 @@ class Attachment:
     columns: tuple[str, ...] = ()
     local: bool = True
     unique: bool = False
+    expressions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -605,6 +607,7 @@ class Facts:
         definitions: what the target means by the types of its own that columns to be created lean on, by SQL name.
         harmless: of what the expressions of columns to be created call, what does nothing on the target but compute a
             value, as (schema, name).
+        untaken: why the target does not take what is to be created there, by the source's text of it.
         psql: why psql can't read this source, or None where it can.
         progress: of the job.
     """
@@ -625,6 +628,7 @@ class Facts:
     schemas: Mapping[str, SchemaInfo] = field(default_factory=dict)
     definitions: Mapping[str, Dependency] = field(default_factory=dict)
     harmless: frozenset[tuple[str, str]] = frozenset()
+    untaken: Mapping[str, str] = field(default_factory=dict)
 
     def on_target(self, column: Column) -> Column:
         """Return a column that is to be created, as the target will understand its type."""

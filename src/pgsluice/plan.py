@@ -820,7 +820,8 @@ def _left_out(facts: Facts, creation: Creation) -> Iterator[str]:
     left: dict[str, list[str]] = {}
     for each in facts.attachments:
         if (each.kind, each.definition) not in created and not _is_key(each, creation.unique):
-            left.setdefault(each.kind, []).append(each.name)
+            reason = carrying.attachment_obstacle(each, facts)
+            left.setdefault(each.kind, []).append(f"{each.name} ({reason})" if reason else each.name)
     listed = "; ".join(f"{kind} {', '.join(names)}" for kind, names in left.items())
     if listed:
         yield f"not created on the target: {listed}"

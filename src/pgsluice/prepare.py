@@ -18,7 +18,7 @@ from typing import TypeVar
 import psycopg
 from psycopg import pq, sql
 
-from pgsluice import blockers, changes, ordering, shaping, sqltext
+from pgsluice import blockers, carrying, changes, ordering, shaping, sqltext
 from pgsluice.control import Look, proven
 from pgsluice.errors import PgsluiceError, PlanError, RefusedError, TemporaryError, UserSqlError
 from pgsluice.facts import (
@@ -137,15 +137,19 @@ def prepared(
     horizon = catalog.horizon(source) if any(map(_may_lean_on_horizon, jobs)) else None
     with snapshot(source, _lockable(early)) as shared:
         now = catalog.require(source, tables, _tables(source, tables), "source")
-        whole = {job: described[job] if job in described else now[_table_of(job)] for job in jobs if job not in refused}
-        infos = {job: _shaped(info, job, fits[job].types, shared.moment.clock) for job, info in whole.items()}
+        infos = {
+            job: _shaped(described.get(job) or now[_table_of(job)], job, fits[job].types, shared.moment.clock)
+            for job in jobs
+            if job not in refused
+        }
         looked = _look(control, infos, control_schema, place[0], ours)
         stamps = _stamps(source, infos)
-        new = [info for job, info in infos.items() if job.target not in looked.tables and info.relkind in TABLES]
-        attachments, bare = _attachments(source, new)
+        new = {job: info for job, info in infos.items() if job.target not in looked.tables}
+        attachments, bare = _attachments(source, new.values())
         for job in infos:
             if reason := looked.odd.get(job.target) or bare.get(job.source):
                 refused[job] = PlanError(str(job.target), (reason,))
+        untaken = _untaken(control, new, attachments, looked.present.missing, options)
         obstacle = relay.psql_obstacle(source, options.psql)
         outcomes: list[tuple[SyncJob, SyncPlan | PgsluiceError]] = []
         ordered = _parents_first(jobs, looked.keys)
@@ -166,6 +170,7 @@ def prepared(
                     facts = dataclasses.replace(
                         facts,
                         attachments=_fitting(job, attachments.get(infos[job].ref, ())),
+                        untaken=untaken.get(job, {}),
                         together=_beside(job, groups),
                         referring=tuple(key for key in looked.keys if key.parent == job.target),
                     )
@@ -396,12 +401,28 @@ def each_described(
     return found, {**odd, **unnamed}
 
 
-def _attachments(source: Session, infos: Sequence[TableInfo]) -> tuple[dict[TableRef, tuple[Attachment, ...]], _Odd]:
+def _attachments(source: Session, infos: Iterable[TableInfo]) -> tuple[dict[TableRef, tuple[Attachment, ...]], _Odd]:
     """Look up what hangs on tables that are to be created."""
-    if not infos:
+    of = {info.ref: info for info in infos if info.relkind in TABLES}
+    if not of:
         return {}, {}
-    of = {info.ref: info for info in infos}
     return _apart(source, list(of), lambda some: catalog.attachments(source, [of[ref] for ref in some]))
+
+
+def _untaken(
+    control: Session,
+    new: Mapping[SyncJob, TableInfo],
+    attachments: Mapping[TableRef, tuple[Attachment, ...]],
+    missing: frozenset[str],
+    options: Options,
+) -> dict[SyncJob, dict[str, str]]:
+    """Ask the target what it does not take of what is to be created there: it may be older than the source."""
+    asked: dict[SyncJob, list[carrying.Question]] = {}
+    for job, info in new.items():
+        hanging = attachments.get(info.ref, ()) if (job.options or options).indexes else ()
+        asked[job] = list(carrying.questions(info, _fitting(job, hanging), missing))
+    found = catalog.untaken(control, itertools.chain(*asked.values()))
+    return {job: {each.text: found[each] for each in some if each in found} for job, some in asked.items()}
 
 
 def _apart(

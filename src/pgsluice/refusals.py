@@ -238,6 +238,8 @@ def _missing_refusals(facts: Facts) -> Iterator[str]:
             )
         elif known[name].obstacle:
             yield f"{needed}; it can't be created from here, for {known[name].obstacle}: create it first."
+        elif reason := carrying.type_obstacle(known[name], facts):
+            yield f"{needed}; it can't be created because {reason}: create it first."
         else:
             for check, reason in carrying.check_obstacles(known[name], facts):
                 yield f"{needed}; its check {check} can't be carried over because {reason}: create it first."

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from pgsluice import expressions, ordering, sqltext, transport, visible
+from pgsluice.carrying import Question
 from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import (
     Attachment,
@@ -40,6 +41,7 @@ _TRANSACTION_IDS = 1 << 32
 _FIRST_OWN_OID = 16384  # FirstNormalObjectId: what initdb made lies below
 _PATTERN_KINDS = frozenset({"r", "p"})
 _ESCAPED = "backslashreplace"
+_MOST_COLUMNS = 500  # a third of what a query can return
 #: In the place of an operator class: the type's own.
 _DEFAULT = 0
 
@@ -407,10 +409,10 @@ def _dependency(  # noqa: PLR0913, PLR0917 - the fields of one row of dependenci
 def attachments(session: Session, infos: Sequence[TableInfo]) -> dict[TableRef, tuple[Attachment, ...]]:
     """Return what hangs on tables beside columns and primary keys. One round trip."""
     found: defaultdict[int, list[Attachment]] = defaultdict(list)
-    for oid, kind, name, definition, columns, local, unique in session.rows(
+    for oid, kind, name, definition, columns, local, unique, over in session.rows(
         sqltext.knowing_options("attachments"), {"oids": [info.oid for info in infos]}
     ):
-        found[oid].append(Attachment(kind, name, definition, tuple(columns), local, unique))
+        found[oid].append(Attachment(kind, name, definition, tuple(columns), local, unique, tuple(over)))
     return {info.ref: tuple(found[info.oid]) for info in infos}
 
 
@@ -476,6 +478,55 @@ def present(session: Session, wanted: Iterable[str], called: Iterable[expression
         {each.sql: each for each in known},
         frozenset((schema, name) for schema, name, is_harmless, _ in found if schema is not None and is_harmless),
     )
+
+
+def untaken(session: Session, questions: Iterable[Question]) -> dict[Question, str]:
+    """Say which texts of another server this one does not take, and why. Nothing of them is run.
+
+    Two round trips where its parser takes all that it may be shown, some more for each that it does not; another one
+    where a text leans on types that are not there yet: of it the functions are looked for by name.
+
+    Args:
+        session: on the server, idle.
+        questions: each with what stands in its text.
+    """
+    asked = list(dict.fromkeys(questions))
+    found: dict[Question, str] = {}
+    waiting = [[each for each in asked if each.columns is not None]]
+    while waiting:
+        some = waiting.pop()
+        half = len(some) // 2 or len(some)
+        if len(some) > _MOST_COLUMNS or ((reason := _parsed(session, some) if some else None) and half < len(some)):
+            waiting += [some[half:], some[:half]]
+        elif reason:
+            found[some[0]] = f"the target does not take it ({reason})"
+    unseen = {each: each.functions for each in asked if each.columns is None}
+    wanted = sorted(frozenset().union(*unseen.values()))
+    here = {name for (name,) in session.rows(sqltext.load("functions"), {"names": wanted})} if wanted else set()
+    for each, functions in unseen.items():
+        if lacking := ", ".join(sorted(functions - here)):
+            found[each] = f"the target lacks the function {lacking}"
+    return found
+
+
+def _parsed(session: Session, questions: Sequence[Question]) -> str | None:
+    """Let the server parse the texts, and return why it can't, or None."""
+    try:
+        session.describe(session.text(sql.SQL("SELECT {}").format(sql.SQL(", ").join(map(_exists, questions)))))
+    except psycopg.Error as error:
+        if isinstance(step_error(error, "plan", None), TemporaryError):
+            raise
+        return error.diag.message_primary or str(error)
+    return None
+
+
+def _exists(question: Question) -> sql.Composed:
+    given = [
+        sql.SQL("NULL::{} AS {}").format(sqltext.verbatim(type_), sql.Identifier(name))
+        for name, type_ in question.columns or ()
+    ]
+    source = sql.SQL(" FROM (SELECT {}) AS given").format(sql.SQL(", ").join(given)) if given else sql.SQL("")
+    return sql.SQL("EXISTS (SELECT ({}){})").format(sqltext.verbatim(question.text), source)
 
 
 def _all_of(query: str) -> sql.Composed:

@@ -1,7 +1,18 @@
 -- What hangs on these tables beside their columns and primary keys? %(oids)s: oid[].
 -- Definitions are what the server prints, without the parts that name the table itself. One is local where it leans
--- on nothing but the table, types, collations and what PostgreSQL brings along. What options users set comes from settable.
+-- on nothing but the table, types, collations and what PostgreSQL brings along. Expressions are what an index is over,
+-- with the collation, and its condition. What options users set comes from settable.
 WITH wanted AS (SELECT oid FROM unnest(%(oids)s::oid[]) AS oid),
+spanned (index, expressions) AS (
+  SELECT i.indexrelid,
+         ARRAY(SELECT concat('(', pg_get_indexdef(i.indexrelid, key.position::int, false), ')',
+                             ' COLLATE ' || nullif(key.collid, 0)::regcollation)
+                 FROM unnest(i.indcollation::oid[]) WITH ORDINALITY AS key (collid, position)
+                ORDER BY key.position)
+         || array_remove(ARRAY[pg_get_expr(i.indpred, i.indrelid)], NULL)
+    FROM pg_index i
+   WHERE i.indrelid IN (SELECT oid FROM wanted)
+),
 leaning AS (
   SELECT x.classid, x.objid
     FROM pg_depend x
@@ -19,9 +30,11 @@ SELECT k.conrelid,
                JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = part.number ORDER BY part.position),
        NOT EXISTS (SELECT FROM leaning
                     WHERE (classid, objid) IN (('pg_constraint'::regclass, k.oid), ('pg_class'::regclass, k.conindid))),
-       k.contype = 'u'
+       k.contype = 'u',
+       coalesce(spanned.expressions, '{{}}')
   FROM pg_constraint k
   LEFT JOIN pg_class c ON c.oid = k.conindid
+  LEFT JOIN spanned ON spanned.index = k.conindid AND k.contype <> 'f'
  WHERE k.conrelid IN (SELECT oid FROM wanted)
    AND k.contype IN ('u', 'x', 'c', 'f')
 UNION ALL
@@ -39,14 +52,16 @@ SELECT i.indrelid,
                         ORDER BY part.position)
             ELSE '{{}}' END,
        NOT EXISTS (SELECT FROM leaning WHERE (classid, objid) = ('pg_class'::regclass, i.indexrelid)),
-       i.indisunique
+       i.indisunique,
+       spanned.expressions
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN spanned ON spanned.index = i.indexrelid
  WHERE i.indrelid IN (SELECT oid FROM wanted)
    AND i.indisvalid
    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
 UNION ALL -- what index_text leaves out
-SELECT i.indrelid, 'option', concat(name, ' of ', i.indexrelid::regclass), '', '{{}}', false, false
+SELECT i.indrelid, 'option', concat(name, ' of ', i.indexrelid::regclass), '', '{{}}', false, false, '{{}}'
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
  CROSS JOIN unnest(c.reloptions) AS o
@@ -57,21 +72,21 @@ SELECT i.indrelid, 'option', concat(name, ' of ', i.indexrelid::regclass), '', '
    AND name <> ALL ({settable})
    AND NOT starts_with(name, 'pg_') -- a prefix that is PostgreSQL's own
 UNION ALL
-SELECT t.tgrelid, 'trigger', t.tgname::text, '', '{{}}', false, false
+SELECT t.tgrelid, 'trigger', t.tgname::text, '', '{{}}', false, false, '{{}}'
   FROM pg_trigger t
  WHERE t.tgrelid IN (SELECT oid FROM wanted) AND NOT t.tgisinternal
 UNION ALL
-SELECT r.ev_class, 'rule', r.rulename::text, '', '{{}}', false, false
+SELECT r.ev_class, 'rule', r.rulename::text, '', '{{}}', false, false, '{{}}'
   FROM pg_rewrite r
  WHERE r.ev_class IN (SELECT oid FROM wanted) AND r.rulename <> '_RETURN'
 UNION ALL
 SELECT DISTINCT c.oid, 'grants to', coalesce(pg_get_userbyid(nullif(g.grantee, 0))::text, 'PUBLIC'), '', '{{}}'::text[],
-       false, false
+       false, false, '{{}}'::text[]
   FROM pg_class c
  CROSS JOIN aclexplode(c.relacl) g
  WHERE c.oid IN (SELECT oid FROM wanted) AND g.grantee <> c.relowner
 UNION ALL
-SELECT p.polrelid, 'policy', p.polname::text, '', '{{}}', false, false
+SELECT p.polrelid, 'policy', p.polname::text, '', '{{}}', false, false, '{{}}'
   FROM pg_policy p
  WHERE p.polrelid IN (SELECT oid FROM wanted)
  ORDER BY 1, 2, 3
