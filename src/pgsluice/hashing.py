@@ -53,6 +53,8 @@ _KEYED = {
     "bigint": "hashint8extended",
     "uuid": "uuid_hash_extended",
 }
+#: A ROW holds 1,664 expressions, and an image is two at most.
+_IMAGES_A_ROW = 832
 #: Of rows in a bucket, about; and of buckets, at most: a row of 30 bytes of each goes over the network, from each side.
 _ROWS_A_BUCKET = 64
 _MOST_BUCKETS = 1 << 16
@@ -434,7 +436,11 @@ def _utf8(text: sql.Composable, vouched: str | None) -> sql.Composed:
 
 
 def _hash(images: Sequence[sql.Composable], by: RowHash) -> sql.Composed:
-    """Return a hash of some columns, which is linear in them."""
+    """Return a hash of some columns, which is linear in them; of more than a ROW can hold, a hash of their parts'."""
+    if len(images) > _IMAGES_A_ROW:
+        parts = [_hash(images[at : at + _IMAGES_A_ROW], by) for at in range(0, len(images), _IMAGES_A_ROW)]
+        whole = "{}" if by is RowHash.MD5 else "pg_catalog.int8send({})"
+        return _hash([sql.SQL(whole).format(part) for part in parts], by)
     row = sql.SQL("ROW({})").format(sql.SQL(", ").join(images))
     how = "pg_catalog.md5({}::pg_catalog.text)" if by is RowHash.MD5 else "pg_catalog.hash_record_extended({}, 0)"
     return sql.SQL(how).format(row)
