@@ -170,21 +170,29 @@ def _unmarked(plan: SyncPlan, mark: str) -> sql.SQL:
 
 
 def _gone(plan: SyncPlan, present: StagingTable) -> sql.Composed:
-    return sql.SQL("{}\nAND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-        in_scope(plan), sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
+    return sql.SQL("{}\nAND NOT {}").format(in_scope(plan), _met(plan, present))
+
+
+def left_sql(plan: SyncPlan, present: StagingTable, spared_by: Iterable[ForeignKey] = ()) -> sql.Composed:
+    """Return the query that counts the rows that `delete_sql`, asked for the same, has left behind."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}{}").format(
+        target_relation(plan), _gone(plan, present), _all_spared(plan, spared_by)
     )
 
 
-def delete_sql(plan: SyncPlan, present: StagingTable, spared_by: Iterable[ForeignKey] = ()) -> sql.Composed:
+def delete_sql(
+    plan: SyncPlan, present: StagingTable, spared_by: Iterable[ForeignKey] = (), *, by_place: bool = True
+) -> sql.Composed:
     """Return what deletes, or marks as deleted, the rows in scope that are no longer on the source.
 
     Args:
         plan: of the job.
         present: staged, with the key of every row that the source has in scope; not asked where `gone_sql` has run.
         spared_by: foreign keys: a row that one of them still refers to stays.
+        by_place: look for rows where `gone_sql` has seen them, if it has run.
     """
-    spared = sql.SQL("").join(_spared(plan, key) for key in spared_by)
-    if plan.compares_first:
+    spared = _all_spared(plan, spared_by)
+    if plan.compares_first and by_place:
         found = sql.SQL("{} AS {} WHERE {}.ctid = {}.place").format(
             sqltext.table(gone(present)),
             sql.Identifier(_staged(plan)),
@@ -198,6 +206,10 @@ def delete_sql(plan: SyncPlan, present: StagingTable, spared_by: Iterable[Foreig
         return sql.SQL("DELETE FROM {} {}{}").format(target_relation(plan), deleting, spared)
     now = sql.SQL("TRUE") if _mark_is_boolean(plan, plan.mark) else sql.SQL("pg_catalog.now()")
     return sql.SQL("UPDATE {} SET {} = {} {}").format(target_relation(plan), sql.Identifier(plan.mark), now, marking)
+
+
+def _all_spared(plan: SyncPlan, keys: Iterable[ForeignKey]) -> sql.Composed:
+    return sql.SQL("").join(_spared(plan, key) for key in keys)
 
 
 def _spared(plan: SyncPlan, key: ForeignKey) -> sql.Composed:
@@ -223,15 +235,20 @@ def _among(alias: str, leaves: tuple[int, ...]) -> Iterator[sql.Composed]:
 
 def revive_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:
     """Return what takes the mark off rows that the source has again."""
-    return sql.SQL("UPDATE {} SET {} = {} WHERE {}\nAND EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-        target_relation(plan),
-        sql.Identifier(mark),
-        _unmarked(plan, mark),
-        _marked(plan, mark),
-        sqltext.table(present.ref),
-        sql.Identifier(_staged(plan)),
-        _match(plan),
+    return sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(
+        target_relation(plan), sql.Identifier(mark), _unmarked(plan, mark), _returned(plan, mark, present)
     )
+
+
+def returned_sql(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:
+    """Return the query that counts the rows whose mark `revive_sql` takes off."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(
+        target_relation(plan), _returned(plan, mark, present)
+    )
+
+
+def _returned(plan: SyncPlan, mark: str, present: StagingTable) -> sql.Composed:
+    return sql.SQL("{}\nAND {}").format(_marked(plan, mark), _met(plan, present))
 
 
 def preview_sql(plan: SyncPlan, staging: StagingTable, present: StagingTable) -> sql.Composed:
@@ -242,33 +259,53 @@ def preview_sql(plan: SyncPlan, staging: StagingTable, present: StagingTable) ->
         staging: the rows.
         present: staged, with the key of every row that the source has in scope.
     """
-    staged = sql.SQL("{} AS {}").format(sqltext.table(staging.ref), sql.Identifier(_staged(plan)))
-    met = sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(staged, _match(plan))
-    tests = sql.SQL(" OR ").join(_tests(plan)) if _tests(plan) else sql.SQL("FALSE")
+    staged, met = _staged_rows(plan, staging), _met(plan, staging)
     revived: sql.Composable = sql.SQL("0")
     if plan.mark and present != staging:
-        revived = sql.SQL("(SELECT pg_catalog.count(*) FROM {} WHERE {} AND NOT {} AND EXISTS ({}))").format(
-            target_relation(plan),
-            _marked(plan, plan.mark),
-            met,
-            sql.SQL("SELECT FROM {} AS {} WHERE {}").format(
-                sqltext.table(present.ref), sql.Identifier(_staged(plan)), _match(plan)
-            ),
+        revived = sql.SQL("(SELECT pg_catalog.count(*) FROM {} WHERE {} AND NOT {})").format(
+            target_relation(plan), _returned(plan, plan.mark, present), met
         )
     return sql.SQL(
-        "SELECT (SELECT pg_catalog.count(*) FROM {staged} WHERE NOT EXISTS (SELECT FROM {target} WHERE {match})),\n"
-        "(SELECT pg_catalog.count(*) FROM {staged} JOIN {target} ON {match} WHERE {tests}) + {revived},\n"
+        "SELECT {inserted},\n{updated} + {revived},\n"
         "(SELECT pg_catalog.count(*) FROM {target} WHERE {gone}),\n"
         "(SELECT pg_catalog.count(*) FROM {target} WHERE {scope})"
     ).format(
-        staged=staged,
-        target=target_relation(plan),
-        match=_match(plan),
-        tests=tests,
+        inserted=_to_insert(plan, staged),
+        updated=_to_update(plan, staged),
         revived=revived,
+        target=target_relation(plan),
         gone=_gone(plan, present) if plan.deletes else sql.SQL("FALSE"),
         scope=in_scope(plan) if plan.deletes else sql.SQL("TRUE"),
     )
+
+
+def to_write_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return the query that counts the rows that a merge will insert and update, all together."""
+    staged = _staged_rows(plan, staging)
+    return sql.SQL("SELECT {} + {}").format(_to_insert(plan, staged), _to_update(plan, staged))
+
+
+def _to_insert(plan: SyncPlan, staged: sql.Composed) -> sql.Composed:
+    return sql.SQL("(SELECT pg_catalog.count(*) FROM {} WHERE NOT EXISTS (SELECT FROM {} WHERE {}))").format(
+        staged, target_relation(plan), _match(plan)
+    )
+
+
+def _to_update(plan: SyncPlan, staged: sql.Composed) -> sql.Composed:
+    tests = sql.SQL(" OR ").join(_tests(plan)) if _tests(plan) else sql.SQL("FALSE")
+    return sql.SQL("(SELECT pg_catalog.count(*) FROM {} JOIN {} ON {} WHERE {})").format(
+        staged, target_relation(plan), _match(plan), tests
+    )
+
+
+def _staged_rows(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return a staging table as it stands behind FROM."""
+    return sql.SQL("{} AS {}").format(sqltext.table(staging.ref), sql.Identifier(_staged(plan)))
+
+
+def _met(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
+    """Return the condition that a row of the target has a counterpart in a staging table."""
+    return sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(_staged_rows(plan, staging), _match(plan))
 
 
 def scope_sql(plan: SyncPlan) -> sql.Composed:

@@ -133,7 +133,7 @@ class Merge:
         written = time.monotonic()
         if plan.options.verify is not Verify.NONE and not plan.replaces:
             with self._step("verify"):
-                arrived = audit.arrived(writer, plan, self._staged.table, merged)
+                arrived = audit.arrived(writer, plan, self._staged.table, merged, self._triggers)
                 merged = dataclasses.replace(merged, target_count=arrived)
                 self._compare()
         with self._step("watermark") if plan.reading.cursor else contextlib.nullcontext():
@@ -143,10 +143,14 @@ class Merge:
             merged = dataclasses.replace(merged, locked_seconds=locked)
         return merged, reached
 
+    @property
+    def _triggers(self) -> tuple[str, ...]:
+        return self._merging.triggers if self._merging else ()
+
     def _compare(self) -> None:
         """See that the rows are those of the source, where that was asked for."""
         if self._sent:
-            audit.same(self._servers.writer, self.plan, self._staged.table, *self._sent)
+            audit.same(self._servers.writer, self.plan, self._staged.table, *self._sent, self._triggers)
 
 
 def carry(merge_: Merge, step: Steps) -> tuple[MergeResult, Reached]:

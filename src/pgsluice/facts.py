@@ -296,7 +296,7 @@ class TableInfo:
         privileges: of the connected role: a subset of SELECT, INSERT, UPDATE, DELETE.
         schema_usage: the role has USAGE on the schema.
         row_security: policies would apply to the connected role.
-        triggers: names of enabled row and statement triggers of users, foreign keys left out.
+        triggers: names of enabled row and statement triggers of users, its partitions' included, foreign keys left out.
         leaves: the tables that hold the rows: the relation itself, or its partitions.
         heap_bytes: of `bytes`, what a scan of all rows reads at least.
         owner: name of the owning role.

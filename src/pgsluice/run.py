@@ -389,12 +389,12 @@ def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iter
     lock = ("lock (target)", changes.lock_sql(plan))
     alter = [("alter (target)", drift.alter_sql(plan.job.target, plan.alterations))] if plan.alterations else []
     is_alone = plan.compares_first and plan.options.target_writers is TargetWriters.NONE
-    if not is_alone:
+    compare = [("compare (target)", changes.delta_sql(plan, table))] if plan.compares_first else []
+    if is_alone:
+        yield from compare
+    else:
         yield lock
         yield from alter
-    if plan.compares_first:
-        yield "compare (target)", changes.delta_sql(plan, table)
-        table = changes.delta(table)
     if plan.deletes:
         guard = changes.gone_sql if plan.compares_first else changes.guard_sql
         yield "delete guard (target)", guard(plan, present)
@@ -403,6 +403,8 @@ def _merging(plan: SyncPlan, table: StagingTable, present: StagingTable) -> Iter
         yield from alter
     if plan.deletes:
         yield "delete (target)", changes.delete_sql(plan, present)
-    yield "merge (target)", changes.merge_sql(plan, table)
+    if not is_alone:
+        yield from compare
+    yield "merge (target)", changes.merge_sql(plan, changes.delta(table) if compare else table)
     if plan.mark and plan.sweep:
         yield "revive (target)", changes.revive_sql(plan, plan.mark, present)

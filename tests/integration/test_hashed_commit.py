@@ -78,6 +78,7 @@ def test_what_a_trigger_changes_is_rolled_back_and_what_arrives_as_it_was_is_kep
     report = synced(pair, **given)
     assert (report.status, report.exit_code, report.step) == ("failed", 4, "verify")
     assert "by their hashes" in str(report.error)
+    assert "A trigger of the target (shout) changes rows" in str(report.hint)
     assert rows(pair) == before
     assert pair.target.staging_tables() == []
     pair.target.execute("DROP TRIGGER shout ON s.t")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -61,18 +61,27 @@ def sent(source_count: int, staging_count: int) -> None:
         )
 
 
-def arrived(session: Session, plan: SyncPlan, staging: StagingTable, merged: MergeResult) -> int:
+def arrived(
+    session: Session, plan: SyncPlan, staging: StagingTable, merged: MergeResult, triggers: Sequence[str] = ()
+) -> int:
     """See, inside the merge transaction, that every staged row is in the target, and return the target's rows.
 
     A full run without a condition leaves nothing else there, so one count does; otherwise staged keys are looked up
     (one join). Mode append leans on the INSERT's own count. A run that reads on shall not cost a scan of a large
     target, whose rows are then not counted.
 
+    Args:
+        session: on the target.
+        plan: of the job.
+        staging: its rows, merged.
+        merged: what the merge did.
+        triggers: of the target, to name.
+
     Returns:
         Rows of the target, or -1 where they were not counted.
 
     Raises:
-        VerifyError: they are not: a trigger or rule of the target held rows back, or its key is not unique.
+        VerifyError: they are not: a trigger of the target took rows away again, or its key is not unique.
     """
     table = plan.facts.target_table
     target = sqltext.relation(plan.job.target, table.relkind if table else "r")
@@ -91,10 +100,15 @@ def arrived(session: Session, plan: SyncPlan, staging: StagingTable, merged: Mer
     if found != merged.staged:
         raise VerifyError(
             f"{merged.staged} rows were staged and {found} of them are in the target after the merge",
-            hint="All was rolled back. A trigger of the target holds rows back, or its key is not unique.",
+            hint=f"All was rolled back. {_named(triggers)} changes what arrives, or its key is not unique.",
             step="verify",
         )
     return total
+
+
+def _named(triggers: Sequence[str]) -> str:
+    names = ", ".join(triggers)
+    return f"A trigger of the target ({names})" if names else "A trigger of the target"
 
 
 def _is_worth_counting(plan: SyncPlan) -> bool:
@@ -124,7 +138,14 @@ def filled(session: Session, staging: StagingTable, staged: int) -> None:
         )
 
 
-def same(session: Session, plan: SyncPlan, staging: StagingTable, hashing: Hashing, expected: Digest) -> None:
+def same(  # noqa: PLR0913, PLR0917 - both sides, and what to say of them
+    session: Session,
+    plan: SyncPlan,
+    staging: StagingTable,
+    hashing: Hashing,
+    expected: Digest,
+    triggers: Sequence[str] = (),
+) -> None:
     """See, inside the merge transaction, that the target's rows are those of the source, value by value. One scan.
 
     Args:
@@ -133,6 +154,7 @@ def same(session: Session, plan: SyncPlan, staging: StagingTable, hashing: Hashi
         staging: its rows, merged.
         hashing: how the source's rows were hashed.
         expected: what they came to.
+        triggers: of the target, to name.
 
     Raises:
         VerifyError: they are not.
@@ -150,7 +172,7 @@ def same(session: Session, plan: SyncPlan, staging: StagingTable, hashing: Hashi
         )
         raise VerifyError(
             f"after the merge, {what}, by their hashes",
-            hint="All was rolled back. A trigger of the target changes rows, or others wrote it meanwhile;"
+            hint=f"All was rolled back. {_named(triggers)} changes rows, or others wrote it meanwhile;"
             " `pgsluice verify --level rows` names the rows that differ.",
             step="verify",
         )

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from pgsluice import blockers, changes, creation, drift, guard, sequences, sqltext
-from pgsluice.errors import GateError, RefusedError, StagingLostError, StepError
+from pgsluice.errors import GateError, RefusedError, StagingLostError, StepError, VerifyError
 from pgsluice.facts import Column, ForeignKey, TableInfo
 from pgsluice.job import Mode, TargetWriters
 from pgsluice.locks import lock_table
@@ -22,8 +22,31 @@ from pgsluice.session import Session
 _WORK_MEM_MB = 256
 _SERVER_17 = 170000
 _SERVER_18 = 180000
+_TRACKS = "SELECT pg_catalog.current_setting('track_counts')::pg_catalog.bool"
 #: Where no trigger of others can run as us.
 _NOTHING = sql.SQL("ARRAY[]::pg_catalog.text[]")
+
+
+#: Of pg_trigger.tgtype: BEFORE .. FOR EACH ROW alone can hold a row back, and by which statements it fires.
+_BEFORE_ROW = 3
+_INSERT, _DELETE, _UPDATE = 4, 8, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger of the target that fires for our rows.
+
+    Attributes:
+        name: of it.
+        type: as in pg_trigger.tgtype.
+    """
+
+    name: str
+    type: int
+
+    def may_hold_back(self, events: int) -> bool:
+        """Tell whether it can keep rows from being written by such statements."""
+        return self.type & _BEFORE_ROW == _BEFORE_ROW and bool(self.type & events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +81,7 @@ class Merging:
         self._gone = self._inserted = self._updated = self._deleted = 0
         self._started = time.monotonic()
         self._locked_at: float | None = None
+        self._triggers: tuple[Trigger, ...] = ()
 
     def look(self) -> None:
         """Check what is staged, lock the target, and find what differs and what is gone.
@@ -77,13 +101,26 @@ class Merging:
         if plan.creation:
             return
         if plan.job.mode is Mode.APPEND:
-            _lock(session, plan)
+            self._lock()
             return
         is_alone = plan.compares_first and plan.options.target_writers is TargetWriters.NONE
-        self._locked_at = None if is_alone else _lock(session, plan)
-        self._changed = _compare(session, plan, staged) if plan.compares_first else staged
+        if is_alone:
+            self._changed = _compare(session, plan, staged)
+        else:
+            self._lock()
         self._gone = _look_for_gone(session, plan, self._present) if plan.deletes else 0
-        self._locked_at = self._locked_at or _lock(session, plan)
+        if is_alone:
+            self._lock()
+
+    def _lock(self) -> None:
+        """Lock the target, see that it is the one planned for, and alter it where it follows its source."""
+        session, plan = self._session, self._plan
+        lock_table(session, changes.lock_sql(plan), plan.options.lock_timeout)
+        self._locked_at = time.monotonic()
+        self._triggers = _same_table(session, plan)
+        if plan.alterations:
+            with session.playing_role():
+                session.execute(drift.alter_sql(plan.job.target, plan.alterations))
 
     def delete(self, *, is_last: bool = False) -> bool:
         """Delete, or mark, what is gone, unless that has to wait until all is written.
@@ -100,10 +137,13 @@ class Merging:
         Raises:
             DeleteGuardError: an append that starts over would clear more rows than allowed.
             StepError: rows of other tables, which are as on the source, refer to rows that it does not have.
+            VerifyError: a trigger of the target holds rows back.
         """
         session, plan, present = self._session, self._plan, self._present.table
         if plan.creation is None and plan.job.mode is Mode.APPEND and plan.reading.starts_over:
-            self._deleted = _clear(session, plan, self._staged.rows)
+            total = _guard_clearing(session, plan, self._staged.rows)
+            self._deleted = session.execute(changes.clear_sql(plan)) if total else 0
+            _see(plan, self._triggers, _DELETE, (total, self._deleted, "deleted"))
             return True
         if self._deleted >= self._gone:
             return True
@@ -111,13 +151,17 @@ class Merging:
         cascading = [key for key in referring if key.cascades and key.pairs and key.child != key.parent]
         if plan.mark or not referring or (is_last and not cascading):
             self._deleted += session.execute(changes.delete_sql(plan, present))
+            self._see_deleted()
         elif is_last:
             self._deleted += session.execute(changes.delete_sql(plan, present, cascading))
+            self._see_deleted(cascading)
             _refuse_orphans(plan, cascading, self._gone - self._deleted)
         elif any(key.cascades for key in referring) or not self._deletes_all():
             if all(key.pairs for key in referring):
                 self._deleted += session.execute(changes.delete_sql(plan, present, referring))
             return self._deleted >= self._gone
+        else:
+            self._see_deleted()
         return True
 
     def _deletes_all(self) -> bool:
@@ -130,21 +174,52 @@ class Merging:
             return False
         return True
 
+    def _see_deleted(self, spared_by: Sequence[ForeignKey] = ()) -> None:
+        """See that what is gone was deleted, or marked; a cascade may have taken more than our DELETE counted."""
+        if self._deleted < self._gone:
+            session, plan, present = self._session, self._plan, self._present.table
+            if plan.compares_first:  # a row that a trigger has written since is no longer where it was seen
+                self._deleted += session.execute(changes.delete_sql(plan, present, spared_by, by_place=False))
+            (left,) = session.row(changes.left_sql(plan, present, spared_by))
+            event, done = (_UPDATE, "marked as deleted") if plan.mark else (_DELETE, "deleted")
+            _see(plan, self._triggers, event, (self._gone, self._gone - left, done))
+
     def write(self) -> None:
-        """Insert and update, and let sequences catch up."""
+        """Insert and update, and let sequences catch up.
+
+        Raises:
+            VerifyError: a trigger of the target holds rows back.
+        """
         session, plan, staged = self._session, self._plan, self._staged
         if plan.creation:
             with session.playing_role():
                 self._inserted = _create(session, plan, plan.creation, staged.table)
         elif plan.job.mode is Mode.APPEND:
             self._inserted = session.execute(changes.append_sql(plan, staged.table))
+            _see(plan, self._triggers, _INSERT, (staged.rows, self._inserted, "inserted"))
         else:
+            if plan.compares_first and self._changed is staged:  # behind what triggers of our DELETEs have written
+                self._changed = _compare(session, plan, staged)
             if self._changed.rows:
-                self._inserted, self._updated = _merge(session, plan, self._changed.table)
+                self._inserted, self._updated = _merge(session, plan, self._changed.table, self._triggers)
             if plan.mark and self._keys:
-                self._updated += session.execute(changes.revive_sql(plan, plan.mark, self._keys.table))
+                self._revive(plan.mark, self._keys.table)
         for column, last in plan.sequences:
             session.rows(sequences.catch_up_sql(plan.job.target, column, last))
+
+    def _revive(self, mark: str, keys: StagingTable) -> None:
+        """Take the mark off rows that the source has again."""
+        session, plan = self._session, self._plan
+        is_counted = any(each.may_hold_back(_UPDATE) for each in self._triggers)
+        (marked,) = session.row(changes.returned_sql(plan, mark, keys)) if is_counted else (0,)
+        revived = session.execute(changes.revive_sql(plan, mark, keys))
+        _see(plan, self._triggers, _UPDATE, (marked, revived, "freed of their mark"))
+        self._updated += revived
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Return the names of the triggers that fire for the target's rows; none before the lock was taken."""
+        return tuple(each.name for each in self._triggers)
 
     @property
     def result(self) -> MergeResult:
@@ -161,17 +236,6 @@ class Merging:
             created=self._plan.creation is not None,
             locked_seconds=time.monotonic() - self._locked_at if self._locked_at else 0.0,
         )
-
-
-def _lock(session: Session, plan: SyncPlan) -> float:
-    """Lock the target, see that it is the one planned for, and return since when, by the monotonic clock."""
-    lock_table(session, changes.lock_sql(plan), plan.options.lock_timeout)
-    locked_at = time.monotonic()
-    _same_table(session, plan)
-    if plan.alterations:
-        with session.playing_role():
-            session.execute(drift.alter_sql(plan.job.target, plan.alterations))
-    return locked_at
 
 
 def preview(session: Session, plan: SyncPlan, staged: Staged, keys: Staged | None = None) -> MergeResult:
@@ -278,8 +342,11 @@ def _counted(faults: list[tuple[Any, ...]]) -> str:
     return "; ".join(found) + (", and maybe more" if len(faults) == changes.NAMED_KEYS else "")
 
 
-def _same_table(session: Session, plan: SyncPlan) -> None:
+def _same_table(session: Session, plan: SyncPlan) -> tuple[Trigger, ...]:
     """See, under the lock, that the name still means the table that the plan was made for, with the same columns.
+
+    Returns:
+        The triggers that fire for its rows.
 
     Raises:
         RefusedError: to change its rows would lend our rights to others.
@@ -289,14 +356,14 @@ def _same_table(session: Session, plan: SyncPlan) -> None:
     may_lend = session.version < _SERVER_18 and (plan.job.mode is not Mode.APPEND or plan.reading.starts_over)
     asked = sqltext.load("shape_along").format(trusted=sqltext.load("trusted_roles")) if may_lend else _NOTHING
     name = session.text(sqltext.table(plan.job.target))
-    found, columns, along = session.row(sqltext.load("shape").format(along=asked), {"table": name})
+    found, columns, triggers, along = session.row(sqltext.load("shape").format(along=asked), {"table": name})
     _refuse_to_lend(plan, along)
     if planned is None or found != planned.oid:
         what = "was replaced by another table"
     elif other := {tuple(column) for column in columns} ^ {_identity(column) for column in planned.columns}:
         what = f"got other columns ({', '.join(sorted({name for _, name, *_ in other}))})"
     else:
-        return
+        return tuple(Trigger(*each) for each in triggers)
     raise StepError(f"the target {what} while the rows were on their way", hint="Run again.", step="merge")
 
 
@@ -360,11 +427,11 @@ def _look_for_gone(session: Session, plan: SyncPlan, present: Staged) -> int:
     return int(gone)
 
 
-def _clear(session: Session, plan: SyncPlan, staged_rows: int) -> int:
-    """Empty the target's rows in scope for a fresh start; what counts as lost is what does not come back."""
+def _guard_clearing(session: Session, plan: SyncPlan, staged_rows: int) -> int:
+    """Count the target's rows in scope, which a fresh start clears; what counts as lost is what does not come back."""
     (total,) = session.row(changes.scope_sql(plan))
     guard.check(plan, max(0, total - staged_rows), total, staged_rows)
-    return session.execute(changes.clear_sql(plan)) if total else 0
+    return int(total)
 
 
 def _refuse_orphans(plan: SyncPlan, keys: Sequence[ForeignKey], left: int) -> None:
@@ -383,14 +450,14 @@ def _refuse_orphans(plan: SyncPlan, keys: Sequence[ForeignKey], left: int) -> No
         )
 
 
-def _merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:
+def _merge(session: Session, plan: SyncPlan, staging: StagingTable, triggers: Sequence[Trigger]) -> tuple[int, int]:
     """Merge, and return the rows inserted and updated; rows that stand in each other's way are exchanged first."""
     target = plan.facts.target_table
     if target is None or not target.rivals:
-        return _merged(session, plan, staging)
+        return _merged(session, plan, staging, triggers)
     session.execute(sql.SQL("SAVEPOINT pgsluice_merge"))
     try:
-        return _merged(session, plan, staging)
+        return _merged(session, plan, staging, triggers)
     except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
         session.execute(sql.SQL("ROLLBACK TO SAVEPOINT pgsluice_merge"))
         with session.playing_role():
@@ -404,11 +471,47 @@ def _merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int
                 sqlstate=error.sqlstate,
             ) from error
         exchanged = session.execute(changes.exchange_sql(plan, staging, columns and tuple(columns)))
-        inserted, updated = _merged(session, plan, staging)
+        inserted, updated = _merged(session, plan, staging, triggers)
         return inserted, updated + exchanged
 
 
-def _merged(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:
+def _merged(session: Session, plan: SyncPlan, staging: StagingTable, triggers: Sequence[Trigger]) -> tuple[int, int]:
+    """Merge, and see that each row that differs was written: a MERGE does not tell what a trigger skips."""
+    target = plan.facts.target_table
+    moves = target is not None and target.relkind == "p"  # to another partition: a DELETE and an INSERT
+    events = _INSERT | _UPDATE | (_DELETE if moves else 0)
+    is_counted = any(each.may_hold_back(events) for each in triggers)
+    (differing,) = session.row(changes.to_write_sql(plan, staging)) if is_counted else (0,)
+    inserted, updated = _counted_merge(session, plan, staging)
+    _see(plan, triggers, events, (differing, inserted + updated, "written"))
+    return inserted, updated
+
+
+def _see(plan: SyncPlan, triggers: Sequence[Trigger], events: int, counts: tuple[int, int, str]) -> None:
+    """See that a statement has changed as many rows as it had to.
+
+    Args:
+        plan: of the job.
+        triggers: of the target.
+        events: that the statement is for these rows.
+        counts: rows that had to change, rows that did, and what was to be done with them.
+
+    Raises:
+        VerifyError: a trigger or rule of the target holds rows back.
+    """
+    expected, found, done = counts
+    if found < expected:
+        names = ", ".join(each.name for each in triggers if each.may_hold_back(events))
+        keeping = " To keep rows that are gone from the source, use --deletes keep." if "deleted" in done else ""
+        raise VerifyError(
+            f"{expected - found} of {expected} rows of {plan.job.target} were not {done}:"
+            f" {f'trigger {names}' if names else 'a trigger or rule'} of the target held them back",
+            hint=f"All was rolled back. Change or disable what holds rows back.{keeping}",
+            step="verify",
+        )
+
+
+def _counted_merge(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[int, int]:
     statement = changes.merge_sql(plan, staging)
     if session.version >= _SERVER_17:
         inserted, updated = session.row(
@@ -423,20 +526,24 @@ def _merged(session: Session, plan: SyncPlan, staging: StagingTable) -> tuple[in
         return int(inserted), int(updated)
     before = _changes(session, plan.facts.target_table)
     changed = session.execute(statement)
-    after = _changes(session, plan.facts.target_table)
-    # a row that moves between partitions counts as a delete and an insert; MERGE itself deletes nothing here
-    inserted = (after[0] - before[0]) - (after[1] - before[1])
-    return inserted, changed - inserted
+    inserted, deleted, updated = (
+        now - then for now, then in zip(_changes(session, plan.facts.target_table), before, strict=True)
+    )
+    if changed and not (inserted or deleted or updated) and not session.row(sql.SQL(_TRACKS))[0]:
+        return 0, changed
+    # a row that moves between partitions counts as a delete and an insert; MERGE itself deletes nothing here, and
+    # counts one that a trigger keeps from moving
+    return inserted - deleted, min(changed - inserted + deleted, updated + deleted)
 
 
-def _changes(session: Session, table: TableInfo | None) -> tuple[int, int]:
-    """Return the rows inserted and deleted so far in this transaction, for servers whose MERGE can't tell."""
-    inserted, deleted = session.row(
+def _changes(session: Session, table: TableInfo | None) -> tuple[int, ...]:
+    """Return the rows inserted, deleted and updated so far in this transaction, for servers whose MERGE can't tell."""
+    return session.row(
         sql.SQL(
             "SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_inserted(oid)), 0)::bigint,"
-            " coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid)), 0)::bigint"
+            " coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid)), 0)::bigint,"
+            " coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_updated(oid)), 0)::bigint"
             " FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS oid"
         ),
         ([leaf.oid for leaf in table.leaves] if table else [],),
     )
-    return int(inserted), int(deleted)

@@ -14,11 +14,6 @@ COPY "pgsluice"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
 -- lock (target)
 LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
--- compare (target)
-CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
-SELECT "pgsluice_staged"."id", "pgsluice_staged"."note" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
-WHERE NOT EXISTS (SELECT FROM ONLY "sales"."orders" AS "orders" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id" AND NOT (pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note"))));
-
 -- delete guard (target)
 CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_gone" ON COMMIT DROP AS
 SELECT "orders".ctid AS place FROM ONLY "sales"."orders" AS "orders" WHERE TRUE
@@ -26,6 +21,11 @@ AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE 
 
 -- delete (target)
 DELETE FROM ONLY "sales"."orders" AS "orders" USING "pg_temp"."stg_<run>_1_gone" AS "pgsluice_staged" WHERE "orders".ctid = "pgsluice_staged".place;
+
+-- compare (target)
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
+SELECT "pgsluice_staged"."id", "pgsluice_staged"."note" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
+WHERE NOT EXISTS (SELECT FROM ONLY "sales"."orders" AS "orders" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id" AND NOT (pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note"))));
 
 -- merge (target)
 MERGE INTO ONLY "sales"."orders" AS "orders" USING "pg_temp"."stg_<run>_1_delta" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"

@@ -30,11 +30,6 @@ COPY "pgsluice"."stg_<run>_1" ("id", "note", "created_at") FROM STDIN (FORMAT bi
 -- lock (target)
 LOCK TABLE "raw"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
--- compare (target)
-CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
-SELECT "pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
-WHERE NOT EXISTS (SELECT FROM ONLY "raw"."orders" AS "orders" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id" AND NOT (pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note", "orders"."created_at"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at"))));
-
 -- delete guard (target)
 CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_gone" ON COMMIT DROP AS
 SELECT "orders".ctid AS place FROM ONLY "raw"."orders" AS "orders" WHERE (
@@ -44,6 +39,11 @@ AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE 
 
 -- delete (target)
 DELETE FROM ONLY "raw"."orders" AS "orders" USING "pg_temp"."stg_<run>_1_gone" AS "pgsluice_staged" WHERE "orders".ctid = "pgsluice_staged".place;
+
+-- compare (target)
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
+SELECT "pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at" FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged"
+WHERE NOT EXISTS (SELECT FROM ONLY "raw"."orders" AS "orders" WHERE "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id" AND NOT (pg_catalog.record_image_ne(ROW("orders"."id", "orders"."note", "orders"."created_at"), ROW("pgsluice_staged"."id", "pgsluice_staged"."note", "pgsluice_staged"."created_at"))));
 
 -- merge (target)
 MERGE INTO ONLY "raw"."orders" AS "orders" USING "pg_temp"."stg_<run>_1_delta" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id"

@@ -44,6 +44,21 @@ lines", "<script>alert(1)</script>", "주문내역이천이십사년십이월의
 -- lock (target)
 LOCK TABLE "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" IN SHARE ROW EXCLUSIVE MODE;
 
+-- delete guard (target)
+CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_gone" ON COMMIT DROP AS
+SELECT "<script>
+".ctid AS place FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
+" WHERE (
+"{}" LIKE '100%'
+)
+AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE "<script>
+"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id");
+
+-- delete (target)
+DELETE FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
+" USING "pg_temp"."stg_<run>_1_gone" AS "pgsluice_staged" WHERE "<script>
+".ctid = "pgsluice_staged".place;
+
 -- compare (target)
 CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_delta" ON COMMIT DROP AS
 SELECT "pgsluice_staged"."id", "pgsluice_staged"."a""b", "pgsluice_staged"."it's", "pgsluice_staged"."100%s", "pgsluice_staged"."{}", "pgsluice_staged"."{0}{table}", "pgsluice_staged"."two
@@ -64,21 +79,6 @@ lines", "<script>
 "."-- x", "<script>
 "."\"), ROW("pgsluice_staged"."id", "pgsluice_staged"."a""b", "pgsluice_staged"."it's", "pgsluice_staged"."100%s", "pgsluice_staged"."{}", "pgsluice_staged"."{0}{table}", "pgsluice_staged"."two
 lines", "pgsluice_staged"."<script>alert(1)</script>", "pgsluice_staged"."주문내역이천이십사년십이월의모든것과끝넷다", "pgsluice_staged"."-- x", "pgsluice_staged"."\"))));
-
--- delete guard (target)
-CREATE TEMPORARY TABLE "pg_temp"."stg_<run>_1_gone" ON COMMIT DROP AS
-SELECT "<script>
-".ctid AS place FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
-" WHERE (
-"{}" LIKE '100%'
-)
-AND NOT EXISTS (SELECT FROM "pgsluice"."stg_<run>_1" AS "pgsluice_staged" WHERE "<script>
-"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id");
-
--- delete (target)
-DELETE FROM ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>
-" USING "pg_temp"."stg_<run>_1_gone" AS "pgsluice_staged" WHERE "<script>
-".ctid = "pgsluice_staged".place;
 
 -- merge (target)
 MERGE INTO ONLY "주문내역이천이십사년십이월의모든것"."주문내역이천이십사년십이월의모든것과끝넷다" AS "<script>

@@ -21,8 +21,8 @@ SELECT c.oid,
        has_table_privilege(c.oid, 'UPDATE'),
        has_table_privilege(c.oid, 'DELETE'),
        row_security_active(c.oid),
-       ARRAY(SELECT t.tgname::text FROM pg_trigger t
-              WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1),
+       ARRAY(SELECT DISTINCT t.tgname::text FROM pg_trigger t
+              WHERE t.tgrelid = ANY (c.oid || leaf.oids) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1),
        (SELECT coalesce(jsonb_agg(jsonb_build_array(
                  l.oid::bigint,
                  coalesce(pg_relation_filenode(l.oid), 0)::bigint,
