@@ -221,7 +221,7 @@ class Comparison:
         writer.execute(Exported.BEGIN)
         try:
             # the text of an array of times shows the zone: the same one on both sides
-            with reading(writer, self._target, writer.search_path if copy.search_path else "", copy.time_zone):
+            with reading(writer, self._target, writer.search_path, copy.time_zone):
                 yield _with_memory(writer)
         finally:
             writer.rollback()

@@ -105,7 +105,10 @@ class Landing:
                     becomes = plan.promoted if table == rows else None
                     definition = self._definition(plan, becomes, table)
                     control = self._servers.control
-                    staging.create(control, table, locks.run_key(control, self._job.target), definition)
+                    path = control.search_path if plan.replaces else ""  # its LIKE copies what was parsed
+                    staging.create(control, table, locks.run_key(control, self._job.target), definition, path)
+                    if plan.replaces:
+                        swap.prepare(control, table)
             if plan.keeps_slices:
                 with self._account.step("resume"), contextlib.ExitStack() as creating:
                     creating.callback(self._drop, rows)  # it may be there although its COMMIT got no answer

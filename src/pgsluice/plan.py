@@ -92,8 +92,8 @@ class CopyPlan:
         lane_reason: one sentence.
         format: of the COPY stream.
         format_reason: one sentence.
-        search_path: that names in the user's SQL are looked up under; empty where there is none of it.
-        time_zone: that the user's SQL means, and what is cast or hashed; UTC where there is none of it.
+        search_path: that names in the user's SQL, and in functions of views, domains and indexes, are looked up under.
+        time_zone: that these mean, and what is cast or hashed; UTC where there is none of it.
         rows_expected: the planner's estimate; -1 where unknown.
         psql: path of the psql asked for, or None to look for one.
         max_staging_bytes: as in `Options`.
@@ -103,6 +103,8 @@ class CopyPlan:
         part: of the source, what this copy reads; None for all.
         buckets: of these rows, those that the target does not have alike; None for all.
         oid: of the source; 0 for a query.
+        calls_functions: rows that are staged can have functions of the target called, which look up names by the
+            search_path of its role.
     """
 
     source: TableRef | QuerySource
@@ -125,6 +127,7 @@ class CopyPlan:
     part: Slice | None = None
     buckets: Part | None = None
     oid: int = 0
+    calls_functions: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -357,6 +360,9 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
     if strategy is Strategy.SWAP:
         staging, staging_reason = StagingKind.PROMOTED, "what is staged takes the target's place"
     slices = _slices(job, facts.source_table, options, staging, reading)
+    copy = make_copy(job.source, job.where, facts, columns, options, reading.window)
+    if strategy is Strategy.SWAP:  # checks, generated columns and some indexes of the target are there from the start
+        copy = dataclasses.replace(copy, calls_functions=True)
     return SyncPlan(
         job=job,
         job_id=job_id(job, facts.source),
@@ -364,7 +370,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         reading=reading,
         alterations=alterations,
         fidelity=judged,
-        copy=make_copy(job.source, job.where, facts, columns, options, reading.window),
+        copy=copy,
         strategy=strategy,
         strategy_reason=strategy_reason,
         slices=slices,
@@ -411,7 +417,6 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
     """
     lane, lane_reason = _lane(facts, options, window)
     format_, format_reason = _format(facts, columns, options)
-    has_user_sql = where is not None or isinstance(source, QuerySource)
     return CopyPlan(
         source=source,
         relkind=facts.source_table.relkind,
@@ -422,8 +427,8 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         lane_reason=lane_reason,
         format=format_,
         format_reason=format_reason,
-        search_path=facts.source.search_path if has_user_sql else "",
-        time_zone=_time_zone(source, where, facts, columns),
+        search_path=facts.source.search_path,
+        time_zone=_time_zone(where, facts, columns),
         rows_expected=-1 if window and window.is_part else facts.source_table.rows,
         psql=options.psql,
         max_staging_bytes=options.max_staging_bytes,
@@ -431,12 +436,18 @@ def make_copy(  # noqa: PLR0913, PLR0917 - all that a copy depends on
         origins=_origins(facts.source_table, columns),
         encodings=encodings.of_copy(facts, options),
         oid=facts.source_table.oid,
+        calls_functions=any(column.is_own_type and column.kind in _MADE_OF_OTHERS for column in columns),
     )
 
 
-def _time_zone(source: TableRef | QuerySource, where: str | None, facts: Facts, columns: tuple[Column, ...]) -> str:
+#: Domains, and kinds of types that can hold one: their checks are functions of somebody's. So are those of a range.
+_MADE_OF_OTHERS = "dcrm"
+
+
+def _time_zone(where: str | None, facts: Facts, columns: tuple[Column, ...]) -> str:
     """Return the zone that the source is read under: the role's own, where what its user wrote may mean it."""
-    has_user_sql = where is not None or isinstance(source, QuerySource)
+    # a query, a view and what a wrapper reads are SQL of somebody's too
+    has_user_sql = where is not None or facts.source_table.relkind not in NOT_BEHIND
     origins = _origins(facts.source_table, columns)
     has_user_types = any(origin.how in {"cast", "hash"} for origin in origins if origin)  # their text shows the zone
     return facts.source.time_zone if has_user_sql or has_user_types else "UTC"
@@ -444,7 +455,7 @@ def _time_zone(source: TableRef | QuerySource, where: str | None, facts: Facts, 
 
 def _untold(job: SyncJob, facts: Facts, columns: tuple[Column, ...]) -> tuple[str, ...]:
     """Return the columns that no hash can compare, each with why."""
-    time_zone = _time_zone(job.source, job.where, facts, columns)
+    time_zone = _time_zone(job.where, facts, columns)
     return hashing.untold(facts, _in_the_end(facts, columns), time_zone)
 
 

@@ -423,9 +423,12 @@ class Session:
 
     @contextlib.contextmanager
     def looking_at_tables(self, not_behind: str) -> Iterator[None]:
-        """Run the block in a READ ONLY transaction that may not look behind relations of some kinds."""
+        """Run the block in a READ ONLY transaction that may not look behind relations of some kinds.
+
+        Functions of views and indexes mean what they mean to the role.
+        """
         with self.transaction(read_only=True):
-            self.as_role("", "UTC", not_behind)
+            self.as_role(self.search_path, "UTC" if not_behind else self.time_zone, not_behind)
             yield
 
     @contextlib.contextmanager

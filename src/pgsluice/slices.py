@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -122,11 +123,14 @@ def relay_slice(
     writer = relay.Writer(worker.writer, worker.writer.text(copy_in(plan, table)), on_bytes, plan.max_memory)
     statement = worker.reader.text(copy_out(plan))
     psql = relay.find_psql(plan.psql) if plan.lane is Lane.PSQL else None
-    if psql:
-        relayed, lane = _by_psql(psql, worker, plan, snapshot, statement, writer), Lane.PSQL
-    else:
-        with snapshot.joined(worker.reader, plan):
-            relayed, lane = relay.by_libpq(worker.reader, statement, writer), Lane.LIBPQ
+    # the zone is ours: a time without one is read as the source wrote it
+    paths = worker.writer.playing_role(worker.writer.search_path) if plan.calls_functions else contextlib.nullcontext()
+    with paths:
+        if psql:
+            relayed, lane = _by_psql(psql, worker, plan, snapshot, statement, writer), Lane.PSQL
+        else:
+            with snapshot.joined(worker.reader, plan):
+                relayed, lane = relay.by_libpq(worker.reader, statement, writer), Lane.LIBPQ
     return StagedData(
         staging=table,
         source=str(plan.source),

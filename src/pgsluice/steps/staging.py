@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,7 +128,13 @@ def create_sql(staging: StagingTable) -> sql.Composed:
     )
 
 
-def create(session: Session, staging: StagingTable, owner_key: int = 0, definition: sql.Composed | None = None) -> None:
+def create(
+    session: Session,
+    staging: StagingTable,
+    owner_key: int = 0,
+    definition: sql.Composed | None = None,
+    search_path: str = "",
+) -> None:
     """Create a staging table: an UNLOGGED one says who owns it and is closed to everybody else.
 
     Args:
@@ -135,12 +142,14 @@ def create(session: Session, staging: StagingTable, owner_key: int = 0, definiti
         staging: what to create.
         owner_key: of the run lock that its run holds; without its run it is an orphan. None of it for a temporary one.
         definition: the CREATE TABLE, where it is to become the target; else the copied columns alone.
+        search_path: that functions which it calls look up names under; only where it parses no text of anybody's.
     """
     if staging.ref.schema == TEMPORARY_SCHEMA:
         session.execute(create_sql(staging))
         return
     with session.transaction():
-        session.execute(definition or create_sql(staging))
+        with session.playing_role(search_path) if search_path else contextlib.nullcontext():
+            session.execute(definition or create_sql(staging))
         _close(session, staging.ref)
         tag(session, staging, owner_key)
 
@@ -181,8 +190,10 @@ def create_part(session: Session, staging: StagingTable, number: int) -> Staging
         number: of the slice.
     """
     made = part(staging, number)
+    is_there = sql.SQL("SELECT pg_catalog.to_regclass(%s) IS NOT NULL")
     with session.transaction():
-        session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sqltext.table(made.ref)))
+        if session.row(is_there, (session.text(sqltext.table(made.ref)),))[0]:  # an event trigger may forbid any DROP
+            session.execute(sql.SQL("DROP TABLE {}").format(sqltext.table(made.ref)))
         session.execute(
             sql.SQL("CREATE UNLOGGED TABLE {} () INHERITS ({}) WITH (autovacuum_enabled = false)").format(
                 sqltext.table(made.ref), sqltext.table(staging.ref)
@@ -286,8 +297,11 @@ def sweep(session: Session, schema: str, own_run: str = "", *, also_kept: bool =
                 continue
             drop(session, each.ref)
             dropped.append(str(each.ref))
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable) as error:
-            left.append((str(each.ref), error.diag.message_primary or "it is in use"))
+        except psycopg.Error as error:
+            if not session.usable:
+                raise
+            # not ours to judge: another role's, in use, or kept by an event trigger
+            left.append((str(each.ref), error.diag.message_primary or "it could not be dropped"))
         finally:
             if is_free:
                 session.execute(sql.SQL("SELECT pg_catalog.pg_advisory_unlock(%s)"), (each.tag.lock,))

@@ -26,9 +26,9 @@ def obstacles(session: Session, target: TableRef) -> tuple[str, ...]:
 
 
 def statements(session: Session, target: TableRef, staging: TableRef) -> tuple[tuple[str, str], ...]:
-    """Return what replaces a target, as (phase, SQL) in order: "create", "build", "lock", "swap". One round trip.
+    """Return what replaces a target, as (phase, SQL) in order, ahead of it notes: what stays behind. One round trip.
 
-    Ahead of these come notes, as ("note", text): what of the target stays behind.
+    The phases: "note", "create", "prepare", "build", "analyze", "build", "lock", "swap".
 
     Args:
         session: on the target.
@@ -45,6 +45,17 @@ def definition(session: Session, target: TableRef, staging: TableRef) -> sql.Com
     return sql.Composed(_phase("create", session, target, staging))
 
 
+def prepare(session: Session, staging: StagingTable) -> None:
+    """Give the new table, while it is empty, what can't be built later: mostly nothing. One round trip then.
+
+    Args:
+        session: on the target, idle.
+        staging: created.
+    """
+    for statement in _phase("prepare", session, staging.target, staging.ref):
+        session.execute(statement)
+
+
 def build(session: Session, staging: StagingTable) -> None:
     """Give the new table the target's indexes, constraints and statistics: one sort or scan each, nobody waits.
 
@@ -56,8 +67,12 @@ def build(session: Session, staging: StagingTable) -> None:
         if _is_built(session, staging):  # an earlier try has done it, and its COMMIT got no answer
             return
         session.rows(sqltext.load("keys_memory"))
-        for statement in _phase("build", session, staging.target, staging.ref):
-            session.execute(statement)
+        for phase, text in statements(session, staging.target, staging.ref):
+            if phase == "build":
+                session.execute(sqltext.verbatim(text))
+            elif phase == "analyze":  # which calls functions of expressions, and looks up no name of ours
+                with session.playing_role(session.search_path):
+                    session.execute(sqltext.verbatim(text))
 
 
 def _is_built(session: Session, staging: StagingTable) -> bool:
@@ -79,7 +94,8 @@ def look(session: Session, plan: SyncPlan, rows: int) -> int:
         DeleteGuardError: more rows would go than allowed.
     """
     count = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {}").format(sqltext.table(plan.job.target))
-    (total,) = session.row(count)
+    with session.playing_role(session.search_path):  # functions of its indexes are looked into by the planner
+        (total,) = session.row(count)
     guard.check(plan, max(0, total - rows), total, rows)
     return int(total)
 

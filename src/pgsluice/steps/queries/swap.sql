@@ -1,6 +1,6 @@
 -- What makes a staging table the equal of a table in all but its rows, and puts it in that table's place: (phase, SQL),
--- in order. After "create" it is filled; "build" has what is done while nobody needs the new table, "lock" is taken for
--- what comes then, and "swap" needs it.
+-- in order. After "create" and "prepare" it is filled; "build" and "analyze" have what is done while nobody needs the new
+-- table, "lock" is taken for what comes then, and "swap" needs it.
 -- %(table)s: the old table's name; %(staging)s: the new one's; %(schema)s, %(bare)s: the two parts of that.
 -- Texts are what the server itself prints of the old table, whose name stands in them: the new one will have it.
 -- Of "note" is what stays behind: options that no user sets. Which these are comes from settable and index_text.
@@ -17,6 +17,8 @@ WITH t AS (
 indexes AS (
   SELECT i.indexrelid, i.indisunique, i.indisclustered, i.indisreplident, c.relname, c.relam, c.reloptions,
          c.reltablespace, k.oid AS constraint, {indexdef} AS definition, {constraintdef} AS constraintdef,
+         length(concat('CREATE ', CASE WHEN indisunique THEN 'UNIQUE ' END, 'INDEX ', quote_ident(c.relname), ' ON ',
+                       indrelid::regclass, ' ')) AS head,
          %(bare)s::text || '_i' || row_number() OVER (ORDER BY i.indexrelid) AS temporary
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid
@@ -30,6 +32,37 @@ statistics AS (
          format('CREATE STATISTICS %%I.%%I ', n.nspname, s.stxname) AS head
     FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace
    WHERE s.stxrelid = (SELECT oid FROM t)
+),
+leaning AS ( -- whose functions look up names by the role's search_path: text of ours is never parsed under that
+  SELECT DISTINCT d.classid, d.objid
+    FROM pg_depend d
+    LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    JOIN pg_proc p ON p.oid = CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode END
+    JOIN pg_language l ON l.oid = p.prolang
+   WHERE ((d.classid = 'pg_class'::regclass AND d.objid IN (SELECT indexrelid FROM indexes))
+          OR (d.classid = 'pg_statistic_ext'::regclass AND d.objid IN (SELECT oid FROM statistics)))
+     AND p.oid >= 16384
+     AND l.lanname NOT IN ('internal', 'c')
+     AND p.prosqlbody IS NULL
+     AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'search_path='))
+),
+likened AS ( -- by LIKE, which copies what was parsed: before 17, a function in SQL is looked into at CREATE INDEX
+  SELECT objid AS oid FROM leaning
+   WHERE classid = 'pg_class'::regclass AND current_setting('server_version_num')::int < 170000
+),
+made AS ( -- by that, of which the others go
+  SELECT n.number, n.relname, n.conname, o.temporary
+    FROM (SELECT *, row_number() OVER (PARTITION BY tail, conname IS NULL ORDER BY number) AS place
+            FROM (SELECT c.oid AS number, c.relname, k.conname, substr(pg_get_indexdef(c.oid), length(concat(
+                           'CREATE ', CASE WHEN indisunique THEN 'UNIQUE ' END, 'INDEX ', quote_ident(c.relname), ' ON ',
+                           indrelid::regclass, ' ')) + 1) AS tail
+                    FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+                    LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')
+                   WHERE indrelid = (SELECT new FROM t) AND EXISTS (SELECT FROM likened)) AS new) AS n
+    LEFT JOIN (SELECT *, row_number() OVER (PARTITION BY tail, "constraint" IS NULL ORDER BY indexrelid) AS place
+                 FROM (SELECT *, substr(definition, head + 1) AS tail FROM indexes) AS old
+                WHERE indexrelid IN (SELECT oid FROM likened)) AS o
+      ON (o.tail, o."constraint" IS NULL, o.place) = (n.tail, n.conname IS NULL, n.place)
 ),
 referring AS (
   SELECT k.*, k.conrelid::regclass::text AS child, pg_get_constraintdef(k.oid) AS definition
@@ -85,25 +118,39 @@ options AS (
 settings AS ( -- that users made
   SELECT oid, number, string_agg(text, ', ') AS listed FROM options WHERE is_settable GROUP BY oid, number
 ),
+unanalyzed AS (
+  SELECT pg_describe_object(classid, objid, 0) AS what
+    FROM leaning
+   WHERE current_setting('server_version_num')::int >= 170000
+),
 statements (place, number, text) AS (
   SELECT 0, 0::bigint, format('the new table does not get option %%s of %%s, which is not one that users set', name, whose)
     FROM options WHERE NOT is_settable AND NOT starts_with(name, 'pg_') -- a prefix that is PostgreSQL's own
   UNION ALL
-  SELECT 1, 0, format('CREATE %%sTABLE %%s (LIKE %%s INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)%%s'
+  SELECT 0, 1, format('ANALYZE is left out: functions that %%s calls look up names by the search_path, which ANALYZE and'
+                      ' VACUUM of PostgreSQL 17 and later replace: ALTER FUNCTION .. SET search_path mends that', what)
+    FROM unanalyzed
+  UNION ALL
+  SELECT 1, 0, format('CREATE %%sTABLE %%s (LIKE %%s INCLUDING ALL%%s EXCLUDING STATISTICS)%%s'
                       ' WITH (autovacuum_enabled = false)%%s', CASE relpersistence WHEN 'u' THEN 'UNLOGGED ' END,
-                      %(staging)s::text, name,
+                      %(staging)s::text, name, CASE WHEN NOT EXISTS (SELECT FROM likened) THEN ' EXCLUDING INDEXES' END,
                       (SELECT format(' USING %%I', amname) FROM pg_am WHERE pg_am.oid = relam),
                       (SELECT format(' TABLESPACE %%I', spcname) FROM pg_tablespace s WHERE s.oid = reltablespace))
     FROM t
-  UNION ALL
-  SELECT 10, row_number() OVER (ORDER BY indexrelid),
+  UNION ALL -- on the empty table, whose rows then have the functions called under the role's search_path
+  SELECT CASE WHEN indexrelid IN (SELECT objid FROM leaning) THEN 2 ELSE 10 END, row_number() OVER (ORDER BY indexrelid),
          CASE WHEN i.constraint IS NOT NULL
               THEN format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(staging)s::text, temporary, constraintdef)
               ELSE format('CREATE %%sINDEX %%I ON %%s %%s', CASE WHEN indisunique THEN 'UNIQUE ' END, temporary, %(staging)s::text,
-                          substr(definition,
-                                 length(concat('CREATE ', CASE WHEN indisunique THEN 'UNIQUE ' END, 'INDEX ',
-                                               quote_ident(i.relname), ' ON ', t.name, ' ')) + 1)) END
-    FROM indexes i, t
+                          substr(definition, head + 1)) END
+    FROM indexes i
+   WHERE NOT EXISTS (SELECT FROM likened WHERE likened.oid = i.indexrelid)
+  UNION ALL
+  SELECT 2, number, format(CASE WHEN temporary IS NULL AND conname IS NOT NULL THEN 'ALTER TABLE %%1$s DROP CONSTRAINT %%2$I'
+                                WHEN temporary IS NULL THEN 'DROP INDEX %%3$I.%%4$I'
+                                ELSE 'ALTER INDEX %%3$I.%%4$I RENAME TO %%5$I' END,
+                           %(staging)s::text, conname, %(schema)s::text, relname, temporary)
+    FROM made
   UNION ALL
   SELECT 11, 0, format('ALTER INDEX %%I.%%I SET (%%s)', %(schema)s::text, temporary, s.listed)
     FROM indexes i JOIN settings s ON s.oid = i.indexrelid
@@ -137,7 +184,7 @@ statements (place, number, text) AS (
   SELECT 17, 0, format('ALTER TABLE %%s VALIDATE CONSTRAINT %%I', %(staging)s::text, k.conname)
     FROM foreign_keys k WHERE k.is_validated_later
   UNION ALL
-  SELECT 18, 0, format('ANALYZE %%s', %(staging)s::text)
+  SELECT 18, 0, format('ANALYZE %%s', %(staging)s::text) WHERE NOT EXISTS (SELECT FROM unanalyzed)
   UNION ALL
   SELECT 18, 1, format('ALTER TABLE %%s RESET (autovacuum_enabled)', %(staging)s::text)
   UNION ALL
@@ -285,6 +332,8 @@ statements (place, number, text) AS (
   SELECT 60, 1, format('GRANT %%s ON %%s TO %%I', own_right, t.name, pg_get_userbyid(t.relowner))
     FROM t, unnest(own_rights) AS own_right
 )
-SELECT CASE WHEN place = 0 THEN 'note' WHEN place = 1 THEN 'create' WHEN place < 19 THEN 'build' WHEN place = 19 THEN 'lock' ELSE 'swap' END, text
+SELECT CASE WHEN place = 0 THEN 'note' WHEN place = 1 THEN 'create' WHEN place = 2 THEN 'prepare'
+            WHEN (place, number) = (18, 0) THEN 'analyze' WHEN place < 19 THEN 'build' WHEN place = 19 THEN 'lock'
+            ELSE 'swap' END, text
   FROM statements
  ORDER BY place, number, text
