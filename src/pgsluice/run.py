@@ -177,6 +177,8 @@ class Run:
         swept = staging.sweep(control, CONTROL_SCHEMA, self.run_id)
         for name in swept.dropped:
             self._warn(f"dropped {name}, which a dead run had left")
+        for name, why in swept.left:
+            self._warn(f"left {name}, whose run is dead too: {why}")
         for name, why in swept.passed_over:
             self._warn(f"passed over {name}: {why}")
         self._waiting[:] = swept.waiting
@@ -320,6 +322,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         *(sent if not compared else []),  # the buckets tell it
         *([("pre_sql (target)", sqltext.verbatim(plan.options.pre_sql))] if plan.options.pre_sql else []),
         ("staging (target)", created),
+        *(("staging (target)", sqltext.verbatim(text)) for phase, text in plan.swap if phase == "prepare"),
         ("relay (source)", copy_out(plan.copy)),
         ("relay (target)", copy_in(plan.copy, table)),
     ]
@@ -366,7 +369,7 @@ def _creating(plan: SyncPlan, wanted: Creation, table: StagingTable) -> Iterator
 
 
 def _replacing(plan: SyncPlan, table: StagingTable, *, is_hashed: bool) -> Iterator[tuple[str, Query]]:
-    steps = {"build": "keys (target)", "lock": "lock (target)", "swap": "merge (target)"}
+    steps = {"build": "keys (target)", "analyze": "keys (target)", "lock": "lock (target)", "swap": "merge (target)"}
     verified = plan.hashing.digest_sql(Side.TARGET, changes.landed(plan, table)) if is_hashed else None
     for phase, text in plan.swap:
         if phase == "lock" and verified:
