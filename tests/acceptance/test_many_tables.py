@@ -82,7 +82,7 @@ def test_a_table_that_its_plan_refuses_is_in_the_history_with_the_way_out(synced
         ("partly done", 2),
         ("failed", 1),
     ]
-    assert synced.pgsluice("status", "--max-age", "1h").code == 1
+    assert synced.pgsluice("status", "--max-age", "1h").code == 0  # nothing was ever begun that could be late
 
 
 def test_a_refused_run_leaves_no_trace_on_a_target_that_has_none(pair: Pair) -> None:

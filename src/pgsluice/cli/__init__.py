@@ -32,6 +32,7 @@ COMMANDS = {
     "report": "Write a page of HTML about a RUN, or the last one, and what runs did lately.",
     "serve": "Serve the page of `report`, always as of now, with JSON and numbers for Prometheus beside it.",
     "state": "Look at where jobs that read on stand, and move them.",
+    "forget": "Forget that a TARGET was ever to be done, and where its jobs stand; its history and its rows stay.",
     "clean": "Drop the staging tables that dead runs have left, and only those.",
     "completion": "Print the script by which a shell completes commands, options and the names of tables.",
     "demo": "Copy a sample shop between two servers of its own, and compare every row.",

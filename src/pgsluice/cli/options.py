@@ -359,13 +359,17 @@ def target_only(command: _F) -> _F:
 
 
 def on_target(command: _F) -> _F:
-    """Give a command ``--target``, or the file that names it, and the file's source where it asks for one."""
+    """Give a command ``--target``, or the file that names it, and the file's source where it asks for one.
+
+    The file itself is the context's object.
+    """
 
     @functools.wraps(command)
     def wrapped(target: str | None, config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401 - as click calls
         _tell_passed_over()
         path = config_file or _found(target and _came_from("target", _Origin.COMMANDLINE))
         file = configuration(path, was_named=bool(config_file)) if path else None
+        click.get_current_context().obj = file
         rank = _Rank(file, is_named=bool(config_file))
         if "source" in given:
             is_known = given["source"] or (file and file.source)

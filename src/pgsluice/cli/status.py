@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import psycopg
@@ -24,6 +24,9 @@ from pgsluice.session import Session
 from pgsluice.steps import catalog, staging, state, watermark
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.units import seconds_of, several, size, span
+
+if TYPE_CHECKING:
+    from pgsluice.config import Configuration
 
 #: Of a run with more tables, those that are done are only counted.
 _LISTED = 20
@@ -49,7 +52,7 @@ def status(
 ) -> int:
     """Show the last runs, of all or of a JOB (its id, target or source), or what became of each table last.
 
-    It asks the control schema of the target.
+    It asks the control schema of the target. With a file, it speaks of the jobs that the file names.
 
     \b
     pgsluice status --target service=lake --last 3
@@ -63,20 +66,37 @@ def status(
     if job and (tables or max_age):
         raise UsageError("a job's runs, or what became of each table", hint="Leave one of them out.")
     header = Header(as_json=as_json)
+    file: Configuration | None = click.get_current_context().obj
     with translated("status"), target.looking().open() as session, contextlib.ExitStack() as stack:
         theirs = stack.enter_context(source.open()) if lag and source else None
         header.tell(theirs.described if theirs else "", session.described)
         if job:
             return _job(job, state.table_runs(session, CONTROL_SCHEMA, known_as(job), last), as_json=as_json)
         if theirs:
-            return _lag(theirs, state.positions(session, CONTROL_SCHEMA), as_json=as_json)
+            positions = state.positions(session, CONTROL_SCHEMA)
+            ours = file.tables.among((each.source, each.target) for each in positions) if file else None
+            wanted = [each for each in positions if ours is None or (each.source, each.target) in ours]
+            return _lag(theirs, wanted, as_json=as_json)
         if tables or limit is not None:
-            return _tables(state.last_tables(session, CONTROL_SCHEMA), limit, header)
-        return _runs(session, last, header)
+            return _tables(_wanted(state.last_tables(session, CONTROL_SCHEMA), file), limit, header)
+        return _runs(session, last, file, header)
 
 
-def _runs(session: Session, last: int, header: Header) -> int:
-    runs = state.runs(session, CONTROL_SCHEMA, limit=last)
+def _wanted(found: Sequence[state.TableRow], file: Configuration | None) -> list[state.TableRow]:
+    """Return what there is of a file's jobs, those that were never begun too; all there is where there is no file."""
+    if file is None:
+        return [*found]
+    known = [(each.source, each.target) for each in found]
+    ours = file.tables.among(known)
+    unknown = [state.TableRow(*pair, "unknown", "", {}, "", None, None) for pair in file.tables.unknown(known)]
+    jobs = [dataclasses.replace(each, is_job=True) for each in found if (each.source, each.target) in ours]
+    return sorted([*jobs, *unknown], key=lambda each: (each.target, each.source))
+
+
+def _runs(session: Session, last: int, file: Configuration | None, header: Header) -> int:
+    ours = file.tables.among(state.known(session, CONTROL_SCHEMA)) if file else None
+    targets = [target for _, target in ours] if ours is not None else None
+    runs = state.runs(session, CONTROL_SCHEMA, limit=last, targets=targets)
     listed = staging.listed(session, CONTROL_SCHEMA)
     kept, not_ours = listed.waiting, (*listed.passed_over, *listed.others)
     for run in runs:
@@ -151,7 +171,7 @@ def _job(job: str, found: Sequence[dict[str, Any]], *, as_json: bool) -> int:
 
 
 def _tables(found: Sequence[state.TableRow], limit: float | None, header: Header) -> int:
-    late = [each for each in found if limit is not None and (each.age is None or each.age > limit)]
+    late = [each for each in found if limit is not None and each.is_job and (each.age is None or each.age > limit)]
     for each in found:
         is_late = each in late
         if header.as_json:
@@ -161,7 +181,7 @@ def _tables(found: Sequence[state.TableRow], limit: float | None, header: Header
         rows = f", {several(each.report['target_count'], 'row')}" if each.report.get("target_count", -1) >= 0 else ""
         reached = f", watermark {each.report['watermark']}" if each.report.get("watermark") else ""
         say(f"{'LATE  ' if is_late else ''}{each.source} -> {each.target}: {done}{rows}{reached}")
-        if each.status != "done":
+        if each.status == "failed":
             say(*indented(f"{each.status} since ({each.recorded}): {each.report.get('error')}"))
             if each.report.get("hint"):
                 say(*indented(each.report["hint"]))
@@ -188,6 +208,8 @@ def _lines(run: state.RunRow) -> Iterator[str]:
 
 def _outcome(table: dict[str, Any]) -> str:
     """Return what became of a table in one run."""
+    if table["status"] == state.FORGOTTEN:
+        return "forgotten  by `pgsluice forget`"
     counts = ", ".join(f"{name} {table[name]:,}" for name in ("inserted", "updated", "unchanged", "deleted"))
     outcome = counts if table["status"] == "done" else f"{table['step']}: {visible.joined(str(table['error']))}"
     reached = f"  watermark {table['watermark']}" if table.get("watermark") else ""

@@ -87,6 +87,31 @@ class Configured(Selection):
             raise UsageError(f"no table of the file matches {', '.join(self.select) or 'it'}", hint=f"It has {known}.")
         return self.distinct(chosen)
 
+    def among(self, known: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Return those of sources and targets, as reports name them, that are this file's."""
+        return frozenset(pair for pair in known if pair in self._named(pair[0]))
+
+    def unknown(self, known: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """Yield the source and target, or the patterns of these, of each entry of which none is known."""
+        ours = self.among(known)
+        for entry in self.entries:
+            if "query" in entry.settings:
+                pair = (str(QuerySource("")), str(TableRef.parse(entry.pattern)))
+                if pair not in ours:
+                    yield pair
+                continue
+            of_it = [source for source, _ in ours if (ref := _table_named(source)) and entry.matches(ref)]
+            ref = TablePattern.parse(entry.pattern).ref
+            if not of_it and (job := self._table(ref)):
+                is_glob = TablePattern.parse(entry.pattern).is_glob
+                to = str(self._merged(entry.settings).get("to") or self.to)
+                yield (entry.pattern, to) if is_glob else (str(ref), str(job.target))
+
+    def _named(self, source: str) -> Iterator[tuple[str, str]]:
+        ref = _table_named(source)
+        jobs = [self._table(ref)] if ref else [self._query(each) for each in self.entries if "query" in each.settings]
+        yield from ((str(job.source), str(job.target)) for job in jobs if job)
+
     def _table(self, ref: TableRef) -> SyncJob | None:
         matching = [entry for entry in self.entries if "query" not in entry.settings and entry.matches(ref)]
         values = self._merged(*(entry.settings for entry in matching))
@@ -236,6 +261,14 @@ def _expected(path: str, settings: FileSettings, found: Document) -> Iterator[tu
 def _warn_of_others(path: Path, opened: os.stat_result, warn: Warn) -> None:
     if place := files.open_to_others(path, opened):
         warn(f"others can write to {place}, and what {path} says runs as you: chmod go-w {place}, or name it: --config")
+
+
+def _table_named(source: str) -> TableRef | None:
+    """Return the table of a report's source, or None for a query."""
+    try:
+        return TableRef.parse(source)
+    except UsageError:
+        return None
 
 
 def _only_skips(entry: Entry) -> bool:

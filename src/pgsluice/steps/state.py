@@ -22,6 +22,8 @@ from pgsluice.reading import remembered
 from pgsluice.session import Session
 
 CONTROL_SCHEMA = "pgsluice"
+#: What the history says of jobs that are no longer to be done.
+FORGOTTEN = "forgotten"
 #: What two runs meet that create it at the same time; one of them is done then.
 _CREATED_BESIDE = (
     psycopg.errors.UniqueViolation,
@@ -411,6 +413,7 @@ def runs(  # noqa: PLR0913 - ways of choosing
     run_id: str | None = None,
     seconds: float | None = None,
     reports: bool = True,
+    targets: Sequence[str] | None = None,
 ) -> tuple[RunRow, ...]:
     """Return the last runs, newest first; none where there is no control schema.
 
@@ -421,10 +424,17 @@ def runs(  # noqa: PLR0913 - ways of choosing
         run_id: of the one that is meant, or "last".
         seconds: since they began, at most.
         reports: with what became of their tables.
+        targets: runs of one of these, or of which nothing is known yet; None for all.
     """
     names = _history(schema)
     query = sqltext.load("runs").format(runs=sqltext.load("view_runs").format(**names), **names)
-    wanted = {"limit": limit, "run_id": run_id, "seconds": seconds, "reports": reports}
+    wanted = {
+        "limit": limit,
+        "run_id": run_id,
+        "seconds": seconds,
+        "reports": reports,
+        "targets": None if targets is None else list(targets),
+    }
     found = _rows(session, schema, query, wanted)
     return tuple(
         RunRow(*(*row[:-3], tuple(_ended(row[0], *each) for each in row[-3] or ()), *row[-2:])) for row in found
@@ -449,6 +459,7 @@ class TableRow:
         recorded: when, with offset, as text.
         done: when it was done last, or None for never.
         age: seconds since then.
+        is_job: some run has begun it: its plan was not all that was ever made of it.
     """
 
     source: str
@@ -459,6 +470,7 @@ class TableRow:
     recorded: str
     done: str | None
     age: float | None
+    is_job: bool = True
 
 
 def last_tables(session: Session, schema: str) -> tuple[TableRow, ...]:
@@ -466,9 +478,14 @@ def last_tables(session: Session, schema: str) -> tuple[TableRow, ...]:
     query = sql.SQL(
         "SELECT source, target, status, run_id, CASE WHEN octet_length(report::text) <= 1048576 THEN report::text END,"
         " recorded_at::timestamptz(0)::text,"
-        " done_at::timestamptz(0)::text, extract(epoch FROM clock_timestamp() - done_at)::float8"
-        " FROM ({}) t ORDER BY target, source"
-    ).format(sqltext.load("view_tables").format(**_history(schema)))
+        " done_at::timestamptz(0)::text, extract(epoch FROM clock_timestamp() - done_at)::float8,"
+        " EXISTS (SELECT FROM {run_table} r WHERE (r.source, r.target) = (t.source, t.target) AND (r.status = 'done'"
+        " OR r.status = 'failed' AND (r.report ->> 'step' IS DISTINCT FROM 'plan'"
+        " OR r.report ->> 'exit_code' NOT IN ('2', '6'))))"
+        " FROM ({tables}) t ORDER BY target, source"
+    ).format(
+        tables=sqltext.load("view_tables").format(**_history(schema)), run_table=sql.Identifier(schema, "run_table")
+    )
     return tuple(
         TableRow(
             source,
@@ -504,6 +521,35 @@ def mended(session: Session, schema: str, run_id: str) -> tuple[str, ...]:
     """Return the targets that a run has done and whose run before had failed."""
     query = sqltext.load("mended").format(**_history(schema))
     return tuple(target for (target,) in _rows(session, schema, query, {"run_id": run_id}))
+
+
+def known(session: Session, schema: str) -> tuple[tuple[str, str], ...]:
+    """Return the sources and targets of all jobs that the history has and nobody has forgotten."""
+    query = sql.SQL("SELECT source, target FROM ({}) t ORDER BY target, source")
+    rows = _rows(session, schema, query.format(sqltext.load("view_tables").format(**_history(schema))), {})
+    return tuple((source, target) for source, target in rows)
+
+
+def forget_target(session: Session, schema: str, run_id: str, target: str) -> int:
+    """Forget where the jobs of a target stand, and that they are to be done, in the open transaction.
+
+    The history keeps what they did, and that they were forgotten.
+
+    Args:
+        session: on the target.
+        schema: the control schema.
+        run_id: under which the history has it.
+        target: ``schema.table``.
+
+    Returns:
+        How many positions there were.
+    """
+    for source in (source for source, known_target in known(session, schema) if known_target == target):
+        report = TableReport(run_id, source, target, "", FORGOTTEN)
+        record(session, schema, f"forgotten {source}", report)
+    return session.execute(
+        sql.SQL("DELETE FROM {} WHERE target = %s").format(sql.Identifier(schema, "job_state")), (target,)
+    )
 
 
 def forget_history(session: Session, schema: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
--- Forget runs that began longer ago than %(seconds)s, but of each table its last row and the last in which it was done.
+-- Forget runs that began longer ago than %(seconds)s, but of each table its last row and the last in which it was done, unless it was forgotten since.
 WITH cutoff AS (
   SELECT clock_timestamp() - %(seconds)s::float8 * interval '1 second' AS at
 ),
@@ -8,7 +8,7 @@ forgotten AS (
      AND EXISTS (SELECT FROM {run_table} later
                   WHERE (later.source, later.target) = (t.source, t.target)
                     AND later.recorded_at > t.recorded_at
-                    AND (t.status <> 'done' OR later.status = 'done'))
+                    AND (t.status <> 'done' OR later.status IN ('done', 'forgotten')))
 )
 DELETE FROM {run} r USING cutoff
  WHERE r.started_at < cutoff.at

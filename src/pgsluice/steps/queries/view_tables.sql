@@ -1,12 +1,21 @@
 -- What became of each table last, and when was it done? One row a source and target.
-WITH last AS (
+WITH meant AS ( -- what was forgotten stays in the history, and is nothing to wait for
+  SELECT *
+    FROM {run_table} t
+   WHERE status <> 'forgotten'
+     AND NOT EXISTS (SELECT FROM {run_table} later
+                      WHERE (later.source, later.target) = (t.source, t.target)
+                        AND later.status = 'forgotten'
+                        AND later.recorded_at >= t.recorded_at)
+),
+last AS (
   SELECT DISTINCT ON (source, target) source, target, status, run_id, recorded_at, report
-    FROM {run_table}
+    FROM meant
    ORDER BY source, target, recorded_at DESC
 ),
 done AS (
   SELECT source, target, max(recorded_at) AS done_at
-    FROM {run_table}
+    FROM meant
    WHERE status = 'done'
    GROUP BY source, target
 )
