@@ -47,6 +47,7 @@ _DASK = "tests/integration/test_dask_trust.py::"
 _IN_FILES = "tests/acceptance/test_names_in_files.py::"
 _PATTERNS = "tests/acceptance/test_patterns.py::"
 _OUTAGES = "tests/faults/test_outages.py::"
+_INTERRUPTIONS = "tests/faults/test_interruptions.py::"
 _WHAT_IF = "tests/faults/test_what_if.py::"
 _KILLED = "tests/faults/test_killed_runs.py::"
 _INTRUDERS = "tests/integration/test_lock_intruders.py::"
@@ -734,6 +735,22 @@ MUTATIONS = (
         "    if False:\n",
         "A database of a certain name that is missing is waited for, and words of a server decide.",
         (f"{_OUTAGES}test_a_login_that_a_person_has_to_correct_fails_at_once_whatever_its_words[database-source]",),
+    ),
+    Mutation(
+        "any exception during COMMIT is followed by its proof",
+        "session.py",
+        "        except BaseException as interrupt:  # whatever a signal's handler or a task's runner raises\n",
+        "        except KeyboardInterrupt as interrupt:\n",
+        "A task runner that ends a run in its COMMIT leaves the outcome unknown.",
+        (f"{_INTERRUPTIONS}test_what_a_handler_raises_while_a_commit_waits_is_proven_before_it_goes_on[foreign]",),
+    ),
+    Mutation(
+        "a stop cuts off what the run waits for",
+        "watchdog.py",
+        "                    wait.heed()\n",
+        "                    pass\n",
+        "Another thread can't end a run that merges.",
+        (f"{_INTERRUPTIONS}test_a_stop_while_a_merge_runs_rolls_it_back[temporary-300]",),
     ),
     # --- runs beside each other, and what they leave
     Mutation(

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from pgsluice import locks
-from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostError, PgsluiceError
+from pgsluice.errors import CommitAbortedError, CommitUnknownError, LockLostError, PgsluiceError, StalledError
 from pgsluice.hashing import Digest, Hashing
 from pgsluice.job import Verify
 from pgsluice.model import MergeResult, Reached, TableReport
@@ -229,7 +229,7 @@ def provable(
         TemporaryError: a name means something else than it did.
         CommitAbortedError: the connection broke during COMMIT, and it was rolled back.
         CommitUnknownError: the same, and it is not known whether it was; `outcome` can be asked again.
-        KeyboardInterrupt: it came during COMMIT; the target is whole, old or new.
+        BaseException: what interrupted COMMIT; the target is whole, old or new.
     """
     try:
         with servers.writer.transaction(provable=True, committing=committing):
@@ -240,8 +240,8 @@ def provable(
         became = outcome(servers, plan, run_id)
         if became is Outcome.COMMITTED:
             warn(f"the connection broke during COMMIT; {became.value}")
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+        if error.__cause__ and not isinstance(error.__cause__, psycopg.Error | StalledError):
+            raise error.__cause__ from None
         if became is not Outcome.COMMITTED:
             raise unsettled(became, plan, run_id, error.sqlstate) from error
 

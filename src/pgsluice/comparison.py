@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from psycopg import sql
 
-from pgsluice import changes, slices
+from pgsluice import changes, slices, stopping
 from pgsluice.errors import StepError
 from pgsluice.facts import NOT_BEHIND, Read
 from pgsluice.hashing import Digest, Hashing, Part, RowHash, Side
@@ -238,7 +238,7 @@ class Comparison:
             mine = pool.submit(asked, Side.SOURCE)
             try:
                 theirs = asked(Side.TARGET)
-                return mine.result(), theirs
+                return stopping.result(mine), theirs
             except BaseException:
                 if not mine.done():
                     self._servers.reader.sever("the other side failed")

@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgsluice import sqltext
-from pgsluice.errors import SECRETS, RefusedError, UsageError
+from pgsluice import sqltext, stopping
+from pgsluice.errors import SECRETS, ConnectError, RefusedError, UsageError
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Options
 from pgsluice.session import CORE_ONLY, RESTRICTION, Query, Session, in_one_piece, set_config
@@ -142,20 +142,22 @@ class Endpoint:
             RefusedError: a session there would not be what it has to be, or it is not the server that is expected.
         """
         parameters = self._parameters()
-        refused = None
-        try:
-            connection = self.dial(parameters)
-        except psycopg.OperationalError as error:
-            refused = connect_error(error, self.side, parameters, self.connect_timeout)
-        if refused:  # out here, it has no chain: the driver's text can hold the whole string
-            raise refused
-        session = Session(connection, self)
+        reached = stopping.apart(lambda: self._reached(parameters), _let_go)
+        if isinstance(reached, ConnectError):  # out here, it has no chain: the driver's text can hold the whole string
+            raise reached
+        session = Session(reached, self)
         try:
             self._begin(session)
         except BaseException:
             session.close()
             raise
         return session
+
+    def _reached(self, parameters: Mapping[str, Any]) -> psycopg.Connection[Any] | ConnectError:
+        try:
+            return self.dial(parameters)
+        except psycopg.OperationalError as error:
+            return connect_error(error, self.side, parameters, self.connect_timeout)
 
     def dial(self, parameters: Mapping[str, Any]) -> psycopg.Connection[Any]:
         """Connect, and no more.
@@ -359,6 +361,12 @@ def _client_check(version: int) -> Query:
         return sql.SQL("NULL")
     check = set_config(_CHECK_CLIENT, _CHECK_CLIENT_MS, is_local=False)
     return sql.SQL("CASE WHEN pg_catalog.version() OPERATOR(pg_catalog.~~) '%linux%' THEN {} END").format(check)
+
+
+def _let_go(late: psycopg.Connection[Any] | ConnectError) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not isinstance(late, ConnectError):
+        late.close()
 
 
 def _same_setting(wanted: str, shown: str) -> bool:

@@ -7,6 +7,7 @@ command line. Tables are named ``schema.table``; the database is part of the con
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from typing import Self
 
@@ -369,6 +370,7 @@ def sync(  # noqa: PLR0913 - the options of the command
     full_refresh: bool = False,
     options: Options | None = None,
     sinks: Sequence[Sink] = (),
+    stop: threading.Event | None = None,
 ) -> Report:
     """Make tables of the target equal to those of the source: what ``pgsluice sync`` does.
 
@@ -395,12 +397,15 @@ def sync(  # noqa: PLR0913 - the options of the command
         full_refresh: forget the stored position and start over.
         options: staging kind, lane, timeouts and the rest.
         sinks: called with every event.
+        stop: ends the run from another thread, within about a second of being set: what is under way is rolled back
+            and cleaned up, tables that are done stay done, and the report's `is_interrupted` says so.
 
     Returns:
         A report a table; a table that failed says why and does not stop the others.
 
     Raises:
         PgsluiceError: the run could not begin.
+        BaseException: what interrupted the run, such as KeyboardInterrupt; rolled back and cleaned up as with `stop`.
     """
     options = dataclasses.replace(
         options or Options(), full_refresh=full_refresh or (options or Options()).full_refresh
@@ -423,7 +428,7 @@ def sync(  # noqa: PLR0913 - the options of the command
         shape=shape or Shape(),
     )
     run = Run(Endpoint(source, read_only=True), Endpoint(target, read_only=False), options, sinks)
-    return run.sync(requested(tables, query, to, treatment))
+    return run.sync(requested(tables, query, to, treatment), stop)
 
 
 def verify(  # noqa: PLR0913 - the options of the command

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 import psycopg
 from psycopg import sql
 
-from pgsluice import creation, locks
+from pgsluice import creation, locks, stopping
 from pgsluice.account import Account
 from pgsluice.errors import LimitError, PgsluiceError
 from pgsluice.job import SyncJob, Verify
@@ -211,6 +211,7 @@ class Landing:
         plan = self._plan
         while not self.is_over:
             wait(self.pending, _LOOK_SECONDS, FIRST_COMPLETED)
+            stopping.heed()
             self.look()
         staged = [self._gathered(step, relay) for step, relay in self._relays.items()]
         self._run.ready.read(self._job)
@@ -344,10 +345,10 @@ class Landing:
 
     def _drop(self, table: StagingTable) -> None:
         """Drop a staging table, now or at the end; a signal is heeded after that."""
-        interrupt: KeyboardInterrupt | None = None
+        interrupt: BaseException | None = None
         try:
             self._try_to_drop(table)
-        except KeyboardInterrupt as caught:  # the first signal alone comes as this
+        except BaseException as caught:  # noqa: BLE001 - whatever interrupts a run does so once
             interrupt = caught
         if interrupt:  # not while it is handled: whatever fails then looks like another one
             self._try_to_drop(table)

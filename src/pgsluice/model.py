@@ -270,6 +270,10 @@ class TableReport:
         return _fields(self)
 
 
+#: What a shell says of a program that Ctrl-C has ended.
+INTERRUPTED = 130
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What became of a run.
@@ -280,6 +284,7 @@ class Report:
         seconds: wall clock.
         source_server: who read where: ``role@host:port/database (16.14, primary)``.
         target_server: who wrote where, the same way.
+        is_interrupted: something from outside ended it; tables that it had not done are "skipped".
     """
 
     run_id: str
@@ -287,6 +292,7 @@ class Report:
     seconds: float
     source_server: str = ""
     target_server: str = ""
+    is_interrupted: bool = False
 
     @property
     def failed(self) -> tuple[TableReport, ...]:
@@ -295,7 +301,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 where all is done, 3 where some is, else what the failures have in common, or 1."""
+        """Return 0 where all is done, 3 where some is, else what the failures share, or 1; 130 if interrupted."""
+        if self.is_interrupted:
+            return INTERRUPTED
         if not self.failed:
             return 0
         if len(self.failed) < len(self.tables):
@@ -307,7 +315,7 @@ class Report:
         """Return the value as plain types."""
         return {
             "run_id": self.run_id,
-            "status": {0: "done", 3: "partly done"}.get(self.exit_code, "failed"),
+            "status": {0: "done", 3: "partly done", INTERRUPTED: "interrupted"}.get(self.exit_code, "failed"),
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
             "source_server": self.source_server,

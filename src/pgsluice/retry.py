@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import tenacity
 
-from pgsluice import rowdata
+from pgsluice import rowdata, stopping
 from pgsluice.errors import (
     CommitAbortedError,
     CommitUnknownError,
@@ -196,6 +196,7 @@ class Retries:
             stop=self._is_over,
             wait=self._pause,
             before_sleep=self._before_sleep,
+            sleep=stopping.sleep,
             reraise=True,
         )(self._counted, attempt)
 

@@ -7,13 +7,14 @@ import dataclasses
 import functools
 import itertools
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import psycopg
 
-from pgsluice import changes, comparison, creation, drift, presence, sequences, sqltext, transport
+from pgsluice import changes, comparison, creation, drift, presence, sequences, sqltext, stopping, transport
 from pgsluice.control import Look
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import ConnectError, PgsluiceError, UsageError
@@ -67,6 +68,7 @@ class Run:
         self._is_preview = False
         self._waiting: list[staging.Waiting] = []
         self._ends = ("", "")
+        self._interrupted: Report | None = None
         self._servers = Servers(source.named(self.run_id, self._options), target.named(self.run_id, self._options))
 
     def plan(self, request: Selection | Sequence[SyncJob]) -> tuple[tuple[SyncJob, SyncPlan | PgsluiceError], ...]:
@@ -80,15 +82,28 @@ class Run:
             with prepared(servers, jobs, self._options, CONTROL_SCHEMA) as ready:
                 return ready.outcomes
 
-    def sync(self, request: Selection | Sequence[SyncJob]) -> Report:
+    def sync(self, request: Selection | Sequence[SyncJob], stop: threading.Event | None = None) -> Report:
         """Carry out every job, one after the other, from one snapshot of the source.
 
         A job that fails leaves its target as it was and, without `Options.fail_fast`, does not stop the others.
 
+        Args:
+            request: what to do.
+            stop: ends the run, from another thread, once it is set; the report's `is_interrupted` says so.
+
         Raises:
             PgsluiceError: the run could not begin: no connection, an unknown table.
-            KeyboardInterrupt: what was begun has been rolled back and cleaned up.
+            BaseException: what interrupted the run, as KeyboardInterrupt or what a task's runner raises in it; what was
+                begun has been rolled back and cleaned up.
         """
+        try:
+            with stopping.by(stop):
+                stopping.heed()
+                return self._synced(request)
+        except stopping.Stopped:
+            return self._interrupted or Report(self.run_id, (), 0.0, *self._ends, is_interrupted=True)
+
+    def _synced(self, request: Selection | Sequence[SyncJob]) -> Report:
         with contextlib.ExitStack() as stack:
             presence.sweep()
             stack.enter_context(presence.announced(self.run_id))
@@ -104,7 +119,7 @@ class Run:
 
         Raises:
             PgsluiceError: the run could not begin.
-            KeyboardInterrupt: what was begun has been cleaned up.
+            BaseException: what interrupted it; what was begun has been cleaned up.
         """
         self._is_preview = True
         self._options = _previewing(self._options)
@@ -196,7 +211,7 @@ class Run:
     def _carry_all(self, ready: Readiness) -> Report:
         started = time.monotonic()
         self._emit(RunStarted(run_id=self.run_id, tables=tuple(str(job.target) for job in ready.jobs)))
-        jobs = self._options.workers
+        jobs, reports = self._options.workers, list[TableReport]()
         with contextlib.ExitStack() as stack:
             throttle = Throttle(self._options.max_rate)
             workers = stack.enter_context(
@@ -219,10 +234,15 @@ class Run:
             schedule = Schedule(works, jobs if jobs > 1 else 0)
             stack.callback(schedule.abandon)
             try:
-                reports = [self._finished(report) for reports in self._carried(schedule) for report in reports]
-            except KeyboardInterrupt:
-                self._note("interrupted", 130)
+                for each in self._carried(schedule):
+                    reports += map(self._finished, each)
+            except BaseException:
+                try:
+                    stack.close()  # what was begun, before it is told
+                finally:
+                    self._interrupt(ready.jobs, reports, started)
                 raise
+            stopping.ignore()
             reports += [self._finished(report) for work in schedule.left for report in work.skipped]
         report = Report(self.run_id, tuple(reports), time.monotonic() - started, *self._ends)
         self._record_failed(report, ready)
@@ -243,6 +263,16 @@ class Run:
     def _finished(self, report: TableReport) -> TableReport:
         self._emit(TableFinished(run_id=self.run_id, report=report))
         return report
+
+    def _interrupt(self, jobs: Sequence[SyncJob], reports: Sequence[TableReport], started: float) -> None:
+        """Tell that the run ends here, when all that it had begun is rolled back and cleaned up."""
+        told = {report.target for report in reports}
+        left = [job for job in jobs if str(job.target) not in told]
+        skipped = [TableReport(self.run_id, str(job.source), str(job.target), job.mode.value) for job in left]
+        tables = (*reports, *map(self._finished, skipped))
+        seconds = time.monotonic() - started
+        self._interrupted = Report(self.run_id, tables, seconds, *self._ends, is_interrupted=True)
+        self._end(self._interrupted)
 
     def _end(self, report: Report) -> None:
         self._note(str(report.to_dict()["status"]), report.exit_code)

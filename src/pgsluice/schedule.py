@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 
+from pgsluice import stopping
 from pgsluice.work import Work
 
 _LOOK_SECONDS = 0.5
@@ -61,3 +62,4 @@ class Schedule:
             if turn or not pending:
                 return turn or self.left[0]
             wait(pending, _LOOK_SECONDS, FIRST_COMPLETED)
+            stopping.heed()

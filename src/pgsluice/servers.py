@@ -15,6 +15,7 @@ from pgsluice import sqltext
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import PgsluiceError
 from pgsluice.session import Session
+from pgsluice.watchdog import watchdog
 
 _SIDES = {"source": "source", "reader": "source", "control": "target", "writer": "target"}
 _FAREWELL_SECONDS = 5.0
@@ -48,7 +49,7 @@ class Worker:
         """End whatever the worker waits for, from any thread."""
         for role in ("reader", "writer"):
             if session := self._servers.opened(role, self.number):
-                session.sever(reason)
+                watchdog.cut(session, reason)
 
 
 class Servers:

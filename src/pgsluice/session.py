@@ -474,7 +474,7 @@ class Session:
             if not provable or classify(error.sqlstate, "commit") is not Answer.UNKNOWN:
                 raise
             raise CommitUnknownError(step="commit", sqlstate=error.sqlstate) from error
-        except KeyboardInterrupt as interrupt:
+        except BaseException as interrupt:  # whatever a signal's handler or a task's runner raises
             if not provable:
                 raise
             raise CommitUnknownError("interrupted during COMMIT", step="commit") from interrupt

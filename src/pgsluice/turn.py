@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from pgsluice import locks, presence
+from pgsluice import locks, presence, stopping
 from pgsluice.errors import BusyError
 from pgsluice.job import TableRef
 from pgsluice.locks import Holder
@@ -60,7 +60,7 @@ class Turn:
             if holders and not told:
                 self._tell(f"{_who(target, holders)}: waiting for it, for {self._seconds:g} s at most")
                 told = True
-            time.sleep(pause)
+            stopping.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def end_dead_runs(self, *sessions: Session) -> None:

@@ -7,11 +7,14 @@ for a driver drains its connection first. So a thread of its own shuts the socke
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
 from collections.abc import Iterator
 from typing import Protocol
+
+from pgsluice import stopping
 
 
 class Party(Protocol):
@@ -31,6 +34,8 @@ class Wait:
         """Begin to count. `seconds` may pass without a move or a sign of work."""
         self.seconds = seconds
         self.parties = parties
+        self.stop = stopping.current()
+        self.is_cut = False
         self.moved()
 
     def moved(self) -> None:
@@ -40,7 +45,14 @@ class Wait:
     @property
     def remaining(self) -> float:
         """Return the seconds left, negative where they are over."""
-        return self.last + self.seconds - time.monotonic()
+        return self.last + (self.seconds or math.inf) - time.monotonic()
+
+    def heed(self) -> None:
+        """End the wait if the run that waits was asked to end."""
+        if self.stop and self.stop.is_due and not self.is_cut:
+            self.is_cut = True
+            for party in self.parties:
+                party.sever("the run was asked to end")
 
     def judge(self) -> None:
         """End the wait if nobody in it works; else go on for as long again."""
@@ -72,9 +84,13 @@ class Watchdog:
         Args:
             seconds: to wait without a move or a sign of work; 0 for ever.
             parties: whom to ask, and to cut off.
+
+        Raises:
+            Stopped: the run of this thread was asked to end.
         """
+        stopping.heed()
         wait = Wait(seconds, parties)
-        if seconds <= 0:
+        if seconds <= 0 and not wait.stop:
             yield wait
             return
         with self._changed:
@@ -82,20 +98,33 @@ class Watchdog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pgsluice watchdog", daemon=True)
                 self._thread.start()
-            elif seconds < _NAP:  # the thread may sleep longer than that
+            elif wait.stop or seconds < _NAP:  # the thread may sleep longer than that
                 self._changed.notify()
         try:
             yield wait
         finally:
             with self._changed:
                 self._waits.discard(wait)
+            if wait.is_cut:  # whatever came of that
+                stopping.heed()
+
+    def cut(self, party: Party, reason: str) -> None:
+        """End every wait for a party, and what waits with it: a psql that reads for a session is deaf to its end."""
+        with self._changed:
+            waits = [wait for wait in self._waits if party in wait.parties]
+        party.sever(reason)
+        for other in (each for wait in waits for each in wait.parties if each is not party):
+            other.sever(reason)
 
     def _run(self) -> None:
         while True:
             with self._changed:
+                for wait in self._waits:  # in here: none of them ends meanwhile, and its sessions serve the clean-up
+                    wait.heed()
                 due = [wait for wait in self._waits if wait.remaining <= 0]
                 if not due:
-                    nap = min((wait.remaining for wait in self._waits), default=_NAP)
+                    naps = (stopping.LOOK_SECONDS if wait.stop else wait.remaining for wait in self._waits)
+                    nap = min(naps, default=_NAP)
                     self._changed.wait(max(0.01, min(nap, _NAP)))
             for wait in due:
                 wait.judge()

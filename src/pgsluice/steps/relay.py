@@ -27,7 +27,7 @@ from typing import IO, Protocol, Self
 import psycopg
 from psycopg import pq, sql
 
-from pgsluice import memory, rowdata, sqltext
+from pgsluice import memory, rowdata, sqltext, stopping
 from pgsluice.errors import StagingLostError, StalledError, StepError, TemporaryError, UserSqlError
 from pgsluice.facts import Column
 from pgsluice.job import CopyFormat
@@ -229,7 +229,7 @@ class Writer:
             wait.moved()
             self.bytes += len(block)
             while seconds := self._on_bytes(self.bytes):
-                time.sleep(min(seconds, _PAUSE_SECONDS))
+                stopping.sleep(min(seconds, _PAUSE_SECONDS))
                 wait.moved()  # it is we who stand still
         return True
 
