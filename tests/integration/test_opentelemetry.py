@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,6 +14,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoi
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext
 from servers import Pair
 
 from pgsluice import Options, sync
@@ -68,6 +70,41 @@ def test_a_run_is_a_tree_of_spans_whatever_is_done_side_by_side(shop: Pair) -> N
     assert inserted == {"s.t": 90, "s.u": 1}
 
 
+CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("current", "named", "joined"),
+    [
+        (True, "", "current"),
+        (False, "00-{}-{}-01", "named"),
+        (True, "00-{}-{}-01", "current"),
+        (False, "", ""),
+        (False, "00-{}", ""),
+    ],
+)
+def test_a_run_joins_the_trace_of_whoever_started_it(
+    shop: Pair, monkeypatch: pytest.MonkeyPatch, current: bool, named: str, joined: str
+) -> None:
+    monkeypatch.setenv("TRACEPARENT", named.format(*CALLER))
+    kept = InMemorySpanExporter()
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(kept))
+    sink = OpenTelemetry(traces, MeterProvider([InMemoryMetricReader()]))
+    around = traces.get_tracer("caller").start_as_current_span("task") if current else contextlib.nullcontext()
+    with around:
+        assert sync(shop.source.dsn, shop.target.dsn, "s.t", "s.u", sinks=[sink]).exit_code == 0
+    spans = {span.name: span for span in kept.get_finished_spans()}
+    parent = spans["pgsluice run"].parent
+    expected = {
+        "current": spans["task"].context if current else None,
+        "named": SpanContext(int(CALLER[0], 16), int(CALLER[1], 16), is_remote=True),
+        "": None,
+    }[joined]
+    assert (parent and (parent.trace_id, parent.span_id)) == (expected and (expected.trace_id, expected.span_id))
+    assert len({span.context.trace_id for span in spans.values() if span.context}) == 1
+
+
 def test_what_a_run_never_ended_is_ended_with_it(shop: Pair) -> None:
     kept = InMemorySpanExporter()
     traces = TracerProvider()
@@ -107,10 +144,11 @@ def test_a_collector_gets_spans_and_numbers_of_a_run_that_is_typed(
     shop: Pair, collector: tuple[str, dict[str, bytes]]
 ) -> None:
     address, heard = collector
-    done = shop.pgsluice("sync", "--table", "s.t", "--otel", OTEL_EXPORTER_OTLP_ENDPOINT=address)
+    caller = "00-{}-{}-01".format(*CALLER)
+    done = shop.pgsluice("sync", "--table", "s.t", "--otel", OTEL_EXPORTER_OTLP_ENDPOINT=address, TRACEPARENT=caller)
     assert done.code == 0, done.err
     assert set(heard) == {"/v1/traces", "/v1/metrics"}
-    for word in (b"pgsluice run", b"s.t", b"relay", b"service.name"):
+    for word in (b"pgsluice run", b"s.t", b"relay", b"service.name", *map(bytes.fromhex, CALLER)):
         assert word in heard["/v1/traces"]
     assert b"pgsluice_rows_total" in heard["/v1/metrics"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from pgsluice.errors import UsageError
@@ -24,7 +25,7 @@ _FLUSH_MILLISECONDS = 5_000
 
 
 class OpenTelemetry:
-    """A sink that makes a span of each run, table and step.
+    """A sink that makes a span of each run, table and step, within the caller's span or that of ``TRACEPARENT``.
 
     Spans are tied by what they belong to, for tables are at work side by side.
     """
@@ -96,12 +97,21 @@ class OpenTelemetry:
         parent = self._open.get(place[:-1]) if place else None
         self._open[place] = self._tracer.start_span(
             name,
-            context=self._trace.set_span_in_context(parent)
-            if parent
-            else importlib.import_module("opentelemetry.context").Context(),
+            context=self._trace.set_span_in_context(parent) if parent else self._around(),
             start_time=_nanoseconds(event),
             attributes={"db.system.name": "postgresql", "pgsluice.run_id": event.run_id, **told},
         )
+
+    def _around(self) -> Any:  # noqa: ANN401 - the library's own
+        """Return the context of whoever started the run: a span of this thread, else what the environment names."""
+        context: Any = importlib.import_module("opentelemetry.context").get_current()
+        if self._trace.get_current_span(context).get_span_context().is_valid:
+            return context
+        carrier = {
+            name: os.environ[name.upper()] for name in ("traceparent", "tracestate") if name.upper() in os.environ
+        }
+        propagation: Any = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
+        return propagation.TraceContextTextMapPropagator().extract(carrier, context)
 
     def _end(self, event: Event, place: tuple[str, ...]) -> None:
         """End the span of a place, and those of what belongs to it and was not ended."""
