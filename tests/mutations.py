@@ -31,6 +31,7 @@ _WATERMARKS = "tests/faults/test_watermarks.py::"
 _WAITS = "tests/faults/test_waits.py::"
 _ENGINE = "tests/integration/test_staging_table_engine.py::"
 _SCHEMAS = "tests/integration/test_schemas.py::"
+_PROPOSED = "tests/acceptance/test_proposed_files.py::"
 _OLDER = "tests/integration/test_older_targets.py::"
 _PARTITIONS = "tests/integration/test_ties_of_partitions.py::"
 _HAZARDS = "tests/integration/test_hazards.py::"
@@ -916,10 +917,23 @@ MUTATIONS = (
     Mutation(
         "tables tied by foreign keys commit together",
         "prepare.py",
-        "        groups = (tuple(ordered),) if options.atomic else _tied(ordered, looked.keys)\n",
-        "        groups = (tuple(ordered),) if options.atomic else tuple((job,) for job in ordered)\n",
+        "        groups, beside = _grouped(ordered, looked, options)\n",
+        "        groups = tuple((job,) for job in ordered)\n        beside = _beside(groups)\n",
         "A reader sees children of the new state beside parents of the old one.",
         ("tests/integration/test_groups.py::test_a_reader_sees_the_old_state_of_all_or_the_new_one",),
+    ),
+    Mutation(
+        "a table that others refer to is not left out of its group",
+        "prepare.py",
+        "        and not any(key.parent == target or (key.child == target and key.cascades) for key in others)\n",
+        "        and bool(others)\n",
+        "A cascade changes the rows of a table that was refused.",
+        (
+            (
+                f"{_PROPOSED}test_one_table_that_cannot_join_its_group_is_refused_alone_where_nothing_leans_on_it"
+                "[ON DELETE CASCADE]"
+            ),
+        ),
     ),
     Mutation(
         "foreign keys of partitions tie their tables",

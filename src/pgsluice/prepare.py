@@ -35,7 +35,7 @@ from pgsluice.facts import (
     Stamps,
     TableInfo,
 )
-from pgsluice.job import Mode, Options, QuerySource, Selection, SyncJob, TableRef
+from pgsluice.job import Mode, Options, QuerySource, Selection, Strategy, SyncJob, TableRef
 from pgsluice.late import shows_transaction_ids
 from pgsluice.plan import SyncPlan, job_id, make_plan, same_job
 from pgsluice.policies import LatePolicy
@@ -153,7 +153,7 @@ def prepared(
         obstacle = relay.psql_obstacle(source, options.psql)
         outcomes: list[tuple[SyncJob, SyncPlan | PgsluiceError]] = []
         ordered = _parents_first(jobs, looked.keys)
-        groups = (tuple(ordered),) if options.atomic else _tied(ordered, looked.keys)
+        groups, beside = _grouped(ordered, looked, options)
         for job in ordered:
             if job not in refused:
                 with _refusing(refused, job):
@@ -171,7 +171,7 @@ def prepared(
                         facts,
                         attachments=_fitting(job, attachments.get(infos[job].ref, ())),
                         untaken=untaken.get(job, {}),
-                        together=_beside(job, groups),
+                        together=beside[job],
                         referring=tuple(key for key in looked.keys if key.parent == job.target),
                     )
                     outcomes.append((job, _plan(control, job, facts, options, fits[job].obstacle)))
@@ -190,6 +190,36 @@ def _parents_first(jobs: Sequence[SyncJob], keys: Sequence[ForeignKey]) -> list[
     by_target = {job.target: job for job in jobs}
     ordered = ordering.behind(by_target, lambda target: sorted(parents[target]))
     return [by_target[target] for target in ordered if target in by_target]
+
+
+def _grouped(
+    jobs: Sequence[SyncJob], looked: _Look, options: Options
+) -> tuple[tuple[tuple[SyncJob, ...], ...], dict[SyncJob, tuple[TableRef, ...]]]:
+    """Return the jobs by what commits together, and beside what each of them is to commit.
+
+    One that can't commit beside others keeps them back only where they need it.
+    """
+    if options.atomic:
+        return (tuple(jobs),), _beside([jobs])
+    beside = _beside(_tied(jobs, looked.keys))
+    alone = {job.target for job in jobs if beside[job] and _can_be_spared(job, looked, options)}
+    groups = _tied(jobs, [key for key in looked.keys if not alone & {key.child, key.parent}])
+    return groups, {job: beside[job] if job.target in alone else others for job, others in _beside(groups).items()}
+
+
+def _can_be_spared(job: SyncJob, looked: _Look, options: Options) -> bool:
+    """Tell whether a job that its group will refuse, for a swap commits alone, can be left out of it.
+
+    Nothing may refer to its rows, which stay as they are, and no cascade may change them.
+    """
+    how, target = job.options or options, job.target
+    others = [key for key in looked.keys if key.child != key.parent]
+    return (
+        how.strategy is Strategy.SWAP
+        and target in looked.tables
+        and not how.group
+        and not any(key.parent == target or (key.child == target and key.cascades) for key in others)
+    )
 
 
 def _parents(keys: Iterable[ForeignKey]) -> dict[TableRef, set[TableRef]]:
@@ -228,9 +258,9 @@ def _named_alike(jobs: Sequence[SyncJob]) -> Iterator[tuple[TableRef, TableRef]]
             yield firsts.setdefault(name, job.target), job.target
 
 
-def _beside(job: SyncJob, groups: Sequence[Sequence[SyncJob]]) -> tuple[TableRef, ...]:
-    """Return the other targets that a job commits together with."""
-    return next(tuple(other.target for other in group if other != job) for group in groups if job in group)
+def _beside(groups: Iterable[Sequence[SyncJob]]) -> dict[SyncJob, tuple[TableRef, ...]]:
+    """Return the other targets that each job commits together with."""
+    return {job: tuple(other.target for other in group if other != job) for group in groups for job in group}
 
 
 @contextlib.contextmanager

@@ -21,10 +21,12 @@ class Proposal:
     Attributes:
         settings: by name, as in a configuration file.
         reason: one sentence.
+        refusals: why the target can't be written so; empty where it can, or was not asked.
     """
 
     settings: dict[str, str]
     reason: str
+    refusals: tuple[str, ...] = ()
 
 
 def propose(table: TableInfo) -> Proposal:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,22 +12,26 @@ from pgsluice.cli import FILE_NAME
 from pgsluice.cli.completion import remember
 from pgsluice.cli.options import TableName, option
 from pgsluice.cli.render import say
-from pgsluice.config import references
+from pgsluice.config import Configured, Entry, references
 from pgsluice.config.document import remark, scalar
 from pgsluice.endpoint import Endpoint, parameters_of
-from pgsluice.errors import SECRETS, UsageError, writing
+from pgsluice.errors import SECRETS, PgsluiceError, PlanError, UsageError, writing
 from pgsluice.facts import TableInfo
+from pgsluice.job import Options, TableRef
 from pgsluice.prepare import each_described
-from pgsluice.proposals import described, propose
+from pgsluice.proposals import Proposal, described, propose
 from pgsluice.retry import translated
+from pgsluice.run import Run
 from pgsluice.steps import catalog
 from pgsluice.steps.state import CONTROL_SCHEMA
 from pgsluice.units import several
 
+_REASONS = 3
+
 
 @click.command()
 @option("--source", required=True, metavar="URI", help="Where rows come from; it is looked at, and nothing is copied.")
-@option("--target", metavar="URI", help="Where rows go; it is written down, and not asked.")
+@option("--target", metavar="URI", help="Where rows go; it is asked whether that would work, and not written.")
 @click.option(
     "--table",
     "tables",
@@ -50,6 +55,8 @@ from pgsluice.units import several
 def init(source: str, target: str | None, tables: tuple[str, ...], to: str, config_file: Path) -> int:
     """Look at the source, and write a file that says how each of its tables might be copied, and why.
 
+    Where the target is named, all of it is planned first: what can't be done there is left out, with the reason.
+
     \b
     pgsluice init --source service=shop --target service=lake --to 'raw.{table}'
     """
@@ -60,18 +67,54 @@ def init(source: str, target: str | None, tables: tuple[str, ...], to: str, conf
         named = catalog.find(session, tables, CONTROL_SCHEMA)
         found, odd = each_described(session, named, leaves_out_locked=True)
     readable = [table for table in found if table.schema_usage and "SELECT" in table.privileges]
+    proposals = {table.ref: propose(table) for table in readable}
+    proposals |= _refused(endpoint, target, to, proposals) if target and proposals else {}
     with writing(config_file), config_file.open("x", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in _lines(source, target, to, readable))
+        file.writelines(f"{line}\n" for line in _lines(source, target, to, readable, proposals))
     remember(endpoint, (table.ref for table in found))
     for reason in odd.values():
         say(f"left out: {reason}")
+    refused = [reason for proposal in proposals.values() for reason in proposal.refusals]
+    say(*(f"left out: {reason}" for reason in refused))
+    undone = sum(bool(proposal.refusals) for proposal in proposals.values())
     left = len(found) - len(readable)
-    unread = f"; {left} that the role may not read are left out" if left else ""
-    click.echo(f"{config_file} names {several(len(readable), 'table')}{unread}. Next: pgsluice plan")
+    told = f"; {undone} that can't be done here is left out" if undone == 1 else ""
+    told = f"; {undone} that can't be done here are left out" if undone > 1 else told
+    told += f"; {left} that the role may not read are left out" if left else ""
+    click.echo(f"{config_file} names {several(len(readable) - undone, 'table')}{told}. Next: pgsluice plan")
     return 0
 
 
-def _lines(source: str, target: str | None, to: str, tables: Sequence[TableInfo]) -> Iterator[str]:
+def _refused(
+    source: Endpoint, target: str, to: str, proposals: Mapping[TableRef, Proposal]
+) -> dict[TableRef, Proposal]:
+    """Plan what is proposed, and return what the target can't take, with its reasons; nothing where that is all."""
+    entries = tuple(Entry(ref.typed, proposal.settings, 0) for ref, proposal in proposals.items())
+    whole = Configured(tuple(entry.pattern for entry in entries), defaults={"to": to}, entries=entries)
+    try:
+        outcomes = Run(source, Endpoint(target, read_only=False), Options(retries=0)).plan(whole)
+    except PgsluiceError as error:
+        say(f"the target was not asked: {error.message}")
+        return {}
+    refused = {job.source: _reasons(outcome) for job, outcome in outcomes if isinstance(outcome, PgsluiceError)}
+    if len(refused) == len(outcomes):
+        reasons = list(dict.fromkeys(reason for each in refused.values() for reason in each))
+        say(f"nothing of it can be done: {' '.join(reasons[:_REASONS])}")
+        return {}
+    return {ref: replace(proposals[ref], refusals=refused[ref]) for ref in proposals if ref in refused}
+
+
+def _reasons(error: PgsluiceError) -> tuple[str, ...]:
+    return tuple(error.refusals) if isinstance(error, PlanError) else (error.message,)
+
+
+def _lines(
+    source: str,
+    target: str | None,
+    to: str,
+    tables: Sequence[TableInfo],
+    proposals: Mapping[TableRef, Proposal],
+) -> Iterator[str]:
     yield "# What is copied from where to where: `pgsluice plan` shows what would be done, `pgsluice sync` does it."
     yield "# Every setting: `pgsluice config schema`. Secrets: ${NAME}, ${file:/path} or ${cmd:program argument}."
     yield f"source: {_end('PGSLUICE_SOURCE', source)}"
@@ -82,11 +125,14 @@ def _lines(source: str, target: str | None, to: str, tables: Sequence[TableInfo]
     yield ""
     yield "tables:"
     for table in sorted(tables, key=lambda each: each.ref):
-        proposal = propose(table)
+        proposal = proposals[table.ref]
         yield f"  {remark(f'{described(table)}: {proposal.reason}')}"
-        yield f"  {scalar(table.ref.typed)}:" + ("" if proposal.settings else " {}")
+        for reason in proposal.refusals:
+            yield f"  {remark(f'left out: {reason}')}"
+        begin = "  # " if proposal.refusals else "  "
+        yield f"{begin}{scalar(table.ref.typed)}:" + ("" if proposal.settings else " {}")
         for setting, value in proposal.settings.items():
-            yield f"    {setting}: {_value(value)}"
+            yield f"{begin}  {setting}: {_value(value)}"
 
 
 def _value(text: str) -> str:
