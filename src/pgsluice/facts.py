@@ -11,6 +11,8 @@ from pgsluice.job import TableRef
 TABLES = frozenset({"r", "p"})
 #: First major with virtual generated columns.
 VIRTUAL_SINCE = 18
+#: The schema of our own tables on the target.
+CONTROL_SCHEMA = "pgsluice"
 #: Stands for the type of a column that a run left out: should it be copied one day, its values are all new.
 NOT_COPIED = ""
 #: What shows a size: these, and materialized views.
@@ -304,6 +306,7 @@ class TableInfo:
         comment: on it, or None.
         owned: the connected role may alter it, as its owner or a member of it.
         rivals: it has several unique or exclusion constraints, so rows can stand in each other's way.
+        heirs: tables that inherit from it, as SQL names; its partitions are none.
     """
 
     ref: TableRef
@@ -324,6 +327,7 @@ class TableInfo:
     comment: str | None = None
     owned: bool = True
     rivals: bool = False
+    heirs: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name`, or None."""

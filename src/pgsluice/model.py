@@ -386,6 +386,7 @@ class TableComparison:
         error: why it failed, or None.
         hint: the way out, or "".
         exit_code: what it stands for on the command line: 0 equal, 4 different, else the failure's.
+        notes: what was not compared.
     """
 
     source: str
@@ -411,6 +412,7 @@ class TableComparison:
     error: str | None = None
     hint: str = ""
     exit_code: int = 0
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -437,9 +439,8 @@ class Verified:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 where all are equal, 4 where some differ, 3 where some could not be compared."""
-        codes = {table.exit_code for table in self.tables}
-        return self.failed_code or (_DIFFERENT if _DIFFERENT in codes else 0)
+        """Return 0 where all are equal, 4 where some differ, else 3 where some could not be compared."""
+        return _DIFFERENT if any(table.status == "different" for table in self.tables) else self.failed_code
 
     @property
     def failed_code(self) -> int:

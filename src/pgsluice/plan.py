@@ -800,8 +800,17 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
                 )
         if target.triggers:
             yield f"triggers of {target.ref} will fire: {', '.join(target.triggers)}"
+    yield from inheritance_notes(facts)
     if creation is not None:
         yield from _creation_notes(facts, creation)
+
+
+def inheritance_notes(facts: Facts) -> Iterator[str]:
+    """Say which rows of either side no copy and no comparison sees: those of tables that inherit from it."""
+    for side, table in (("source", facts.source_table), ("target", facts.target_table)):
+        if table and table.heirs:
+            heirs = ", ".join(table.heirs)
+            yield f"rows of what inherits from {table.ref} on the {side} are not its own: {heirs} can be named too"
 
 
 def _group_notes(facts: Facts, options: Options) -> Iterator[str]:

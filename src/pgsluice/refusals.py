@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsluice import carrying, encodings, fidelity
-from pgsluice.facts import TABLES, Column, Facts, Key, ServerInfo
+from pgsluice.facts import CONTROL_SCHEMA, TABLES, Column, Facts, Key, ServerInfo
 from pgsluice.fidelity import Verdict
 from pgsluice.job import Lane, Mode, Options, StagingKind, Strategy, SyncJob, TableRef
 from pgsluice.policies import DeletePolicy, Drift
@@ -74,8 +74,7 @@ def _same_relation(facts: Facts) -> bool:
 
 
 def _table_refusals(facts: Facts, job: SyncJob, options: Options) -> Iterator[str]:
-    for schema in {facts.source_table.ref.schema, job.target.schema} & _SYSTEM:
-        yield f"Schema {schema} belongs to PostgreSQL itself and is not copied."
+    yield from _schema_refusals(facts, job)
     source, target = facts.source_table, facts.target_table
     role = bare(facts.source.role)
     if source.row_security:
@@ -99,6 +98,13 @@ def _table_refusals(facts: Facts, job: SyncJob, options: Options) -> Iterator[st
     lacking = ", ".join(privilege for privilege in _needed(job, options) if privilege not in target.privileges)
     if lacking:
         yield f"Role {role} may not write the target: GRANT {lacking} ON {_sql(target.ref)} TO {role};"
+
+
+def _schema_refusals(facts: Facts, job: SyncJob) -> Iterator[str]:
+    for schema in {facts.source_table.ref.schema, job.target.schema} & _SYSTEM:
+        yield f"Schema {schema} belongs to PostgreSQL itself and is not copied."
+    if job.target.schema == CONTROL_SCHEMA:
+        yield f"Schema {CONTROL_SCHEMA} of the target holds pgsluice's own tables: name another schema with --to."
 
 
 def _long_names(facts: Facts, job: SyncJob) -> Iterator[str]:
@@ -176,7 +182,12 @@ def _control_refusals(facts: Facts) -> Iterator[str]:
 def _column_refusals(job: SyncJob, facts: Facts, options: Options, columns: tuple[Column, ...]) -> Iterator[str]:
     source, target = facts.source_table, facts.target_table
     if not columns:
-        yield f"The source's {source.ref} and the target's {target.ref if target else source.ref} share no column."
+        if not source.columns:
+            yield f"{source.ref} has no columns, so there is nothing to copy: leave it out."
+        elif target is None:
+            yield f"All columns of {source.ref} are generated, so there is nothing to copy: leave it out."
+        else:
+            yield f"The source's {source.ref} and the target's {target.ref} share no column."
     if target is None:
         yield from _creation_refusals(facts, options)
         return

@@ -206,3 +206,33 @@ def test_a_program_gets_the_same_by_one_call(other: Pair) -> None:
     assert verify(other.source.dsn, other.target.dsn, "s.t", where="id BETWEEN 4 AND 6").exit_code == 0
     with pytest.raises(PgsluiceError, match="there is no table"):
         verify(other.source.dsn, other.target.dsn, "s.nothing")
+
+
+@pytest.mark.parametrize("level", ["count", "hash", "rows"])
+def test_a_difference_is_told_and_counts_whatever_else_could_not_be_compared(same: Pair, level: str) -> None:
+    for side in (same.source, same.target):
+        side.execute("CREATE TABLE s.alike (id int PRIMARY KEY)")
+    same.source.execute("CREATE TABLE s.lacking (id int PRIMARY KEY)")
+    asked = ("verify", "--table", "s.*", "--level", level)
+    done = same.pgsluice(*asked)
+    assert (done.code, "2 of 3 equal, 1 could not be compared, " in done.out) == (3, True), done
+    same.target.execute("DELETE FROM s.t WHERE id = 1")
+    done = same.pgsluice(*asked)
+    assert (done.code, "1 of 3 equal, 1 different, 1 could not be compared, " in done.out) == (4, True), done
+    summary = same.pgsluice(*asked, "--json").lines[-1]
+    assert [summary[name] for name in ("equal", "different", "failed", "exit_code")] == [1, 1, 1, 4]
+    same.target.execute("CREATE TABLE s.lacking (id int PRIMARY KEY)")
+    done = same.pgsluice(*asked)
+    assert (done.code, "2 of 3 equal, 1 different, " in done.out) == (4, True), done
+
+
+def test_rows_of_what_inherits_are_named_as_not_compared_and_not_copied(same: Pair) -> None:
+    same.source.execute("CREATE TABLE s.heir () INHERITS (s.t); INSERT INTO s.heir VALUES (1, 1, 'x')")
+    same.target.execute("CREATE TABLE s.theirs () INHERITS (s.t)")
+    note = "rows of what inherits from s.t on the {} are not its own: s.{} can be named too"
+    expected = [note.format("source", "heir"), note.format("target", "theirs")]
+    assert verified(same, code=0)[0]["notes"] == expected
+    text = same.pgsluice("verify", "--table", "s.t").out
+    assert all(f"note: {each}" in text for each in expected)
+    assert same.pgsluice("plan", "--table", "s.t", "--json").lines[0]["notes"] == expected
+    assert same.pgsluice("sync", "--table", "s.t", "--json").lines[0]["notes"] == expected

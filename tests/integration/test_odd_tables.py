@@ -239,3 +239,33 @@ def test_a_table_that_somebody_keeps_locked_is_left_out_and_who_does_is_named(th
                 each_described(session, refs)
         assert [info.ref.name for info in found] == ["a", "z"]
         assert re.search(named, odd[refs[1]])
+
+
+@pytest.mark.parametrize("columns", ["", "g int GENERATED ALWAYS AS (1) STORED"], ids=["none", "generated ones alone"])
+@pytest.mark.parametrize("exists", [False, True], ids=["missing", "there"])
+def test_a_table_without_columns_to_copy_is_refused_as_such(pair: Pair, columns: str, exists: bool) -> None:
+    for side in (pair.source, pair.target)[: 1 + exists]:
+        side.execute(f"CREATE SCHEMA s; CREATE TABLE s.t ({columns})")
+    (table,) = sync(pair.source.dsn, pair.target.dsn, "s.t").tables
+    assert table.exit_code == 6
+    said = "the target's s.t share no column" if exists and columns else "so there is nothing to copy: leave it out"
+    assert said in str(table.error)
+    assert ("share no column" in str(table.error)) == (exists and bool(columns))
+
+
+@pytest.mark.parametrize("name", ["run", "job_state", "mine"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "later"])
+def test_no_table_is_written_into_the_control_schema(pair: Pair, name: str, is_first: bool) -> None:
+    pair.source.execute("CREATE SCHEMA s; CREATE TABLE s.t (run_id text PRIMARY KEY); INSERT INTO s.t VALUES ('a')")
+    if not is_first:
+        assert sync(pair.source.dsn, pair.target.dsn, "s.t").exit_code == 0
+    before = pair.target.rows(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('pgsluice') ORDER BY 1"
+    )
+    (table,) = sync(pair.source.dsn, pair.target.dsn, "s.t", to=f"pgsluice.{name}").tables
+    assert (table.exit_code, "holds pgsluice's own tables: name another schema with --to" in str(table.error)) == (
+        6,
+        True,
+    )
+    after = pair.target.rows("SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('pgsluice') ORDER BY 1")
+    assert after == before

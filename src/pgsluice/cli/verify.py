@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 import click
@@ -61,12 +62,18 @@ def verify(
             click.echo(json.dumps(table.to_dict(), ensure_ascii=False))
         else:
             say(*_lines(table))
-    equal = sum(table.status == "equal" for table in found.tables)
+    counts = Counter(table.status for table in found.tables)
     if as_json:
-        summary = {"tables": len(found.tables), "equal": equal, "exit_code": found.exit_code}
-        click.echo(json.dumps({**summary, "seconds": round(found.seconds, 3), **header.summary}))
+        summary = {
+            "tables": len(found.tables),
+            **{status: counts[status] for status in ("equal", "different", "failed")},
+        }
+        seconds = round(found.seconds, 3)
+        click.echo(json.dumps({**summary, "exit_code": found.exit_code, "seconds": seconds, **header.summary}))
     else:
-        click.echo(f"{equal} of {len(found.tables)} equal, {found.seconds:.1f} s")
+        differing = f"{counts['different']} different, " if counts["different"] else ""
+        failed = f"{counts['failed']} could not be compared, " if counts["failed"] else ""
+        click.echo(f"{counts['equal']} of {len(found.tables)} equal, {differing}{failed}{found.seconds:.1f} s")
     if repair and found.differing:
         return max(_repaired(source, target, found, options, as_json=as_json), found.failed_code)
     return found.exit_code
@@ -105,6 +112,7 @@ def _lines(table: TableComparison) -> Iterator[str]:
             f" {table.gone_since:,}, which is no difference"
         )
     yield from (f"  {_named(difference, table.key)}" for difference in table.differences)
+    yield from (f"  note: {note}" for note in table.notes)
     if table.level != Level.ROWS:
         return
     left = table.missing + table.extra + table.changed - len(table.differences)

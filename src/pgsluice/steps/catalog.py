@@ -268,7 +268,7 @@ def horizon(session: Session) -> Horizon:
 
 def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, ...]) -> TableInfo:
     oid, schema, name, kind, rows, size, heap, indexes, usage, *granted_to_us, policies, triggers, leaves = head[:16]
-    owner, comment, owned, rivals = head[16:]
+    owner, comment, owned, rivals, heirs = head[16:]
     granted = dict(zip(("SELECT", "INSERT", "UPDATE", "DELETE"), granted_to_us, strict=True))
     return TableInfo(
         ref=TableRef(schema, name),
@@ -289,6 +289,7 @@ def _table(head: tuple[Any, ...], columns: tuple[Column, ...], keys: tuple[Key, 
         comment=comment,
         owned=owned,
         rivals=rivals,
+        heirs=tuple(heirs),
     )
 
 

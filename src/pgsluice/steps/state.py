@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pgsluice import blockers, control, records, sqltext
+from pgsluice import blockers, control, facts, records, sqltext
 from pgsluice.errors import BusyError, RefusedError, UsageError
 from pgsluice.facts import JobState, SeenLeaf
 from pgsluice.job import TableRef
@@ -21,7 +21,7 @@ from pgsluice.plan import SyncPlan, same_job
 from pgsluice.reading import remembered
 from pgsluice.session import Session
 
-CONTROL_SCHEMA = "pgsluice"
+CONTROL_SCHEMA = facts.CONTROL_SCHEMA
 #: What the history says of jobs that are no longer to be done.
 FORGOTTEN = "forgotten"
 #: What two runs meet that create it at the same time; one of them is done then.

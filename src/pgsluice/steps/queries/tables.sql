@@ -40,7 +40,8 @@ SELECT c.oid,
        obj_description(c.oid, 'pg_class'),
        pg_has_role(c.relowner, 'USAGE'),
        (SELECT count(*) > 1 FROM pg_index i
-         WHERE i.indrelid = c.oid AND i.indimmediate AND (i.indisunique OR i.indisexclusion))
+         WHERE i.indrelid = c.oid AND i.indimmediate AND (i.indisunique OR i.indisexclusion)),
+       ARRAY(SELECT h.inhrelid::regclass::text FROM pg_inherits h WHERE h.inhparent = c.oid AND c.relkind = 'r' ORDER BY 1)
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS wanted (schema, name, position)
   JOIN pg_namespace n ON n.nspname = wanted.schema
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
