@@ -473,14 +473,8 @@ class Selection(Treatment):
         Raises:
             UsageError: two of them would write the same target.
         """
-        template = TableRef.parse(self.to)
-        unknown = set(re.findall(r"\{[^{}]*\}", str(template))) - {"{schema}", "{table}"}
-        if unknown:
-            raise UsageError(f"--to knows no {', '.join(sorted(unknown))}", hint="It knows {schema} and {table}.")
-        jobs = tuple(
-            SyncJob(ref, TableRef(filled(template.schema, ref), filled(template.name, ref)), **self.treatment())
-            for ref in found
-        )
+        template = target_template(self.to)
+        jobs = tuple(SyncJob(ref, filled(template, ref), **self.treatment()) for ref in found)
         return self.distinct(jobs)
 
     @staticmethod
@@ -501,10 +495,27 @@ class Selection(Treatment):
         return jobs
 
 
-def filled(template: str, ref: TableRef) -> str:
+def target_template(text: str) -> TableRef:
+    """Read a target's name with places for ``{schema}`` and ``{table}`` of the source.
+
+    Raises:
+        UsageError: it is no name, or has braces around something else.
+    """
+    template = TableRef.parse(text)
+    if unknown := re.search(r"\{[^{}]*\}", _PLACE.sub("", f"{template.schema}.{template.name}")):
+        raise UsageError(
+            f"{text!r} has {unknown[0]}, which stands for nothing", hint="{schema} and {table} stand for the source's."
+        )
+    return template
+
+
+_PLACE = re.compile(r"\{schema\}|\{table\}")
+
+
+def filled(template: TableRef, ref: TableRef) -> TableRef:
     """Fill a name's template in one pass, so that braces in a table's own name stay what they are."""
     values = {"{schema}": ref.schema, "{table}": ref.name}
-    return re.sub(r"\{schema\}|\{table\}", lambda match: values[match.group()], template)
+    return TableRef(*(_PLACE.sub(lambda match: values[match[0]], part) for part in (template.schema, template.name)))
 
 
 def requested(

@@ -17,6 +17,7 @@ from pgsluice.job import (
     Treatment,
     Verify,
     sessions,
+    target_template,
 )
 from pgsluice.policies import Deletes, Drift, LateRows, MaxDelete, NullCursors, OnLostState
 from pgsluice.shape import shape_of
@@ -49,6 +50,8 @@ def _sessions(value: int) -> int:
     return value
 
 
+#: What is none of an engine's, and can be read wrong all the same.
+_NAMES: _Parsers = {"to": target_template}
 _TREATMENT: _Parsers = {
     "mode": Mode,
     "where": _as_it_is,
@@ -147,7 +150,7 @@ def parse(name: str, value: Any) -> object:  # noqa: ANN401 - as it was written
         UsageError: it can't be read.
         ValueError: it is none of the words that are known.
     """
-    parser = _TREATMENT.get(name) or TABLE_OPTIONS.get(name) or RUN_OPTIONS.get(name)
+    parser = _NAMES.get(name) or _TREATMENT.get(name) or TABLE_OPTIONS.get(name) or RUN_OPTIONS.get(name)
     return parser(value) if parser else value
 
 

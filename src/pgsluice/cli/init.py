@@ -17,7 +17,7 @@ from pgsluice.config.document import remark, scalar
 from pgsluice.endpoint import Endpoint, parameters_of
 from pgsluice.errors import SECRETS, PgsluiceError, PlanError, UsageError, writing
 from pgsluice.facts import TableInfo
-from pgsluice.job import Options, TableRef
+from pgsluice.job import Options, TableRef, target_template
 from pgsluice.prepare import each_described
 from pgsluice.proposals import Proposal, described, propose
 from pgsluice.retry import translated
@@ -62,6 +62,7 @@ def init(source: str, target: str | None, tables: tuple[str, ...], to: str, conf
     """
     if config_file.exists():
         raise UsageError(f"{config_file} is there, and is left alone", hint="Name another file with --config.")
+    target_template(to)
     endpoint = Endpoint(source, read_only=True)
     with translated("init"), endpoint.open() as session:
         named = catalog.find(session, tables, CONTROL_SCHEMA)

@@ -17,7 +17,7 @@ from pgsluice.config.document import Document, Place
 from pgsluice.config.model import FileSettings, ServerSettings, TableSettings
 from pgsluice.endpoint import Dsn, Expected
 from pgsluice.errors import UsageError
-from pgsluice.job import Options, QuerySource, Selection, SyncJob, TablePattern, TableRef, filled
+from pgsluice.job import Options, QuerySource, Selection, SyncJob, TablePattern, TableRef, filled, target_template
 from pgsluice.settings import RUN_OPTIONS, options_of, parse, treatment_of
 
 #: SQL means itself: nothing of the environment gets into it.
@@ -44,6 +44,16 @@ class Entry:
     pattern: str
     settings: Mapping[str, Any]
     line: int
+
+    def check(self) -> None:
+        """See that its name is one.
+
+        Raises:
+            UsageError: it is none, or is to be filled where nothing fills it.
+        """
+        TableRef.parse(self.pattern)
+        if "query" in self.settings and "{" in self.pattern:
+            raise UsageError("a query needs a name for its target, without braces", hint="Write raw.name.")
 
     def matches(self, ref: TableRef) -> bool:
         """Tell whether a table of the source is meant."""
@@ -117,8 +127,7 @@ class Configured(Selection):
         values = self._merged(*(entry.settings for entry in matching))
         if values.get("skip"):
             return None
-        template = TableRef.parse(values.get("to") or self.to)
-        target = TableRef(filled(template.schema, ref), filled(template.name, ref))
+        target = filled(target_template(values.get("to") or self.to), ref)
         return SyncJob(ref, target, options_of({**self.run, **values}), **treatment_of(values).treatment())
 
     def _query(self, entry: Entry) -> SyncJob:
@@ -376,7 +385,7 @@ def _unfit(settings: FileSettings, entries: Iterable[Entry], found: Document) ->
         unread = list(_unread(entry.settings, place, found))
         faults += unread
         try:
-            TableRef.parse(entry.pattern)
+            entry.check()
             if not unread and not entry.settings.get("skip"):
                 treatment_of({name: _joined(name, value) for name, value in {**defaults, **entry.settings}.items()})
         except UsageError as error:
