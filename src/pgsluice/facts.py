@@ -604,7 +604,8 @@ class Facts:
         control_schema: our schema on the target, or None where it does not exist.
         control_lacking: what the role lacks of SELECT, INSERT and UPDATE on its tables, by table.
         missing: types and collations of the source's columns that the target lacks.
-        together: the other targets that it commits together with.
+        together: the other targets that it commits together with, the first of them first.
+        leads: it is the first of these, which names all of them.
         referring: the foreign keys of the run's targets that refer to this one, its own included.
         attachments: of the source table, where the target does not exist.
         schemas: those of the missing types and collations that the target has.
@@ -627,6 +628,7 @@ class Facts:
     progress: Progress = Progress()
     control_lacking: Mapping[str, str] = field(default_factory=dict)
     together: tuple[TableRef, ...] = ()
+    leads: bool = False
     referring: tuple[ForeignKey, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     schemas: Mapping[str, SchemaInfo] = field(default_factory=dict)

@@ -816,7 +816,8 @@ def inheritance_notes(facts: Facts) -> Iterator[str]:
 def _group_notes(facts: Facts, options: Options) -> Iterator[str]:
     if facts.together:
         why = "--atomic" if options.atomic else f"group {options.group}" if options.group else "foreign keys"
-        yield f"commits together with {', '.join(map(str, facts.together))} ({why})"
+        others = ", ".join(map(str, facts.together)) if facts.leads else replacing.others(facts)
+        yield f"commits together with {others} ({why})"
 
 
 def _creation_notes(facts: Facts, creation: Creation) -> Iterator[str]:

@@ -172,6 +172,7 @@ def prepared(
                         attachments=_fitting(job, attachments.get(infos[job].ref, ())),
                         untaken=untaken.get(job, {}),
                         together=beside[job],
+                        leads=any(job == group[0] for group in groups),
                         referring=tuple(key for key in looked.keys if key.parent == job.target),
                     )
                     outcomes.append((job, _plan(control, job, facts, options, fits[job].obstacle)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pgsluice.facts import Facts
 from pgsluice.job import Mode, Options, StagingKind, SyncJob
 from pgsluice.policies import DeletePolicy, Drift
+from pgsluice.units import several
 
 
 def refusals(job: SyncJob, facts: Facts, options: Options) -> Iterator[str]:
@@ -26,7 +27,7 @@ def refusals(job: SyncJob, facts: Facts, options: Options) -> Iterator[str]:
         ),
         "a constant tells this job's rows from others'": bool(job.shape.scope),
         "the target would have to be altered (--drift)": job.drift not in {Drift.FAIL, Drift.IGNORE},
-        f"it commits together with {', '.join(map(str, facts.together))}: sync it alone": bool(facts.together),
+        f"it commits together with {others(facts)}: sync it alone": bool(facts.together),
         "what a killed run leaves is no table that another can fill (--resumable)": options.keeps_staging,
         f"its rows become the table, which {options.staging} staging can't": (
             options.staging in {StagingKind.TEMPORARY, StagingKind.UNLOGGED}
@@ -44,6 +45,12 @@ def refusals(job: SyncJob, facts: Facts, options: Options) -> Iterator[str]:
             f"{job.target} can't be replaced (--strategy swap): the values of {', '.join(lost)}, which the source"
             " does not have, would be lost. Use --strategy copy."
         )
+
+
+def others(facts: Facts) -> str:
+    """Return what a table commits together with, in a few words: a group of hundreds is told once, by its first."""
+    first, *more = map(str, facts.together or ("nothing",))
+    return f"{first} and {several(len(more), 'other')}" if more else first
 
 
 def notes(facts: Facts) -> Iterator[str]:

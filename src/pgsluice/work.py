@@ -19,6 +19,9 @@ from pgsluice.retry import Retries, step_error
 from pgsluice.shared import Shared
 from pgsluice.steps import merge
 
+#: Letters of one table's failure that the others of its group repeat: it tells the whole itself.
+_TOLD = 300
+
 
 class Work:
     """Jobs that commit together on their way: one, where nothing ties its target to another.
@@ -216,12 +219,13 @@ class Work:
     def _fail(self, error: PgsluiceError) -> None:
         """Let one member's error be that of all of them."""
         culprit = self._of(error)
+        told = error.message if len(error.message) <= _TOLD else f"{error.message[:_TOLD]}..."
         for member in self.members:
             if member is culprit:
                 mine: PgsluiceError = error
             else:
                 mine = StepError(
-                    f"rolled back with {culprit.job.target}, with which it commits: {error.message}",
+                    f"rolled back with {culprit.job.target}, with which it commits: {told}",
                     hint=error.hint,
                     step=error.step,
                     table=str(member.job.target),

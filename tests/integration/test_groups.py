@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -230,8 +231,28 @@ def test_a_group_resumes_as_a_whole(tied: Pair) -> None:
 
 def test_the_plan_says_what_commits_together(tied: Pair) -> None:
     out = tied.pgsluice("plan", "--table", "s.*").out
-    assert "commits together with s.customer, s.order (foreign keys)" in out
+    assert "commits together with s.order, s.a_line (foreign keys)" in out
+    assert out.count("commits together with s.customer and 1 other (foreign keys)") == 2
     assert out.count("commits together") == 3
+
+
+def test_a_large_group_is_told_once(pair: Pair) -> None:
+    names = [f"s.table_{number:02}" for number in range(60)]
+    chain = "".join(
+        f"CREATE TABLE {name} (id int PRIMARY KEY, p int REFERENCES {before});"
+        for before, name in itertools.pairwise(names)
+    )
+    for side in (pair.source, pair.target):
+        side.execute(f"CREATE SCHEMA s; CREATE TABLE {names[0]} (id int PRIMARY KEY); {chain}")
+    texts = [pair.pgsluice("plan", "--table", "s.*", *how).out for how in ((), ("--json",))]
+    texts.append(pair.pgsluice("sync", "--table", "s.*").out)
+    texts.append(str(pair.target.rows("SELECT to_jsonb(r) FROM pgsluice.run_table r")))
+    pair.target.execute("ALTER TABLE s.table_59 ADD must int NOT NULL")
+    texts += [pair.pgsluice("plan", "--table", "s.*", "--json").out, pair.pgsluice("sync", "--table", "s.*").out]
+    for text in texts:
+        assert text.count("s.table_58") < 10
+        assert text.count("commits together with s.table_00 and 58 others (foreign keys)") in {0, 58, 59}
+    assert all("commits together with s.table_01, s.table_02" in text for text in texts[:4])
 
 
 # --- --atomic --------------------------------------------------------------------------------------------------------

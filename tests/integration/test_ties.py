@@ -543,7 +543,8 @@ def test_the_plan_names_the_tables_that_commit_together_and_counts_each(pair: Pa
     planned = pair.pgsluice("plan", "--table", "s.*", "--json", "--exact", "--max-delete", "100%")
     assert planned.code == 0, planned.err
     lines = {line["target"]: line for line in planned.lines if "target" in line}
-    assert any("commits together with s.parents, s.grandchildren" in note for note in lines["s.children"]["notes"])
+    assert "commits together with s.children, s.grandchildren (foreign keys)" in lines["s.parents"]["notes"]
+    assert "commits together with s.parents and 1 other (foreign keys)" in lines["s.children"]["notes"]
     assert (lines["s.children"]["exact"]["deleted"], lines["s.parents"]["exact"]["updated"]) == (30, 20)
     assert not any("commits together" in note for note in lines["s.alone"]["notes"])
     assert pair.target.staging_tables() == []
