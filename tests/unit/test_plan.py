@@ -70,11 +70,11 @@ def test_only_full_deletes(mode: Mode, deletes: bool) -> None:
     assert plan_of(facts(), SyncJob(ORDERS, ORDERS, mode=mode)).deletes is deletes
 
 
-def test_a_users_own_sql_means_what_it_means_to_their_role() -> None:
+def test_functions_and_a_users_own_sql_mean_what_they_mean_to_their_role() -> None:
     plain = plan_of(facts()).copy
     narrowed = plan_of(facts(), SyncJob(ORDERS, ORDERS, where="id > 1")).copy
     query = plan_of(facts(table(relkind="q")), SyncJob(QuerySource("SELECT 1"), ORDERS)).copy
-    assert (plain.search_path, plain.time_zone) == ("", "UTC")
+    assert (plain.search_path, plain.time_zone) == ('"$user", public', "UTC")  # an index's functions are looked into
     assert (narrowed.search_path, narrowed.time_zone) == ('"$user", public', "Asia/Seoul")
     assert (query.search_path, query.time_zone) == ('"$user", public', "Asia/Seoul")
 
