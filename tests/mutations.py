@@ -126,7 +126,7 @@ MUTATIONS = (
         """        elif tag == "SET CONSTRAINTS":""",
         "        elif False:",
         "A trigger that was deferred to SET CONSTRAINTS has the job's state written by functions of its owner.",
-        (f"{_POISONED}test_a_trigger_that_waits_for_the_end_leaves_nothing_in_the_session[True]",),
+        (f"{_POISONED}test_all_settings_are_ours_behind_a_change_and_its_commit[deferred to a statement]",),
     ),
     Mutation(
         "settings put back behind a MERGE in a SELECT",
@@ -134,7 +134,7 @@ MUTATIONS = (
         "            session.stirred()  # by",
         "            pass  # by",
         "A trigger of a table whose rows are updated along with the target's does the same.",
-        (f"{_POISONED}test_rows_that_are_marked_as_gone_are_marked_under_our_own_settings",),
+        (f"{_POISONED}test_what_follows_a_merge_is_done_under_our_own_settings",),
     ),
     Mutation(
         "no rights are lent to triggers of others",

@@ -197,9 +197,17 @@ def settings_of(session: Session, *names: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "timing", ["BEFORE DELETE OR UPDATE", "AFTER DELETE OR UPDATE DEFERRABLE"], ids=["at once", "deferred"]
+    ("timing", "ends_early"),
+    [
+        ("BEFORE DELETE OR UPDATE", False),
+        ("AFTER DELETE OR UPDATE DEFERRABLE", False),
+        ("AFTER DELETE OR UPDATE DEFERRABLE", True),
+    ],
+    ids=["at once", "deferred", "deferred to a statement"],
 )
-def test_all_settings_are_ours_behind_a_change_and_its_commit(pair: Pair, mallory: Mallory, timing: str) -> None:
+def test_all_settings_are_ours_behind_a_change_and_its_commit(
+    pair: Pair, mallory: Mallory, timing: str, ends_early: bool
+) -> None:
     mallory.poisons(timing, **POISON)
     with Endpoint(pair.target.dsn, read_only=False).open() as session:
         before = settings_of(session, *POISON)
@@ -209,6 +217,9 @@ def test_all_settings_are_ours_behind_a_change_and_its_commit(pair: Pair, mallor
             within = settings_of(session, *POISON, "work_mem")
             assert session.execute(sql.SQL("DELETE FROM sales.o WHERE id = 1")) == 1
             assert settings_of(session, *POISON, "work_mem") == within
+            if ends_early:  # what was deferred to the end, else, is done at COMMIT
+                session.execute(sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"))
+                assert settings_of(session, *POISON, "work_mem") == within
         assert settings_of(session, *POISON) == before
 
 
@@ -240,6 +251,28 @@ def test_rows_that_are_marked_as_gone_are_marked_under_our_own_settings(pair: Pa
     assert mallory.gained_nothing()
     assert done(report)
     assert pair.target.value("SELECT count(*) FROM sales.o WHERE gone IS NOT NULL") == 5
+
+
+def test_what_follows_a_merge_is_done_under_our_own_settings(pair: Pair, mallory: Mallory) -> None:
+    """A row whose mark is taken off again is updated behind the MERGE."""
+    mallory.says("DROP TABLE m.child; CREATE TABLE m.child (v text)")
+    pair.target.execute("ALTER TABLE sales.o ADD gone timestamptz, ADD UNIQUE (v)")
+    mallory.says("DROP TABLE m.child; CREATE TABLE m.child (v text REFERENCES sales.o (v) ON UPDATE CASCADE)")
+    mallory.says("INSERT INTO m.child VALUES (1)")
+    mode: dict[str, Any] = {"mode": "incremental", "cursor": "at", "late_rows": "scan", "deletes": "soft:gone"}
+    assert done(sync(pair.source.dsn, pair.target.dsn, "sales.o", **mode))
+    pair.target.execute(
+        """UPDATE sales.o SET gone = now() WHERE id = 50; CREATE TABLE public.seen (style text, search_path text);
+        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+          INSERT INTO public.seen SELECT current_setting('DateStyle'), current_setting('search_path'); RETURN NULL;
+        END$$; CREATE TRIGGER note BEFORE UPDATE ON sales.o FOR EACH STATEMENT EXECUTE FUNCTION public.note()"""
+    )
+    mallory.poisons(**POISON)
+    change(pair)
+    assert done(sync(pair.source.dsn, pair.target.dsn, "sales.o", **mode))
+    assert mallory.gained_nothing()
+    assert pair.target.rows("SELECT DISTINCT * FROM public.seen") == [("ISO, MDY", '"$user", public, pg_temp')]
+    assert pair.target.value("SELECT count(*) FROM sales.o WHERE id = 50 AND gone IS NULL") == 1
 
 
 def test_tables_that_commit_together_are_all_written_under_our_own_settings(pair: Pair, mallory: Mallory) -> None:
