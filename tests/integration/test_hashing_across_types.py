@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
@@ -303,6 +304,36 @@ def test_rows_are_told_apart_by_keys_of_other_types(pair: Pair) -> None:
     assert (found.status, found.missing, found.extra, found.changed) == ("different", 0, 0, 2)
     report = sync(pair.source.dsn, pair.target.dsn, "s.t", options=Options(strategy=Strategy.DIFF, verify=Verify.HASH))
     assert (report.exit_code, report.tables[0].updated, report.tables[0].strategy) == (0, 2, "diff")
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "upsert": {"mode": "upsert"},
+    "append": {"mode": "append"},
+    "incremental": {"mode": "incremental", "cursor": "at", "deletes": "sweep"},
+    "xmin": {"mode": "xmin", "deletes": "sweep"},
+    "condition": {"where": "at > '2000-01-01'"},
+    "swap": {"strategy": Strategy.SWAP},
+    "resumable": {"resumable": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_of_every_mode_proves_rows_of_other_types_by_their_hashes(pair: Pair, way: str) -> None:
+    asked = dict(WAYS[way])
+    given = {name: asked.pop(name) for name in ("strategy", "resumable") if name in asked}
+    mine = "a boolean, b char(3), c inet, d date, e numeric(5,2), f bpchar, g json"
+    theirs = "a text, b text, c varchar, d s.stamp, e s.amount, f text, g jsonb"
+    for side, columns in ((pair.source, mine), (pair.target, theirs)):
+        side.execute("CREATE SCHEMA s; CREATE DOMAIN s.stamp AS timestamptz(3); CREATE DOMAIN s.amount AS numeric(9,4)")
+        side.execute(f"CREATE TABLE s.t (id int PRIMARY KEY, at timestamptz NOT NULL, {columns})")
+    row = "now(), i % 2 = 0, 'x', '10.0.0.1', '2024-01-01', 1.5, 'y ', '{\"b\":1,  \"a\":1.0}'"
+    options = Options(allow_narrowing=True, verify=Verify.HASH, **given)
+    for first, last in ((1, 50), (51, 60)):
+        pair.source.execute(f"INSERT INTO s.t SELECT i, {row} FROM generate_series({first}, {last}) i")
+        (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", options=options, **asked).tables
+        assert (report.status, report.error) == ("done", None)
+        assert pair.target.value("SELECT count(*) FROM s.t") == last
 
 
 def test_a_new_table_is_hashed_by_what_its_types_mean_on_the_target(pair: Pair) -> None:
