@@ -276,7 +276,8 @@ class Options:
         statement_timeout: seconds that one statement of ours may take on either server; 0 for as long as it takes.
         retries: tries of a table after its first, while nothing moves forward.
         retry_for: seconds after the first failure in which they may begin, and a server that is away is waited for.
-        pre_sql: run on the target in a transaction of its own before a table is copied, or None.
+        pre_sql: run on the target before a table is copied, one text after the other: each alone, without a transaction
+            around it, where it is one statement, else in a transaction of its own. One may stand without a sequence.
         post_sql: the same, after it is committed.
         group: tables of one name commit in one transaction; None where only foreign keys tie them.
         atomic: all tables of a run commit in one transaction; else those that foreign keys of the target tie.
@@ -321,8 +322,8 @@ class Options:
     retries: int = 10
     retry_for: float = 600.0
     fail_fast: bool = False
-    pre_sql: str | None = None
-    post_sql: str | None = None
+    pre_sql: str | Sequence[str] = ()
+    post_sql: str | Sequence[str] = ()
     group: str | None = None
     atomic: bool = False
     resumable: bool = False
@@ -493,6 +494,11 @@ class Selection(Treatment):
                     hint="Use {schema} or {table} in --to, for example --to 'raw.{schema}_{table}'.",
                 )
         return jobs
+
+
+def one_or_more(texts: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return texts of which one may stand without a sequence, and without those that are empty."""
+    return tuple(filter(None, (texts,) if isinstance(texts, str) else texts or ()))
 
 
 def target_template(text: str) -> TableRef:

@@ -15,7 +15,7 @@ from pgsluice.commit import Merge, remember
 from pgsluice.comparison import Comparison
 from pgsluice.errors import PgsluiceError
 from pgsluice.hashing import Digest, Hashing
-from pgsluice.job import Mode, StagingKind, Strategy, SyncJob, Verify
+from pgsluice.job import Mode, StagingKind, Strategy, SyncJob, Verify, one_or_more
 from pgsluice.landing import Landing
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.names import Names
@@ -106,7 +106,7 @@ class Member:
             # again: a control session opened anew has lost it
             Turn(CONTROL_SCHEMA).hold(self._servers.control, self.job.target)
             self._run.write_down()
-        self._own_sql("pre_sql", plan.options.pre_sql)
+        self._own_sql("pre_sql", one_or_more(plan.options.pre_sql))
         if plan.staging is not StagingKind.TEMPORARY:
             self.landing.begin(plan, snapshot, attempt)
         return plan, snapshot
@@ -205,7 +205,7 @@ class Member:
     def after(self) -> None:
         """Run what its user wants to follow; a failure takes nothing back of what is committed."""
         try:
-            self._own_sql("post_sql", self.plan.options.post_sql)
+            self._own_sql("post_sql", one_or_more(self.plan.options.post_sql))
         except PgsluiceError as error:
             error.message = f"the rows are committed, and what shall follow failed: {error.message}"
             error.hint = error.hint or "--resume does the table once more, with what follows."
@@ -213,12 +213,13 @@ class Member:
             self._record(error, 2)
             raise
 
-    def _own_sql(self, step: str, text: str | None) -> None:
-        """Run the user's own SQL on the target, once: in a session and a transaction of its own."""
-        if text is None or step in self._done:
+    def _own_sql(self, step: str, texts: tuple[str, ...]) -> None:
+        """Run the user's own SQL on the target, once: in a session of its own, each text by itself."""
+        if not texts or step in self._done:
             return
-        with self.account.step(step), self._servers.aside() as session, session.transaction():
-            session.script(sqltext.verbatim(text))
+        with self.account.step(step), self._servers.aside() as session:
+            for text in texts:
+                session.as_written(sqltext.verbatim(text))
         self._done.add(step)
 
     # --- the end -----------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ _RAISED = frozenset({"P0", "38", "39"})
 _OF_PLPGSQL_ITSELF = frozenset({"query returned no rows", "query returned more than one row"})
 #: From the first quote to the last, for a value can hold quotes of its own; other languages quote otherwise.
 _QUOTED = re.compile(r'["«„“「『].*["»“”」』]', re.DOTALL)
+_EACH_QUOTED = re.compile(r'["«„“「『].*?["»”」』]', re.DOTALL)
+#: Classes that speak of tables, columns, functions, schemas: of what a statement names, if no function made that up.
+_OBJECTS = frozenset({"42", "3F"})
 _OPEN = re.compile(r'["«„“「『].*', re.DOTALL)
 _BYTES = re.compile(r"\b(?:value -?\d[\d.]*|0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*)", re.IGNORECASE)
 #: Messages of sizes and limits alone.
@@ -67,8 +70,14 @@ _KEPT = (
 )
 
 
-def words(
-    message: str, sqlstate: str | None, source_file: str | None = None, *, placed: bool = False, within: bool = False
+def words(  # noqa: PLR0913 - what is known of an error
+    message: str,
+    sqlstate: str | None,
+    source_file: str | None = None,
+    *,
+    placed: bool = False,
+    within: bool = False,
+    statement: str = "",
 ) -> str:
     """Return a server's primary message without values.
 
@@ -78,16 +87,31 @@ def words(
         source_file: of the server, where the error was raised; None where it is not known.
         placed: it points into the statement that was sent, so what it quotes stands there, and in no row.
         within: a function ran the statement that failed.
+        statement: that was sent, where it is known.
     """
     code = sqlstate or ""
     if code[:2] in _RAISED or source_file in _RAISED_IN:
         return message if message in _OF_PLPGSQL_ITSELF else _OF_A_FUNCTION
     if code in _ENCODINGS_ONLY:
         return _BYTES.sub(MARK, message)
+    if code[:2] in _OBJECTS and _stand_in(statement, message):
+        return message
     if within and (code in _NAMED or code[:2] == "58"):
         return _QUOTED.sub(f'"{MARK}"', message)
     is_known = code in _NAMES_ONLY_CODES or code[:2] in _NAMES_ONLY or _SIZES.fullmatch(message)
     return message if placed or not code or is_known else _without_values(message)
+
+
+def _stand_in(statement: str, message: str) -> bool:
+    """Tell whether all that a message quotes stands in the statement, as names of its own."""
+    bare = statement.replace('"', "")
+
+    def stands(quoted: str) -> bool:
+        name = re.escape(quoted.strip('"«„“「『»”」』').replace('"', ""))
+        return re.search(rf"(?<![\w$]){name}(?![\w$])", bare, re.IGNORECASE) is not None
+
+    whole = _QUOTED.search(message)  # one name, which can hold quotes, or several
+    return whole is not None and (stands(whole[0]) or all(map(stands, _EACH_QUOTED.findall(message))))
 
 
 def _without_values(message: str) -> str:
@@ -111,8 +135,13 @@ def place(context: str | None) -> str:
     return found.group(0) if found else ""
 
 
-def leave_out(error: psycopg.Error) -> None:
-    """Take row data out of an error in place, so that no traceback and no chain of errors holds it either."""
+def leave_out(error: psycopg.Error, statement: str = "") -> None:
+    """Take row data out of an error in place, so that no traceback and no chain of errors holds it either.
+
+    Args:
+        error: of a server.
+        statement: that it answers, where it is known: names that stand in it are told.
+    """
     diag = error.diag
     if diag.message_primary is None:  # of the driver or of the connection: it has seen no row
         return
@@ -122,6 +151,7 @@ def leave_out(error: psycopg.Error) -> None:
         diag.source_file,
         placed=diag.statement_position is not None,
         within=_IN_A_FUNCTION.search(diag.context or "") is not None,
+        statement=statement,
     )
     kept = {field: getattr(diag, field.name.lower()) for field in _KEPT}
     kept |= {DiagnosticField.MESSAGE_PRIMARY: message, DiagnosticField.CONTEXT: place(diag.context) or None}

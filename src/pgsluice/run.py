@@ -21,7 +21,7 @@ from pgsluice.errors import ConnectError, PgsluiceError, UsageError
 from pgsluice.events import Connected, Emitter, Retrying, RunFinished, RunStarted, Sink, TableFinished, Warned
 from pgsluice.executors import doubt, executor
 from pgsluice.hashing import Side
-from pgsluice.job import Mode, Options, Selection, StagingKind, Strategy, SyncJob, TargetWriters, Verify
+from pgsluice.job import Mode, Options, Selection, StagingKind, Strategy, SyncJob, TargetWriters, Verify, one_or_more
 from pgsluice.model import Report, StagingTable, TableReport
 from pgsluice.plan import Creation, SyncPlan, job_id
 from pgsluice.prepare import jobs_of, prepared
@@ -331,8 +331,8 @@ def _previewing(options: Options) -> Options:
         resumable=False,
         verify=Verify.COUNT,
         strategy=strategy,
-        pre_sql=None,
-        post_sql=None,
+        pre_sql=(),
+        post_sql=(),
     )
 
 
@@ -350,7 +350,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
     listed: list[tuple[str, Query]] = [
         *((f"hash ({side})", plan.hashing.buckets_sql(side, comparison.rows(plan, side))) for side in compared),
         *(sent if not compared else []),  # the buckets tell it
-        *([("pre_sql (target)", sqltext.verbatim(plan.options.pre_sql))] if plan.options.pre_sql else []),
+        *(("pre_sql (target)", sqltext.verbatim(text)) for text in one_or_more(plan.options.pre_sql)),
         ("staging (target)", created),
         *(("staging (target)", sqltext.verbatim(text)) for phase, text in plan.swap if phase == "prepare"),
         ("relay (source)", copy_out(plan.copy)),
@@ -381,8 +381,7 @@ def statements(plan: SyncPlan) -> tuple[tuple[str, str], ...]:
         listed.append(("verify (target)", plan.hashing.digest_sql(Side.TARGET, changes.landed(plan, table))))
     if plan.reading.cursor:
         listed.append(("watermark (target)", watermark.settle_sql(plan, plan.reading.cursor, table)))
-    if plan.options.post_sql:
-        listed.append(("post_sql (target)", sqltext.verbatim(plan.options.post_sql)))
+    listed += [("post_sql (target)", sqltext.verbatim(text)) for text in one_or_more(plan.options.post_sql)]
     return tuple((step, statement.as_string(None)) for step, statement in listed)
 
 

@@ -41,6 +41,10 @@ CORE_ONLY = "pg_temp"
 _STIRRING = ("INSERT ", "UPDATE ", "DELETE ", "MERGE ")
 
 
+#: Where a server finds a second statement in the extended protocol: before it runs the first.
+_ONE_STATEMENT_ONLY = "exec_parse_message"
+
+
 class OneStatement(psycopg.Cursor[Any]):
     """Sends every text by the extended protocol, in which a server takes one statement and refuses a second (42601).
 
@@ -218,6 +222,16 @@ class Session:
         """
         self._scripted(text)
 
+    def as_written(self, text: Query) -> None:
+        """Run what the user wrote as code: one statement by itself, as VACUUM wants it; several in a transaction."""
+        try:
+            self._run(text, None)
+        except psycopg.errors.SyntaxError as error:
+            if error.diag.source_function != _ONE_STATEMENT_ONLY:
+                raise
+            with self.transaction():
+                self.script(text)
+
     def _scripted(self, text: Query) -> psycopg.Cursor[Any]:
         self._settle()  # which is a script itself, so it can't come once the factory is another
         self._connection.cursor_factory = psycopg.Cursor
@@ -258,7 +272,7 @@ class Session:
             raise StepError(f"a trigger gave our session on the {self.side} the rights of another role")
 
     def _ran(self, query: Query, params: Params) -> psycopg.Cursor[Any]:
-        with self.waiting():
+        with self.waiting(statement=query):
             try:
                 cursor = self._connection.execute(query, params)
             except psycopg.Error as error:
@@ -270,12 +284,13 @@ class Session:
         return cursor
 
     @contextlib.contextmanager
-    def waiting(self, *others: Party, seconds: float | None = None) -> Iterator[Wait]:
+    def waiting(self, *others: Party, seconds: float | None = None, statement: Query | None = None) -> Iterator[Wait]:
         """Watch the block, which waits for this session's server; its errors hold no row data unless they may.
 
         Args:
             others: that it waits for as well: it is enough that one of them works.
             seconds: without a move or a sign of work; None for those of its terms.
+            statement: that was sent: what stands in it is of no row.
 
         Raises:
             StalledError: the wait was ended.
@@ -286,7 +301,7 @@ class Session:
                 yield wait
         except psycopg.Error as error:
             if not self._terms.show_row_data:
-                rowdata.leave_out(error)
+                rowdata.leave_out(error, statement.as_string(None) if statement else "")
             if self._severed:
                 who = "the relay stood still" if others else f"the {self._terms.side} went silent"
                 raise StalledError(

@@ -30,6 +30,10 @@ def _as_it_is(value: Any) -> Any:  # noqa: ANN401 - whatever it is
     return value
 
 
+def _texts(value: str | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def _columns(value: str | list[str]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
     if "" in names:
@@ -76,8 +80,8 @@ TABLE_OPTIONS: _Parsers = {
     "verify": Verify,
     "lock_timeout": float,
     "full_refresh": bool,
-    "pre_sql": _as_it_is,
-    "post_sql": _as_it_is,
+    "pre_sql": _texts,
+    "post_sql": _texts,
     "group": _as_it_is,
     "on_lost_state": OnLostState,
     "null_cursors": NullCursors,

@@ -79,6 +79,59 @@ def test_a_post_sql_that_fails_leaves_the_rows_and_is_told_until_a_run_does_it(s
     assert shop.target.rows("SELECT n FROM later") == [(2,), (2,)]
 
 
+def test_a_list_of_statements_runs_each_by_itself_so_that_vacuum_and_concurrent_indexes_work(
+    shop: Pair, tmp_path: Path
+) -> None:
+    file = """
+tables:
+  s.a:
+    pre_sql: [SET search_path = s, "INSERT INTO public.told (what) VALUES ('a;b'); INSERT INTO public.told (what) VALUES ('c')"]
+    post_sql:
+      - CREATE INDEX CONCURRENTLY by_id ON s.a (id)
+      - VACUUM (ANALYZE) s.a;
+      - "INSERT INTO public.told (what) VALUES ('once'); SELECT 1/0"
+      - INSERT INTO public.told (what) VALUES ('never')
+"""
+    done = configured(shop, tmp_path, file, "--json")
+    assert (done.code, done.lines[0]["step"], done.lines[0]["sqlstate"]) == (1, "post_sql", "22012"), done
+    assert shop.target.rows("SELECT what FROM told ORDER BY at") == [("a;b",), ("c",)]
+    assert shop.target.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 's.by_id'::regclass")
+    assert shop.target.value("SELECT reltuples::int FROM pg_class WHERE oid = 's.a'::regclass") == 2
+    again = shop.pgsluice(
+        "sync",
+        "--table",
+        "s.a",
+        "--post-sql",
+        "VACUUM s.a",
+        "--post-sql",
+        "INSERT INTO public.told (what) VALUES ('ran')",
+    )
+    assert again.code == 0, again.err
+    assert shop.target.value("SELECT count(*) FROM told WHERE what = 'ran'") == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("ANALYZE public.Later", 'relation "public.later" does not exist'),
+        ('VACUUM s."Not ""there"', 'relation "s.Not "there" does not exist'),
+        ("ALTER TABLE s.a DROP COLUMN nope", 'column "nope" of relation "a" does not exist'),
+        ("CREATE INDEX ON lost.a (id)", 'schema "lost" does not exist'),
+        ("REFRESH MATERIALIZED VIEW s.gone", 'relation "s.gone" does not exist'),
+        ("DROP TABLE s.x; DROP TABLE s.y", 'table "x" does not exist'),
+        ("GRANT SELECT ON s.a TO nobody_here", 'role "nobody_here" does not exist'),
+        ("DO $$BEGIN EXECUTE format('DROP TABLE s.%I', (SELECT 'se' || 'cret')); END$$", 'table "***" does not exist'),
+        ("INSERT INTO s.a SELECT ('se' || 'cret')::int", 'invalid input syntax for type integer: "***"'),
+    ],
+)
+def test_an_error_of_a_users_own_statement_shows_the_names_that_stand_in_it_and_no_value(
+    shop: Pair, statement: str, message: str
+) -> None:
+    failed = shop.pgsluice("sync", "--table", "s.a", "--post-sql", statement, "--json")
+    assert (failed.code, failed.lines[0]["step"]) == (1, "post_sql"), failed
+    assert failed.lines[0]["error"] == f"the rows are committed, and what shall follow failed: {message}"
+
+
 def test_a_plan_shows_them_and_a_preview_leaves_them_out(shop: Pair) -> None:
     around = ("--pre-sql", "INSERT INTO public.told (what) VALUES ('before')", "--post-sql", "SELECT 'after'")
     told = shop.pgsluice("plan", "--table", "s.a", *around).out

@@ -71,7 +71,7 @@ def test_a_copy_that_writes_carries_no_second_statement(pair: Pair, target: Sess
 
 #: What sends a text to a server by the protocol that takes several statements, and the modules that may.
 SIMPLE = {"send_query", "exec_", "ClientCursor"}
-SCRIPTS = {"steps/state.py", "cli/demo.py", "member.py"}
+SCRIPTS = {"steps/state.py", "cli/demo.py", "session.py"}
 
 
 def _attributes(path: Path) -> set[str]:
@@ -83,6 +83,7 @@ def test_only_texts_of_our_own_files_and_of_the_user_are_sent_by_the_protocol_th
     used = {str(path.relative_to(root)): _attributes(path) for path in root.rglob("*.py")}
     assert {path for path, names in used.items() if names & SIMPLE} == set()
     assert {path for path, names in used.items() if "script" in names} == SCRIPTS
+    assert {path for path, names in used.items() if "as_written" in names} == {"member.py"}
     assert {path for path, names in used.items() if {"_connection", "Cursor", "cursor_factory"} & names} == {
         "session.py"
     }

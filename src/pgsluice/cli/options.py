@@ -269,8 +269,13 @@ _SELECTION = (
         is_flag=True,
         help="Let errors, reports and the run history say what they know of a row: values, keys, DETAIL.",
     ),
-    option("--pre-sql", metavar="SQL", help="Run on the target before each table is copied, in its own transaction."),
-    option("--post-sql", metavar="SQL", help="The same, after each table is committed."),
+    option(
+        "--pre-sql",
+        multiple=True,
+        metavar="SQL",
+        help="Run on the target before each table is copied; again for more statements, each by itself.",
+    ),
+    option("--post-sql", multiple=True, metavar="SQL", help="The same, after each table is committed."),
     option("--psql", metavar="PATH", help="The psql to use. Default: the one on PATH."),
     option(
         "--verify",

@@ -57,8 +57,10 @@ class TableSettings(_Settings):
     sequences: bool | None = Field(None, description="Sequences of an existing target catch up too.")
     verify: Verify | None = Field(None, description="What is compared before the commit.")
     lock_timeout: Seconds | None = Field(None, description="Seconds to wait for locks.")
-    pre_sql: str | None = Field(None, description="Run on the target before a table is copied, in its own transaction.")
-    post_sql: str | None = Field(None, description="The same, after the table is committed.")
+    pre_sql: str | list[str] | None = Field(
+        None, description="Statements run on the target before a table is copied, each by itself."
+    )
+    post_sql: str | list[str] | None = Field(None, description="The same, after the table is committed.")
     group: str | None = Field(None, description="Tables of one group commit in one transaction; --select group:NAME.")
 
 
