@@ -468,6 +468,10 @@ class Selection(Treatment):
     patterns: tuple[str, ...]
     to: str = "{schema}.{table}"
 
+    def told(self, pattern: str) -> str:
+        """Return one of the patterns as a message begins that speaks of it."""
+        return f"the pattern {pattern!r}"
+
     def jobs(self, found: Iterable[TableRef]) -> tuple[SyncJob, ...]:
         """Return one job a table found.
 

@@ -88,7 +88,7 @@ def jobs_of(servers: Servers, selection: Selection, control_schema: str) -> tupl
     Raises:
         UsageError: a name that means nothing.
     """
-    return selection.jobs(catalog.find(servers.source, selection.patterns, control_schema))
+    return selection.jobs(catalog.find(servers.source, selection.patterns, control_schema, selection.told))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,10 @@ from pgsluice.units import bytes_of, seconds_of
 _Parsers = Mapping[str, Callable[[Any], Any]]
 
 
+#: A date, a moment or a number, as a condition by itself: someone forgot the column.
+_A_VALUE = re.compile(r"\s*(?:[-+]?\d[\d_.]*|\d{4}-\d\d?-\d\d?(?:[ T][\d:.]+(?:Z|[-+][\d:]+)?)?)\s*")
+
+
 def _as_it_is(value: Any) -> Any:  # noqa: ANN401 - whatever it is
     return value
 
@@ -39,6 +44,22 @@ def _columns(value: str | list[str]) -> tuple[str, ...]:
     if "" in names:
         raise UsageError(f"--key {value!r} names an empty column", hint="Write --key a,b.")
     return names
+
+
+def _condition(value: str) -> str:
+    if _A_VALUE.fullmatch(value):
+        raise UsageError(f"{value!r} is a value, and no condition", hint="Write one: updated_at >= '2024-01-01'.")
+    return value
+
+
+def _span(value: str | float) -> float:
+    return seconds_of(value) if isinstance(value, str) else float(value)
+
+
+def _connect_span(value: str | float) -> float:
+    if (seconds := _span(value)) < 1:
+        raise UsageError(f"{seconds:g} s is less than 1 s", hint="A connection takes its time.")
+    return seconds
 
 
 def _bytes(value: str | int) -> int:
@@ -58,7 +79,7 @@ def _sessions(value: int) -> int:
 _NAMES: _Parsers = {"to": target_template}
 _TREATMENT: _Parsers = {
     "mode": Mode,
-    "where": _as_it_is,
+    "where": _condition,
     "key": _columns,
     "cursor": _as_it_is,
     "cursor_type": _as_it_is,
@@ -78,7 +99,7 @@ TABLE_OPTIONS: _Parsers = {
     "target_writers": TargetWriters,
     "max_delete": lambda value: MaxDelete.parse(str(value)),
     "verify": Verify,
-    "lock_timeout": float,
+    "lock_timeout": _span,
     "full_refresh": bool,
     "pre_sql": _texts,
     "post_sql": _texts,
@@ -95,12 +116,12 @@ RUN_OPTIONS: _Parsers = {
     "jobs": int,
     "max_connections": _sessions,
     "executor": _as_it_is,
-    "wait_for_lock": float,
-    "connect_timeout": float,
-    "stall_timeout": float,
-    "statement_timeout": float,
+    "wait_for_lock": _span,
+    "connect_timeout": _connect_span,
+    "stall_timeout": _span,
+    "statement_timeout": _span,
     "retries": int,
-    "retry_for": float,
+    "retry_for": _span,
     "atomic": bool,
     "fail_fast": bool,
     "resumable": bool,

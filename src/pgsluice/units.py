@@ -9,9 +9,9 @@ from pgsluice.errors import UsageError
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KIB = 1024
-_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[smhd]?)", re.IGNORECASE)
+_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|min|[smhd]|)", re.IGNORECASE)
 _DIGITS = 12
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ def bytes_of(text: str) -> int:
 
 
 def seconds_of(text: str) -> float:
-    """Read ``90``, ``90s``, ``15m``, ``24h`` or ``7d`` as seconds.
+    """Read ``90``, ``500ms``, ``90s``, ``15m``, ``24h`` or ``7d`` as seconds.
 
     Raises:
         UsageError: not a span of time.

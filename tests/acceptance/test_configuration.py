@@ -109,7 +109,7 @@ MISTAKES = {
     ),
     "a wrong type": (
         "jobs: many\ntables: {s.t: {}}",
-        "1: jobs: input should be a valid integer, unable to parse string as an integer, and this is 'many'",
+        "1: jobs: 'many' is no whole number",
     ),
     "a missing variable": (
         "tables: {s.t: {}}\nsource: postgresql://${NOWHERE}/x",
@@ -131,7 +131,7 @@ MISTAKES = {
     "no schema": ("tables:\n  orders: {}", "2: tables.orders: 'orders' lacks a schema. Write schema.table, for example public.orders."),
     "what does not go together": (
         "tables:\n  s.t:\n    mode: incremental",
-        "2: tables.s.t: mode incremental needs a cursor column. Name it with --cursor; mode xmin needs none.",
+        "2: tables.s.t: mode incremental needs a cursor column. Name it with cursor; mode xmin needs none.",
     ),
     "no table": ("source: a", "1: tables: none is named; '*.*' means all"),
     "a tab": ("tables:\n\ts.t: {}", "2: a tab, which YAML does not take for indentation"),
@@ -163,8 +163,10 @@ def test_two_tables_of_one_target_and_patterns_of_nothing_are_refused(shop: Pair
     file.write_text("source: ${SHOP}\ntarget: ${LAKE}\ntables:\n  sales.*: {to: raw.one}\n")
     done = in_shop(tmp_path, shop, "sync")
     assert (done.code, "would both be written to raw.one" in done.err) == (2, True)
-    file.write_text("source: ${SHOP}\ntarget: ${LAKE}\ntables:\n  nothing.*: {}\n")
-    assert "the pattern 'nothing.*' matches no table" in in_shop(tmp_path, shop, "sync").err
+    file.write_text("source: ${SHOP}\ntarget: ${LAKE}\ntables:\n  nothing.*: {}\n  sales.*: {}\n  salse.*: {}\n")
+    told = in_shop(tmp_path, shop, "sync").err.splitlines()
+    assert "pgsluice: pgsluice.yaml:4: the pattern 'nothing.*' matches no table. The database has no table" in told[-2]
+    assert "pgsluice.yaml:6: the pattern 'salse.*' matches no table. Did you mean" in told[-1]
     file.write_text(FILE)
     done = in_shop(tmp_path, shop, "plan", "--select", "nowhere.*")
     assert (done.code, "no table of the file matches nowhere.*" in done.err) == (2, True)

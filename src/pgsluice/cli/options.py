@@ -32,6 +32,7 @@ from pgsluice.job import (
 )
 from pgsluice.policies import Drift, LatePolicy, NullCursors, OnLostState
 from pgsluice.settings import options_of, treatment_of
+from pgsluice.units import seconds_of
 
 if TYPE_CHECKING:
     from pgsluice.config import Configuration
@@ -59,6 +60,26 @@ class TableName(click.ParamType[str]):
         """Return the names that are known, without asking a server."""
         offered = completion.selectable if param.name == "select" else completion.tables
         return [CompletionItem(name) for name in offered(ctx, incomplete)]
+
+
+class Span(click.ParamType[float]):
+    """A span of time in seconds, or with a unit."""
+
+    name = "SPAN"
+
+    def __init__(self, least: float = 0) -> None:
+        """Take no span of fewer seconds than `least`."""
+        self._least = least
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        try:
+            seconds = float(value) if isinstance(value, int | float) else seconds_of(value)
+        except UsageError as error:
+            self.fail(f"{error.message}. {error.hint}", param, ctx)
+        if seconds < self._least:
+            self.fail(f"{value} is less than {self._least:g}s.", param, ctx)
+        return seconds
 
 
 source_option = option(
@@ -285,21 +306,19 @@ _SELECTION = (
         help="What is compared before the commit, else rolled back: rows counted on both sides, or hashed as well.",
     ),
     option(
-        "--lock-timeout", type=click.FloatRange(0), default=30, show_default=True, help="Seconds to wait for locks."
+        "--lock-timeout", type=Span(), default=30, show_default=True, help="How long to wait for locks: 500ms, 30s, 5m."
     ),
-    option(
-        "--connect-timeout", type=click.FloatRange(1), default=10, show_default=True, help="Seconds to wait to connect."
-    ),
+    option("--connect-timeout", type=Span(1), default=10, show_default=True, help="How long to wait to connect."),
     option(
         "--stall-timeout",
-        type=click.FloatRange(0),
+        type=Span(),
         default=300,
         show_default=True,
         help="Seconds in which nothing moves and a server does no work for us, before it is given up; 0: never.",
     ),
     option(
         "--statement-timeout",
-        type=click.FloatRange(0),
+        type=Span(),
         default=0,
         show_default=True,
         help="Seconds that one statement may take on either server; 0: as long as it takes.",
@@ -315,14 +334,14 @@ _PATIENCE = (
     ),
     option(
         "--retry-for",
-        type=click.FloatRange(0),
+        type=Span(),
         default=600,
         show_default=True,
         help="Seconds after a failure in which they may begin, and for which a server that is away is waited for.",
     ),
     option(
         "--wait-for-lock",
-        type=click.FloatRange(0),
+        type=Span(),
         default=30,
         show_default=True,
         help="Seconds to wait for other runs that are at the same tables; 0: end with exit 11 at once.",

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from pgsluice.config import document, files, references
 from pgsluice.config.document import Document, Place
-from pgsluice.config.model import FileSettings, ServerSettings, TableSettings
+from pgsluice.config.model import ExpectSettings, FileSettings, ServerSettings, TableSettings
 from pgsluice.endpoint import Dsn, Expected
 from pgsluice.errors import UsageError
 from pgsluice.job import Options, QuerySource, Selection, SyncJob, TablePattern, TableRef, filled, target_template
 from pgsluice.settings import RUN_OPTIONS, options_of, parse, treatment_of
+from pgsluice.shape import shape_of
 
 #: SQL means itself: nothing of the environment gets into it.
 SQL = frozenset({"where", "query", "pre_sql", "post_sql"})
@@ -27,6 +30,8 @@ DSNS: frozenset[Place] = frozenset({("source",), ("target",)})
 #: How a selection names a group instead of tables.
 _GROUP = "group:"
 _LISTS = frozenset({"columns", "exclude", "key"})
+#: A value for each of some columns: as a list of COLUMN=VALUE, or as a map.
+_PAIRS = frozenset({"rename", "cast", "constants", "mask"})
 
 Warn = Callable[[str], None]
 
@@ -70,6 +75,7 @@ class Configured(Selection):
         entries: in the order of the file.
         overrides: settings that stand above all of the file's.
         select: patterns of tables, of which those in the file that match are meant; empty for all.
+        path: of the file.
     """
 
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +83,12 @@ class Configured(Selection):
     entries: tuple[Entry, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     select: tuple[str, ...] = ()
+    path: str = ""
+
+    def told(self, pattern: str) -> str:
+        """Return one of the patterns as a message begins that speaks of it: with its line."""
+        line = next(entry.line for entry in self.entries if entry.pattern == pattern)
+        return f"{self.path}:{line}: the pattern {pattern!r}"
 
     @property
     def options(self) -> Options:
@@ -218,14 +230,16 @@ def load(  # noqa: PLR0913 - what stands above and below a file
 
     found = document.read(path, check)
     wrong: list[tuple[int, str]] = []
-    plain = _resolved(found.plain, (), found, wrong, warn)
+    written = _written(found.plain, (), FileSettings, found, wrong)
+    plain = _resolved(written, (), found, wrong, warn)
     settings = _checked(plain, found, wrong)
     entries = tuple(
         Entry(pattern, table.given() if table else {}, found.line(("tables", pattern)))
         for pattern, table in (settings.tables if settings else {}).items()
     )
     if settings:
-        wrong += _unfit(settings, entries, found)
+        lines = {line for line, _ in wrong}  # of what could not be read, nothing more can be said
+        wrong += [each for each in _unfit(settings, entries, found) if each[0] not in lines]
     if wrong or settings is None:
         raise UsageError(tuple(f"{path}:{line}: {text}" for line, text in sorted(set(wrong))))
     given = settings.given()
@@ -236,8 +250,9 @@ def load(  # noqa: PLR0913 - what stands above and below a file
         entries=entries,
         overrides=dict(overrides or {}),
         select=tuple(select),
+        path=str(path),
     )
-    raw = found.plain
+    raw = written
     return Configuration(
         path=str(path),
         source=_dsn(raw.get("source"), settings.source),
@@ -303,6 +318,45 @@ def _silent(_: str) -> None:
 # --- what is wrong with a file ---------------------------------------------------------------------------------------
 
 
+def _written(
+    node: Any,  # noqa: ANN401 - the tree
+    place: Place,
+    model: type[BaseModel],
+    found: Document,
+    wrong: list[tuple[int, str]],
+) -> Any:  # noqa: ANN401
+    """Return settings in which what is meant as text is as it is written, and maps of columns are lists."""
+    if not isinstance(node, dict):
+        return node
+    made = dict(node)
+    for name, value in node.items():
+        here = (*place, name)
+        if name in _PAIRS and isinstance(value, dict) and name in model.model_fields:
+            made[name] = _pairs(value, here, found, wrong)
+        elif model is FileSettings and name == "defaults":
+            made[name] = _written(value, here, TableSettings, found, wrong)
+        elif model is FileSettings and name == "tables" and isinstance(value, dict):
+            made[name] = {each: _written(of, (*here, each), TableSettings, found, wrong) for each, of in value.items()}
+        elif (field_ := model.model_fields.get(name)) and isinstance(value, int | float):
+            kinds = get_args(field_.annotation)
+            made[name] = found.texts[here] if str in kinds and type(value) not in kinds else value
+    return made
+
+
+def _pairs(columns: Mapping[str, Any], place: Place, found: Document, wrong: list[tuple[int, str]]) -> list[str]:
+    """Return a map of columns as COLUMN=VALUE each."""
+    pairs: list[str] = []
+    for column, value in columns.items():
+        here = (*place, column)
+        text = "null" if value is None and place[-1] == "mask" else found.texts.get(here) if value is not None else None
+        if text is None or isinstance(value, dict | list):
+            wrong.append((found.line(here), f"{_path(here)}: lacks its value. Write {column}: VALUE."))
+            continue
+        found.lines[*place, len(pairs)] = found.line(here)
+        pairs.append(f"{column}={text}")
+    return pairs
+
+
 def _resolved(node: Any, place: Place, found: Document, wrong: list[tuple[int, str]], warn: Warn) -> Any:  # noqa: ANN401
     """Return the tree with its references replaced; what can't be is noted."""
     if isinstance(node, dict):
@@ -327,9 +381,11 @@ def _checked(plain: dict[str, Any], found: Document, wrong: list[tuple[int, str]
     try:
         return FileSettings.model_validate(plain)
     except ValidationError as error:
+        told: set[Place] = set()  # of a value that may be of several kinds, each says that it is not of its own
         for each in error.errors():
-            place = _place(plain, each["loc"])
-            wrong.append((found.line(place), f"{_path(place)}: {_said(each, place)}"))
+            if (place := _place(plain, each["loc"])) not in told:
+                told.add(place)
+                wrong.append((found.line(place), f"{_path(place)}: {_said(each, place)}"))
         for each in error.errors():
             _leave_out(plain, _place(plain, each["loc"]))
     try:
@@ -359,15 +415,65 @@ def _leave_out(plain: Any, place: Place) -> None:  # noqa: ANN401 - the tree
         plain.pop(place[-1], None)
 
 
-def _said(error: Any, place: Place) -> str:  # noqa: ANN401 - as pydantic gives it
-    if error["type"] == "extra_forbidden":
-        model: type[BaseModel] = TableSettings if place[0] in {"defaults", "tables"} else FileSettings
-        return f"there is no such setting{_nearest(str(place[-1]), model.model_fields)}"
-    if error["type"] == "enum":
+def _said(error: Any, place: Place) -> str:  # noqa: ANN401, PLR0911 - as pydantic gives it; a sentence a kind
+    """Return what is wrong with a value, in words of the file."""
+    kind, value = str(error["type"]), error["input"]
+    if kind == "extra_forbidden":
+        return _unknown(place)
+    if kind == "enum":
         words = [word.strip().strip("'") for word in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"{error['input']!r} is none of {', '.join(words)}{_nearest(str(error['input']), words)}"
-    message = str(error["msg"])
-    return f"{message[:1].lower()}{message[1:]}, and this is {error['input']!r}"
+        return f"{_shown(value)} is none of {', '.join(words)}{_nearest(str(value), words)}"
+    if kind == "greater_than_equal":
+        return f"{_shown(value)} is less than {error['ctx']['ge']}"
+    if place == ("tables",):
+        return "holds tables by name, each with a colon, and no list: write `sales.orders: {}` below it"
+    if _SETTINGS.match(kind):
+        lacking = _lacking(value) if isinstance(value, str) else ""
+        return lacking or "holds settings, each with a colon: write `mode: full` below it, or {} for none"
+    name = str(place[-1]) if place else ""
+    if name in _LISTS:
+        return f"holds names with commas, or a list of them, and this is {_shown(value)}"
+    if name in _PAIRS:
+        return f"holds a value for each of some columns: write `column: value` below it, and this is {_shown(value)}"
+    for prefix, is_not in (("int", "is no whole number"), ("bool", "is neither true nor false")):
+        if kind.startswith(prefix) and not isinstance(value, dict | list):
+            return f"{_shown(value)} {is_not}"
+    return f"holds one text, and this is {_shown(value)}"
+
+
+#: Kinds of errors of a value that has to hold others.
+_SETTINGS = re.compile("model|dict")
+
+
+def _unknown(place: Place) -> str:
+    """Return what to do about a setting that is not known where it stands."""
+    name = str(place[-1])
+    model: type[BaseModel] = TableSettings if place[0] in {"defaults", "tables"} else FileSettings
+    if place[0] == "expect":
+        model = ExpectSettings if len(place) == 2 else ServerSettings  # noqa: PLR2004 - expect, and a name
+    if lacking := _lacking(name):
+        return lacking
+    if model is FileSettings and name in TableSettings.model_fields:
+        return "belongs under defaults, or with a table: it concerns tables"
+    if model is TableSettings and name in FileSettings.model_fields:
+        return "concerns the run as a whole: write it at the top of the file"
+    return f"there is no such setting{_nearest(name, model.model_fields)}"
+
+
+def _lacking(text: str) -> str:
+    """Return that a text lacks its colon, where it begins with a setting's name; else nothing."""
+    name, _, value = text.partition(" ")
+    is_known = name in TableSettings.model_fields or name in FileSettings.model_fields
+    return f"{text!r} lacks its colon. Write {name}: {value}." if value and is_known else ""
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - whatever stands in the file
+    """Return a value as the file has it."""
+    if isinstance(value, dict):
+        return "a map"
+    if isinstance(value, list):
+        return "a list"
+    return repr(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -390,13 +496,16 @@ def _unfit(settings: FileSettings, entries: Iterable[Entry], found: Document) ->
                 treatment_of({name: _joined(name, value) for name, value in {**defaults, **entry.settings}.items()})
         except UsageError as error:
             faults.append((entry.line, f"{_path(place)}: {_sentence(error)}"))
-    if not settings.tables:
+    if not settings.tables and not found.plain.get("tables"):  # else they were told of
         faults.append((found.line(("tables",)), "tables: none is named; '*.*' means all"))
     yield from faults
 
 
 def _unread(values: Mapping[str, Any], place: Place, found: Document) -> Iterator[tuple[int, str]]:
     for name, value in values.items():
+        if name in _PAIRS and isinstance(value, list):
+            yield from _unread_pairs(name, value, (*place, name), found)
+            continue
         try:
             parse(name, _joined(name, value))
         except (UsageError, ValueError) as error:
@@ -404,8 +513,29 @@ def _unread(values: Mapping[str, Any], place: Place, found: Document) -> Iterato
             yield found.line((*place, name)), f"{_path((*place, name))}: {said}"
 
 
+def _unread_pairs(name: str, pairs: Iterable[str], place: Place, found: Document) -> Iterator[tuple[int, str]]:
+    for number, pair in enumerate(pairs):
+        try:
+            shape_of(None, None, **{**dict.fromkeys(_PAIRS, ()), name: [pair]})
+        except UsageError as error:
+            yield found.line((*place, number)), f"{_path(place)}: {_sentence(error)}"
+
+
 def _sentence(error: UsageError) -> str:
-    return f"{error.message}. {error.hint}".strip() if error.hint else error.message
+    """Return an error in the words of the file, where settings have the names of the command's options."""
+    return _OPTION.sub(_as_setting, f"{error.message}. {error.hint}" if error.hint else error.message)
+
+
+_OPTION = re.compile(r"--([a-z][a-z-]*)(?P<value> (?=['\"\w{]))?")
+
+
+def _as_setting(option: re.Match[str]) -> str:
+    name = option[1].replace("-", "_")
+    return f"{name}: " if option["value"] and not option.string[option.end() :].startswith(_PROSE) else name
+
+
+#: Words that go on with a sentence behind an option's name.
+_PROSE = ("or ", "and ", "for ", "to ", "in ", "by ", "is ", "as ", "needs ", "reads ")
 
 
 def _path(place: Place) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Never
 
@@ -54,11 +55,13 @@ class Document:
         path: of it, for people.
         plain: its tree.
         lines: of its keys and items, from 1.
+        texts: of its values, as they are written.
     """
 
     path: str
     plain: dict[str, Any]
-    lines: Mapping[Place, int]
+    lines: dict[Place, int]
+    texts: Mapping[Place, str] = field(default_factory=dict)
 
     def line(self, place: Place) -> int:
         """Return the line, from 1, of a key, or of what comes nearest to it."""
@@ -88,7 +91,7 @@ def read(path: Path, check: files.Check | None = None) -> Document:
         if not isinstance(root, MappingNode):
             raise UsageError(f"{path} holds no settings", hint="It begins with source:, target: and tables:.")
         tree = _Tree(yaml.constructor)
-        return Document(str(path), tree.mapping(root, ()), tree.lines)
+        return Document(str(path), tree.mapping(root, ()), tree.lines, tree.texts)
     except _MistakeError as error:
         raise UsageError(f"{path}:{error.line}: {error.text}", hint=error.hint) from None
 
@@ -99,8 +102,7 @@ def _composed(yaml: YAML, text: str) -> Node | None:
     try:
         return yaml.compose(text)  # type: ignore[no-any-return]
     except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise _MistakeError(line, _problem(error), "Indent by blanks, two a level.") from None
+        raise _explained(error, text.split("\n")) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _MistakeError(line, "a character that YAML does not allow", "Take it out.") from None
@@ -128,9 +130,54 @@ def remark(text: str) -> str:
     return f"# {visible.one_line(text)}"
 
 
-def _problem(error: MarkedYAMLError) -> str:
+def _explained(error: MarkedYAMLError, lines: list[str]) -> _MistakeError:  # noqa: PLR0911 - a sentence a mistake
+    """Return what a person did where YAML says what its parser did not expect, and the line of it."""
     problem = error.problem or "not YAML"
-    return "a tab, which YAML does not take for indentation" if r"'\t'" in problem else problem
+    line, column = (error.problem_mark.line, error.problem_mark.column) if error.problem_mark else (0, 0)
+    begun = error.context_mark.line if error.context_mark else line
+    here = lines[line] if line < len(lines) else ""
+    if r"'\t'" in problem:
+        return _MistakeError(line + 1, "a tab, which YAML does not take for indentation", _INDENT)
+    if "undefined alias" in problem:
+        star = "Write '*.*': {} for all tables, 'sales.*': {} for those of a schema."
+        return _MistakeError(line + 1, "what begins with * stands in quotes, or is the name of an &ANCHOR", star)
+    if "cannot start any token" in problem:
+        return _MistakeError(line + 1, f"no value begins with {here[column : column + 1]}", "Put it in quotes.")
+    if "mapping values are not allowed" in problem:
+        return _misplaced_colon(lines, line, column)
+    if "expected <block end>" in problem and column and here[:column].strip():
+        return _MistakeError(line + 1, "something stands behind a value in quotes or brackets", _QUOTE_ALL)
+    if match := re.match("expected ',' or '([]}])'", problem):
+        opening = {"]": "[", "}": "{"}[match[1]]
+        return _MistakeError(begun + 1, f"a {opening} that is not closed", f"Close it with {match[1]}.")
+    if "end of stream" in problem and "quoted" in str(error.context):
+        return _MistakeError(begun + 1, "a quote that is not closed", "Write the same quote behind the value.")
+    if "expected ':'" in problem:
+        return _MistakeError(begun + 1, f"{_short(lines[begun].strip())} lacks its colon", "Write NAME: VALUE.")
+    return _MistakeError(line + 1, problem, _INDENT)
+
+
+def _misplaced_colon(lines: list[str], line: int, column: int) -> _MistakeError:
+    """Return what is wrong where a colon is not expected: it is the second one, or the line before has none."""
+    if ":" in lines[line][:column].replace("::", ""):
+        return _MistakeError(line + 1, "a second colon in one line", _QUOTE_ALL)
+    before = line - 1
+    while before > 0 and not lines[before].partition("#")[0].strip():
+        before -= 1
+    said = lines[max(before, 0)].partition(" #")[0].strip()
+    if not said or line == 0:
+        return _MistakeError(line + 1, "a colon that is not expected", _INDENT)
+    name, colon, value = said.partition(":")
+    if not colon:
+        name, _, value = said.partition(" ")
+        return _MistakeError(before + 1, f"{_short(said)} lacks its colon", f"Write {name}: {value}".rstrip() + ".")
+    if value and not value[0].isspace() and " " not in name:
+        return _MistakeError(before + 1, f"{_short(said)} lacks a blank behind its colon", f"Write {name}: {value}.")
+    return _MistakeError(line + 1, "this line is further in than the one before it", _INDENT)
+
+
+_INDENT = "Indent by blanks, two a level."
+_QUOTE_ALL = "Put all of the value in quotes."
 
 
 class _Bounded(Composer):
@@ -167,10 +214,12 @@ class _Tree:
 
     Attributes:
         lines: of what was made.
+        texts: of its values, as they are written.
     """
 
     def __init__(self, constructor: SafeConstructor) -> None:
         self.lines: dict[Place, int] = {}
+        self.texts: dict[Place, str] = {}
         self._constructor = constructor
         self._nodes = 0
 
@@ -198,6 +247,7 @@ class _Tree:
             return self.mapping(node, place)
         if isinstance(node, SequenceNode):
             return [self._item(each, each, (*place, number)) for number, each in enumerate(node.value)]
+        self.texts[place] = str(node.value)
         return self._scalar(node)
 
     def _counted(self, node: Node, levels: int) -> int:

@@ -10,7 +10,9 @@ from pgsluice.job import CopyFormat, Lane, Mode, StagingKind, Strategy, TargetWr
 from pgsluice.policies import Drift, NullCursors, OnLostState
 
 Size = Annotated[str | int, Field(description="Bytes, with their unit: 500MB, 10GB.")]
-Seconds = Annotated[float, Field(ge=0)]
+Span = Annotated[str | int | float, Field(description="Seconds, or with a unit: 500ms, 30s, 5m, 2h.")]
+#: Of a column each; as a list of COLUMN=VALUE, or a map.
+Pairs = list[str] | dict[str, str | int | float | bool | None]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -33,10 +35,10 @@ class TableSettings(_Settings):
     key: str | list[str] | None = Field(None, description="Columns that tell rows apart. Default: the primary key.")
     columns: str | list[str] | None = Field(None, description="Copy only these columns.")
     exclude: str | list[str] | None = Field(None, description="Copy all columns but these.")
-    rename: list[str] | None = Field(None, description="Columns called otherwise on the target: OLD=NEW.")
-    cast: list[str] | None = Field(None, description="Columns that the source casts: COLUMN=TYPE.")
-    constants: list[str] | None = Field(None, description="Columns with one value: NAME::TYPE=VALUE, NAME=@snapshot.")
-    mask: list[str] | None = Field(None, description="COLUMN=null, hash, hash:SALT or constant:VALUE.")
+    rename: Pairs | None = Field(None, description="Columns called otherwise on the target: OLD=NEW.")
+    cast: Pairs | None = Field(None, description="Columns that the source casts: COLUMN=TYPE.")
+    constants: Pairs | None = Field(None, description="Columns with one value: NAME::TYPE=VALUE, NAME=@snapshot.")
+    mask: Pairs | None = Field(None, description="COLUMN=null, hash, hash:SALT or constant:VALUE.")
     cursor: str | None = Field(None, description="What new and changed rows move forward, for mode incremental.")
     cursor_type: str | None = Field(None, description="What the cursor holds. Default: found from the catalog.")
     late_rows: str | None = Field(None, description="auto, scan, horizon, overlap:SPAN or trust.")
@@ -56,7 +58,7 @@ class TableSettings(_Settings):
     indexes: bool | None = Field(None, description="A new table gets the source's other constraints and indexes.")
     sequences: bool | None = Field(None, description="Sequences of an existing target catch up too.")
     verify: Verify | None = Field(None, description="What is compared before the commit.")
-    lock_timeout: Seconds | None = Field(None, description="Seconds to wait for locks.")
+    lock_timeout: Span | None = Field(None, description="Seconds to wait for locks.")
     pre_sql: str | list[str] | None = Field(
         None, description="Statements run on the target before a table is copied, each by itself."
     )
@@ -102,11 +104,11 @@ class FileSettings(_Settings):
     atomic: bool | None = Field(None, description="Commit all tables of the run in one transaction.")
     fail_fast: bool | None = Field(None, description="End the run with the first table that fails.")
     retries: Annotated[int, Field(ge=0)] | None = Field(None, description="Tries of a table after its first.")
-    retry_for: Seconds | None = Field(None, description="Seconds after a failure in which they may begin.")
-    wait_for_lock: Seconds | None = Field(None, description="Seconds to wait for other runs at the same tables.")
-    connect_timeout: Annotated[float, Field(ge=1)] | None = Field(None, description="Seconds to wait to connect.")
-    stall_timeout: Seconds | None = Field(None, description="Seconds in which nothing moves; 0: never given up.")
-    statement_timeout: Seconds | None = Field(None, description="Seconds that one statement may take; 0: any.")
+    retry_for: Span | None = Field(None, description="Seconds after a failure in which they may begin.")
+    wait_for_lock: Span | None = Field(None, description="Seconds to wait for other runs at the same tables.")
+    connect_timeout: Span | None = Field(None, description="Seconds to wait to connect.")
+    stall_timeout: Span | None = Field(None, description="Seconds in which nothing moves; 0: never given up.")
+    statement_timeout: Span | None = Field(None, description="Seconds that one statement may take; 0: any.")
     resumable: bool | None = Field(None, description="Keep what was copied where the run fails or dies.")
     resume_keep: str | None = Field(None, description="How long it is kept: 90m, 24h, 7d.")
     keep_history: str | None = Field(None, description="How long the target keeps what runs did: 400d.")

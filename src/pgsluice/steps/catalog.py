@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,12 @@ def server(session: Session) -> ServerInfo:
     )
 
 
-def find(session: Session, patterns: Sequence[str], hidden_schema: str) -> tuple[TableRef, ...]:
+def find(
+    session: Session,
+    patterns: Sequence[str],
+    hidden_schema: str,
+    told: Callable[[str], str] = "the pattern {!r}".format,
+) -> tuple[TableRef, ...]:
     """Resolve what a user named to relations of this server, in the order asked for, each once.
 
     Args:
@@ -81,12 +86,14 @@ def find(session: Session, patterns: Sequence[str], hidden_schema: str) -> tuple
         patterns: ``schema.table``, or a glob such as ``sales.*`` (tables only; partitions by their parent); see
             `TablePattern`.
         hidden_schema: never matched by a glob: the control schema.
+        told: returns a pattern as a message begins that speaks of it: with the line of a file, where it has one.
 
     Raises:
-        UnknownTableError: a name or pattern that matches nothing; gives the nearest names.
+        UnknownTableError: every pattern that matches nothing, with the nearest names.
     """
     known = _relations(session)
     found: dict[TableRef, None] = {}
+    unknown: list[tuple[str, str]] = []
     for pattern in patterns:
         wanted = TablePattern.parse(pattern)
         if not wanted.is_glob:
@@ -98,8 +105,12 @@ def find(session: Session, patterns: Sequence[str], hidden_schema: str) -> tuple
             if kind in _PATTERN_KINDS and ref.schema != hidden_schema and wanted.matches(ref)
         ]
         if not matches:
-            raise UnknownTableError(f"the pattern {pattern!r} matches no table", hint=_nearest(wanted.ref, known))
+            unknown.append((f"{told(pattern)} matches no table", _nearest(wanted.ref, known)))
         found.update(dict.fromkeys(matches))
+    if len(unknown) > 1:
+        raise UnknownTableError(tuple(f"{said}. {hint}" for said, hint in unknown))
+    for said, hint in unknown:
+        raise UnknownTableError(said, hint=hint)
     return tuple(found)
 
 
