@@ -338,11 +338,11 @@ def _stored(column: Column) -> Column:
 def _is_untold(source: Column, target: Column, time_zone: str) -> bool:
     """Tell whether only the target knows what it makes of the source's value."""
     if target.is_own_type:
-        if source.type == target.type:
+        if (source.leaf, source.is_array) == (target.leaf, target.is_array):
             return target.kind in _MADE_OF_PARTS and _is_other_inside(source, target)
         own = target.dependencies[-1] if target.dependencies else None
         is_kept = target.kind == "e" or (own is not None and own.is_text)
-        return not is_kept or source.is_array != target.is_array
+        return not is_kept or (target.is_array and not source.is_array)
     if source.type == target.type:
         return False
     if target.leaf in _ZONED and source.leaf not in _ZONED and time_zone not in _UTC:  # COPY is read in UTC

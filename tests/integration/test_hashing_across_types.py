@@ -106,6 +106,10 @@ TYPES = {
     "s.holds_wider": ("(1.5,a)",),
     "s.holds_wider[]": ('{"(1.5,a)",NULL}',),
     "s.spans_wider": ("[1.5,2)",),
+    "s.like_text": ("", "a ", "Ab"),
+    "s.like_jsonb": ('{"a":1,  "a":2}',),
+    "s.sized": ("ab",),
+    "s.sized(5)": ("ab",),
 }  # fmt: skip
 OWN = """
 CREATE DOMAIN s.of_boolean AS boolean; CREATE DOMAIN s.of_integer AS integer;
@@ -118,9 +122,19 @@ CREATE TYPE s.mood AS ENUM ('sad', 'ok'); CREATE TYPE s.temper AS ENUM ('ok', 's
 CREATE TYPE s.pair AS (one integer, other text); CREATE DOMAIN s.wider AS numeric({}); CREATE TYPE s.holds_wider AS (w s.wider, t text);
 CREATE TYPE s.spans_wider AS RANGE (SUBTYPE = s.wider);
 """
+#: Types as extensions make them: one that keeps what it reads, as citext does, one that rewrites it, and one with a length.
+LIKE = """
+CREATE TYPE s.{name}; CREATE FUNCTION s.{name}_in(cstring, oid, int) RETURNS s.{name} LANGUAGE internal IMMUTABLE STRICT AS '{of}{_}in';
+CREATE FUNCTION s.{name}_out(s.{name}) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS '{of}{_}out';
+CREATE FUNCTION s.{name}_mod(cstring[]) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'varchartypmodin';
+CREATE FUNCTION s.{name}_said(int) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'varchartypmodout';
+CREATE TYPE s.{name} (INPUT = s.{name}_in, OUTPUT = s.{name}_out, TYPMOD_IN = s.{name}_mod, TYPMOD_OUT = s.{name}_said, LIKE = {of});
+"""
+LIKES = (("like_text", "text", ""), ("like_jsonb", "jsonb", "_"), ("sized", "varchar", ""))
 #: What these make of another type, or of one of their name that is made otherwise, is known on the target alone.
-ENUMS = {"s.mood", "s.temper", "s.mood[]"}
-COMPOSED = {"s.pair", "s.holds_wider", "s.holds_wider[]", "s.spans_wider"}
+KEPT = {"s.mood", "s.temper", "s.mood[]", "s.like_text"}
+SIZED = {"s.sized", "s.sized(5)"}
+MADE = SIZED | {"s.like_jsonb", "s.pair", "s.holds_wider", "s.holds_wider[]", "s.spans_wider"}
 OPTIONS = Options(allow_narrowing=True)
 UTC = "-c TimeZone=UTC -c extra_float_digits=3 -c lc_monetary=C"
 TYPES_TABLE = TableRef("s", "all_types")
@@ -197,6 +211,8 @@ def crossed(source_cluster: Cluster, target_cluster: Cluster) -> Iterator[Crosse
         types = known(target)
         for each, precision in ((one, "5,2"), (other, "10,4")):
             each.execute(f"CREATE SCHEMA s; {OWN.format(precision)}")
+            for name, of, between in LIKES:
+                each.execute(LIKE.format(name=name, of=of, _=between))
             each.execute(f"CREATE TABLE s.all_types ({', '.join(f'c{n} {type_}' for n, type_ in enumerate(types))})")
         pair = Pair(source, target)
         mine, theirs = map(described, endpoints(pair))
@@ -232,9 +248,11 @@ def is_accepted(source: Column, target: Column) -> bool:
 
 def can_be_told(source: str, target: str) -> bool:
     """Tell whether the source can say what the target makes of a value."""
-    if target in ENUMS:
-        return source.endswith("[]") == target.endswith("[]")
-    return target not in COMPOSED or (source == target and "wider" not in source)
+    if target in KEPT:
+        return source.endswith("[]") or not target.endswith("[]")
+    if SIZED.issuperset((source, target)):
+        return True
+    return target not in MADE or (source == target and "wider" not in source)
 
 
 def test_whatever_a_plan_accepts_is_equal_once_it_is_copied(crossed: Crossed, monkeypatch: pytest.MonkeyPatch) -> None:
