@@ -106,9 +106,23 @@ def refusals(job: SyncJob, facts: Facts, changes: tuple[Alteration, ...]) -> Ite
         yield from _new(facts, target)
     for name in sorted({each.sql for change in changes for each in change.column.dependencies} & facts.missing):
         yield f"The target lacks the type or collation {name}, which a column to be added needs: create it first."
+    for name, users, wider in _in_use(target, changes):
+        yield (
+            f"Column {bare(name)} of {target.ref} can't become {wider}, which --drift widen wants, while it is used by"
+            f" {', '.join(users)}. Drop that, ALTER the column, and create it again; --drift add leaves the column as"
+            " it is."
+        )
     if changes and not target.owned:
         role = bare(facts.target.role)
         yield f"Only the owner of {target.ref} may alter it: GRANT {bare(target.owner)} TO {role};"
+
+
+def _in_use(target: TableInfo, changes: tuple[Alteration, ...]) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Yield the columns whose types PostgreSQL does not alter, by what uses them, and what they were to become."""
+    for change in changes:
+        column = None if change.is_new else target.column(change.column.name)
+        if column and column.users:
+            yield column.name, column.users, change.column.type
 
 
 def _new(facts: Facts, target: TableInfo) -> Iterator[str]:

@@ -187,6 +187,7 @@ class Column:
         type_id: oid and modifier of the type on its server.
         computed: as SQL, what a virtual generated column shows, however it is copied: no row is written when that
             changes; else empty.
+        users: what uses the column so that its type can't be altered: views, triggers, policies ..
     """
 
     name: str
@@ -208,6 +209,7 @@ class Column:
     origin: Origin | None = None
     type_id: tuple[int, int] = (0, -1)
     computed: str = ""
+    users: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Let `base` be the leaf where there is no domain."""

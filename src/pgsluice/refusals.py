@@ -210,7 +210,7 @@ def _value_refusals(source: Column, target: Column, options: Options) -> Iterato
     if judged.verdict is Verdict.INCOMPATIBLE:
         yield f"Column {judged.reason}."
     elif judged.verdict is Verdict.NARROWING and not options.allow_narrowing:
-        can_follow = source.type != target.type and fidelity.loss(target, source) is None
+        can_follow = source.type != target.type and not target.users and fidelity.loss(target, source) is None
         follow = ", let it follow with --drift widen" if can_follow else ""
         yield f"Column {judged.reason}{follow}, or allow it with --allow-narrowing."
 

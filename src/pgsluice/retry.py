@@ -302,7 +302,7 @@ def server_error(  # noqa: PLR0913 - what a server says of an error, and where w
     code = meant(sqlstate, raised_in)
     passing = classify(code, step) in {Answer.RETRY, Answer.LATER} and code not in _LASTING
     kind, otherwise = (TemporaryError, _AGAIN) if temporary and passing else (StepError, "")
-    hint = _hint(reason, code, otherwise)
+    hint = _hint(reason, code, _OF_A_FILE.get((code or "", raised_in or ""), otherwise))
     return kind(reason, hint=hint, step=step, table=table, sqlstate=sqlstate, raised_in=raised_in)
 
 
@@ -313,6 +313,10 @@ def _hint(reason: str, sqlstate: str | None, otherwise: str = "") -> str:
     hint = _HINTS.get(sqlstate or "", otherwise)
     return f"{hint} --show-row-data shows what was left out.".lstrip() if rowdata.MARK in reason else hint
 
+
+_RULES = "The target table can't be merged into: MERGE takes no table with rules."
+#: Of SQLSTATEs that say too little, by the file of PostgreSQL's source that raises them.
+_OF_A_FILE = {("0A000", "parse_merge.c"): _RULES, ("0A000", "rewriteHandler.c"): _RULES}
 
 _HINTS = {
     "42501": "Grant the privilege that the message names, or run as a role that has it.",
@@ -328,7 +332,6 @@ _HINTS = {
     " a longer max_standby_streaming_delay) on the standby.",
     "25006": "The server takes no writes: name all hosts of the cluster in --target, or wait for its failover to end.",
     "55P03": "Another session holds a lock on it: wait for it, or give --lock-timeout more seconds.",
-    "0A000": "The target table can't be merged into: MERGE takes no table with rules.",
     "22P05": "The target's encoding lacks a character of the source; a UTF8 database holds them all.",
     "57014": "A timeout (--statement-timeout) or a person cancelled the statement; it is not tried again.",
     "XX001": "The server reports corrupted data: look after it before anything else.",

@@ -294,6 +294,8 @@ DEFINITIONS = {
     "extra": "TABLE sales.orders (id int PRIMARY KEY, note text, amount numeric(10,2), extra int NOT NULL)",
     "lacking": "TABLE sales.orders (id int PRIMARY KEY, amount numeric(10,2))",
     "narrow": "TABLE sales.orders (id int PRIMARY KEY, note text, amount numeric(8,1))",
+    "used": "TABLE sales.orders (id int PRIMARY KEY, note text, amount numeric(8,1));"
+    "CREATE VIEW sales.v AS SELECT amount FROM sales.orders",
     "view": "VIEW sales.orders AS SELECT 1 AS id, 'x'::text AS note, 1::numeric(10,2) AS amount",
     "condition": "TABLE sales.orders (id int PRIMARY KEY, note text)",
 }
@@ -321,8 +323,8 @@ def test_the_messages_of_the_page_on_tables_that_do_not_fit_are_those_of_the_pro
     pair.source.execute(REFUSED)
     for title, definition in DEFINITIONS.items():
         pair.target.execute(f"DROP SCHEMA IF EXISTS sales CASCADE; CREATE SCHEMA sales; CREATE {definition}")
-        condition = ["--where", "amount > 3"] if title == "condition" else []
-        done = pair.pgsluice("sync", *NEEDED, *condition)
+        more = {"condition": ["--where", "amount > 3"], "used": ["--drift", "widen"]}.get(title, [])
+        done = pair.pgsluice("sync", *NEEDED, *more)
         assert done.code == 6, title
         on_the_page(done)
 

@@ -289,3 +289,75 @@ def test_a_label_that_an_enum_lacks_does_not_follow_by_widening(pair: Pair) -> N
     error = str(sync(pair.source.dsn, pair.target.dsn, "s.t").tables[0].error)
     assert "lacks 'b'" in error
     assert "--drift widen" not in error
+
+
+#: What uses a column so that PostgreSQL does not alter its type, and its name in the refusal.
+USERS = {
+    "a view": ("CREATE VIEW s.v AS SELECT id, a + 1 AS b FROM s.t", "view s.v"),
+    "a view in another schema": ('CREATE VIEW public."V w" AS SELECT 1 AS x FROM s.t WHERE a > 5', 'view public."V w"'),
+    "a materialized view": ("CREATE MATERIALIZED VIEW s.m AS SELECT a FROM s.t", "materialized view s.m"),
+    "a rule": ("CREATE RULE r AS ON DELETE TO s.t WHERE OLD.a = 0 DO ALSO NOTHING", "rule r on table s.t"),
+    "a trigger": (
+        """CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER g BEFORE UPDATE OF a ON s.t FOR EACH ROW EXECUTE FUNCTION s.f()""",
+        "trigger g on table s.t",
+    ),
+    "a policy": ("CREATE POLICY p ON s.t USING (a > 0)", "policy p on table s.t"),
+    "a publication": (
+        "CREATE PUBLICATION p FOR TABLE s.t WHERE (id > 0 AND a > 0)",
+        "publication of table s.t in publication p",
+    ),
+    "a function": ("CREATE FUNCTION s.g() RETURNS bigint BEGIN ATOMIC SELECT sum(a) FROM s.t; END", "function s.g()"),
+    "a generated column": (
+        "ALTER TABLE s.t ADD g int GENERATED ALWAYS AS (a * 2) STORED",
+        "default value for column g",
+    ),
+}
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_column_whose_type_can_not_be_altered_is_refused_in_the_plan_by_what_uses_it(begun: Pair, user: str) -> None:
+    script, named = USERS[user]
+    begun.target.execute(f"ALTER TABLE s.t ALTER note TYPE varchar(4); {script}")
+    if "publication" in script.lower():
+        begun.target.execute("ALTER TABLE s.t REPLICA IDENTITY FULL")
+    begun.source.execute("ALTER TABLE s.t ALTER a TYPE bigint; UPDATE s.t SET a = 5000000000 WHERE id = 1")
+    before = begun.target.image("s.t")
+    report = synced(begun, drift="widen")
+    assert (report.status, report.exit_code, report.step) == ("failed", 6, "plan"), report
+    assert f"Column a of s.t can't become bigint, which --drift widen wants, while it is used by {named}" in str(
+        report.error
+    )
+    assert begun.target.image("s.t") == before
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "CREATE INDEX ON s.t (a, (a + 1)) WHERE a > 0",
+        "ALTER TABLE s.t ADD CHECK (a > -1)",
+        "CREATE STATISTICS s.x ON a, id FROM s.t",
+    ],
+)
+def test_what_postgresql_makes_anew_keeps_no_column_from_being_widened(begun: Pair, user: str) -> None:
+    begun.target.execute(user)
+    begun.source.execute("ALTER TABLE s.t ALTER a TYPE bigint; UPDATE s.t SET a = 5000000000 WHERE id = 1")
+    assert synced(begun, drift="widen").status == "done"
+    assert begun.target.image("s.t") == begun.source.image("s.t")
+
+
+def test_rules_are_named_where_they_keep_rows_from_being_merged_and_nowhere_else(begun: Pair) -> None:
+    hint = "MERGE takes no table with rules"
+    begun.source.execute("UPDATE s.t SET a = 0")
+    begun.target.execute("CREATE RULE r AS ON UPDATE TO s.t WHERE OLD.id = 0 DO ALSO NOTHING")
+    ruled = synced(begun)
+    assert (ruled.status, ruled.sqlstate) == ("failed", "0A000")
+    assert hint in ruled.hint
+    begun.target.execute("DROP RULE r ON s.t")
+    raising = """CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS
+      $$BEGIN RAISE 'not here' USING ERRCODE = 'feature_not_supported'; END$$;
+      CREATE TRIGGER g BEFORE UPDATE ON s.t FOR EACH ROW EXECUTE FUNCTION s.f()"""
+    begun.target.execute(raising)
+    other = synced(begun)
+    assert (other.status, other.sqlstate) == ("failed", "0A000")
+    assert hint not in other.hint

@@ -339,6 +339,7 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
     comment: str | None,
     type_oid: int,
     modifier: int,
+    users: list[str],
 ) -> Column:
     return Column(
         name=name,
@@ -358,6 +359,7 @@ def _column(  # noqa: PLR0913, PLR0917 - the fields of one row of columns.sql, i
         comment=comment,
         type_id=(type_oid, modifier),
         computed=(default or "") if generated == "v" else "",
+        users=tuple(users),
     )
 
 

@@ -42,7 +42,28 @@ SELECT a.attrelid,
                 OR pg_get_expr(d.adbin, d.adrelid) = format('nextval(%%L::regclass)', s.seqrelid::regclass::text))),
        col_description(a.attrelid, a.attnum),
        a.atttypid::bigint,
-       a.atttypmod
+       a.atttypmod,
+       -- what keeps its type from being altered
+       ARRAY(SELECT CASE WHEN v.relkind IN ('v', 'm')
+                         THEN concat(CASE v.relkind WHEN 'm' THEN 'materialized ' END, 'view ', v.oid::regclass)
+                         ELSE pg_describe_object(x.classid, x.objid, 0) END
+               FROM pg_depend x
+               LEFT JOIN pg_rewrite r ON x.classid = 'pg_rewrite'::regclass AND r.oid = x.objid
+               LEFT JOIN pg_class v ON v.oid = r.ev_class
+               LEFT JOIN pg_attrdef other ON x.classid = 'pg_attrdef'::regclass AND other.oid = x.objid
+              WHERE x.refclassid = 'pg_class'::regclass
+                AND x.refobjid = a.attrelid
+                AND x.refobjsubid = a.attnum
+                AND (x.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
+                                   'pg_publication_rel'::regclass, 'pg_proc'::regclass)
+                     OR other.adnum <> a.attnum)
+             UNION
+             SELECT 'the partition key'
+               FROM pg_partitioned_table p
+              WHERE p.partrelid = a.attrelid AND a.attnum = ANY (p.partattrs)
+             UNION
+             SELECT 'the table that it is inherited from' WHERE a.attinhcount > 0
+              ORDER BY 1)
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type leaf ON leaf.oid = CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0
