@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 from servers import Pair
 
-from pgsluice import Options, sync
-from pgsluice.job import Strategy
+from pgsluice import CopyFormat, Lane, Options, Verify, sync, verify
+from pgsluice.job import StagingKind, Strategy
 
 #: Names that have to be quoted nowhere, and one thing of each kind that a catalog prints.
 SHOP = """
@@ -51,6 +53,85 @@ def test_names_are_quoted_where_they_must_be_alone(shop: Pair, sides: str, strat
     shop.target.execute("DROP SCHEMA s CASCADE")
     is_copied(shop)
     assert shop.pgsluice("verify", "--table", "s.*").code == 0
+
+
+#: What shapes the texts of values, and with them those of defaults, checks, generated columns and indexes.
+SHAPING = {
+    "quote_all_identifiers": "on",
+    "extra_float_digits": "-15",
+    "lc_monetary": "C.UTF-8",
+    "xmlbinary": "hex",
+    "xmloption": "document",
+    "backslash_quote": "off",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "bytea_output": "escape",
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kolkata",
+    "array_nulls": "off",
+    "search_path": "s",
+    "default_toast_compression": "pglz",
+}
+VALUES = r"""
+CREATE SCHEMA s;
+CREATE TABLE s.t (
+  id int PRIMARY KEY, n int NOT NULL, f float8 DEFAULT 0.1 + 0.2, r real[] DEFAULT '{0.1,NULL}', m money DEFAULT 1234.5,
+  b bytea DEFAULT '\x5c27', d date DEFAULT '2024-03-04', i interval DEFAULT '1-2 3 4:05:06',
+  z timestamptz DEFAULT '2024-03-04 05:06+00', w text DEFAULT E'it''s a \\\\ b' COLLATE "C",
+  g float8 GENERATED ALWAYS AS (n * 0.1::float8) STORED, CHECK (d > '2020-01-02' AND b <> '\x00' AND f <> 1e-300),
+  CHECK (w <> NULL::text)
+);
+CREATE INDEX ON s.t ((d - '2024-03-04'::date)) WHERE i > '2 days 3:00' AND f > 0.30000000000000001;
+INSERT INTO s.t (id, n) SELECT k, k FROM generate_series(1, 9) k;
+"""
+MODES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "upsert": {"mode": "upsert"},
+    "incremental": {"mode": "incremental", "cursor": "n"},
+    "xmin": {"mode": "xmin"},
+    "append": {"mode": "append"},
+    "diff": {"options": {"strategy": Strategy.DIFF}},
+    "swap": {"options": {"strategy": Strategy.SWAP}},
+    "promoted": {"options": {"staging": StagingKind.PROMOTED}},
+    "text": {"options": {"format": CopyFormat.TEXT, "lane": Lane.PSQL}},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_no_setting_that_shapes_texts_changes_what_is_copied_created_or_found(pair: Pair, side: str, mode: str) -> None:
+    pair.source.execute(VALUES)
+    given = {**MODES[mode], "options": Options(verify=Verify.HASH, indexes=True, **MODES[mode].get("options", {}))}
+    changed = pair.source if side == "source" else pair.target
+    for name, value in SHAPING.items():
+        changed.execute(f"ALTER DATABASE {changed.name} SET {name} = '{value}'")
+    image = "SELECT ROW(id, n, f, r, m, b, d, i, z, w, g)::text FROM s.t ORDER BY id"
+    for number in range(2):
+        (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", **given).tables
+        assert report.status == "done", report.error
+        with (
+            psycopg.connect(pair.source.dsn, options=PLAIN) as one,
+            psycopg.connect(pair.target.dsn, options=PLAIN) as other,
+        ):
+            assert one.execute(image).fetchall() == other.execute(image).fetchall()
+            assert one.execute(DEFINED).fetchall() == other.execute(DEFINED).fetchall()
+        pair.source.execute(f"INSERT INTO s.t (id, n) VALUES ({100 + number}, {100 + number})")
+    pair.source.execute("DELETE FROM s.t WHERE id = 101")
+    assert verify(pair.source.dsn, pair.target.dsn, "s.t", level="rows", key=["id"]).exit_code == 0
+
+
+PLAIN = (
+    "-c extra_float_digits=3 -c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c bytea_output=hex"
+    " -c quote_all_identifiers=off -c standard_conforming_strings=on -c search_path=pg_catalog -c lc_monetary=C"
+)
+#: What a new table gets of the source's.
+DEFINED = """
+SELECT attname::text, format_type(atttypid, atttypmod), pg_get_expr(adbin, adrelid) FROM pg_attribute
+  LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum) WHERE attrelid = 's.t'::regclass AND attnum > 0
+UNION ALL SELECT 'index', '', pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 's.t'::regclass AND NOT indisprimary
+ ORDER BY 1, 2, 3
+"""
 
 
 def test_no_statement_waits_for_the_serializable_transactions_of_others(shop: Pair) -> None:
