@@ -152,3 +152,27 @@ def test_a_server_that_hides_damaged_rows_is_not_read(shop: Pair, setting: str) 
     done = shop.pgsluice("sync", "--table", "s.*")
     assert done.code == 6
     assert f"rows that the source can't read would look as if they were gone: {setting}" in done.out + done.err
+
+
+def test_a_table_that_is_replaced_stays_in_its_tablespace_whatever_the_roles_own_is(shop: Pair) -> None:
+    is_copied(shop)
+    with psycopg.connect(shop.target.cluster.dsn, autocommit=True, options="-c allow_in_place_tablespaces=on") as admin:
+        admin.execute("CREATE TABLESPACE elsewhere LOCATION ''")
+        try:
+            shop.target.execute(
+                "CREATE INDEX ON s.parent (mood); ALTER INDEX s.parent_mood_idx SET TABLESPACE elsewhere"
+            )
+            before = shop.target.rows(_PLACES)
+            shop.target.execute(f"ALTER DATABASE {shop.target.name} SET default_tablespace = elsewhere")
+            shop.source.execute("UPDATE s.parent SET mood = 'good'")
+            is_copied(shop, Strategy.SWAP)
+            assert shop.target.rows(_PLACES) == before
+        finally:
+            shop.target.execute("DROP SCHEMA s CASCADE; DROP SCHEMA IF EXISTS pgsluice CASCADE")
+            admin.execute("DROP TABLESPACE elsewhere")
+
+
+_PLACES = """
+SELECT relname::text, spcname::text FROM pg_class LEFT JOIN pg_tablespace s ON s.oid = reltablespace
+ WHERE relnamespace = 's'::regnamespace AND relkind IN ('r', 'i') ORDER BY 1
+"""

@@ -142,12 +142,15 @@ def create(
         staging: what to create.
         owner_key: of the run lock that its run holds; without its run it is an orphan. None of it for a temporary one.
         definition: the CREATE TABLE, where it is to become the target; else the copied columns alone.
-        search_path: that functions which it calls look up names under; only where it parses no text of anybody's.
+        search_path: that functions which it calls look up names under, where it is to be what another table is; only
+            where it parses no text of anybody's. No tablespace is the role's own choice then.
     """
     if staging.ref.schema == TEMPORARY_SCHEMA:
         session.execute(create_sql(staging))
         return
     with session.transaction():
+        if search_path:
+            session.local(default_tablespace="")
         with session.playing_role(search_path) if search_path else contextlib.nullcontext():
             session.execute(definition or create_sql(staging))
         _close(session, staging.ref)

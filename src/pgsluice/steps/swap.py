@@ -46,14 +46,16 @@ def definition(session: Session, target: TableRef, staging: TableRef) -> sql.Com
 
 
 def prepare(session: Session, staging: StagingTable) -> None:
-    """Give the new table, while it is empty, what can't be built later: mostly nothing. One round trip then.
+    """Give the new table, while it is empty, what can't be built later: mostly nothing. Four round trips then.
 
     Args:
         session: on the target, idle.
         staging: created.
     """
-    for statement in _phase("prepare", session, staging.target, staging.ref):
-        session.execute(statement)
+    with session.transaction():
+        session.local(default_tablespace="")
+        for statement in _phase("prepare", session, staging.target, staging.ref):
+            session.execute(statement)
 
 
 def build(session: Session, staging: StagingTable) -> None:
@@ -67,6 +69,7 @@ def build(session: Session, staging: StagingTable) -> None:
         if _is_built(session, staging):  # an earlier try has done it, and its COMMIT got no answer
             return
         session.rows(sqltext.load("keys_memory"))
+        session.local(default_tablespace="")
         for phase, text in statements(session, staging.target, staging.ref):
             if phase == "build":
                 session.execute(sqltext.verbatim(text))
