@@ -30,7 +30,10 @@ The numbers are the exit codes of the command line (Ctrl-C is 130 and SIGTERM 14
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +133,25 @@ def writing(file: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UsageError(f"{file} can't be written: {reason}", hint="Name another file.") from None
+
+
+def refuse_unwritable(file: Path, *, beside: bool = False) -> None:
+    """See, before any work, that a file can be written.
+
+    Args:
+        file: that the user named.
+        beside: it is written beside its place, and moved there.
+
+    Raises:
+        UsageError: it can't.
+    """
+    with writing(file):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if beside or not file.exists():
+            tempfile.TemporaryFile(dir=file.parent).close()
+        elif not os.access(file, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 class TableNameError(UsageError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import json
@@ -17,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from pgsluice import visible
 from pgsluice.cli import streams
-from pgsluice.errors import PgsluiceError, scrub
+from pgsluice.errors import PgsluiceError, UsageError, scrub
 from pgsluice.version import __version__
 
 #: Each command and the first line of its help, which `--help` shows without importing what the command needs.
@@ -169,6 +170,9 @@ def main() -> NoReturn:
         if os.environ.get("PGSLUICE_DEBUG"):
             raise
         reason = scrub(f"{type(error).__name__}: {error}")
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            _show(UsageError("no more files can be opened", hint="Let the process open more: ulimit -n 256."))
+            sys.exit(UsageError.exit_code)
         _show(PgsluiceError(f"unexpected: {reason}", hint="That is a fault of ours; PGSLUICE_DEBUG=1 shows where."))
         code = 1
     code = code if isinstance(code, int) else 0

@@ -10,12 +10,12 @@ import click
 
 from pgsluice.cli import FILE_NAME
 from pgsluice.cli.completion import remember
-from pgsluice.cli.options import TableName, option
+from pgsluice.cli.options import TableName, option, utf8
 from pgsluice.cli.render import say
 from pgsluice.config import Configured, Entry, references
 from pgsluice.config.document import remark, scalar
 from pgsluice.endpoint import Endpoint, parameters_of
-from pgsluice.errors import SECRETS, PgsluiceError, PlanError, UsageError, writing
+from pgsluice.errors import SECRETS, PgsluiceError, PlanError, UsageError, refuse_unwritable, writing
 from pgsluice.facts import TableInfo
 from pgsluice.job import Options, TableRef, target_template
 from pgsluice.prepare import each_described
@@ -62,7 +62,10 @@ def init(source: str, target: str | None, tables: tuple[str, ...], to: str, conf
     """
     if config_file.exists():
         raise UsageError(f"{config_file} is there, and is left alone", hint="Name another file with --config.")
+    source, target, to = utf8(source, "source"), utf8(target, "target"), utf8(to, "to")
+    tables = tuple(utf8(table, "table") for table in tables)
     target_template(to)
+    refuse_unwritable(config_file)
     endpoint = Endpoint(source, read_only=True)
     with translated("init"), endpoint.open() as session:
         named = catalog.find(session, tables, CONTROL_SCHEMA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import resource
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pgsluice.job import (
     CopyFormat,
     Lane,
     Mode,
+    Options,
     Selection,
     StagingKind,
     Strategy,
@@ -29,6 +31,7 @@ from pgsluice.job import (
     TargetWriters,
     Verify,
     requested,
+    sessions,
 )
 from pgsluice.policies import Drift, LatePolicy, NullCursors, OnLostState
 from pgsluice.settings import options_of, treatment_of
@@ -391,6 +394,7 @@ def on_target(command: _F) -> _F:
     @functools.wraps(command)
     def wrapped(target: str | None, config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401 - as click calls
         _tell_passed_over()
+        given, target = {name: utf8(value, name) for name, value in given.items()}, utf8(target, "target")
         path = config_file or _found(target and _came_from("target", _Origin.COMMANDLINE))
         file = configuration(path, was_named=bool(config_file)) if path else None
         click.get_current_context().obj = file
@@ -424,6 +428,8 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
         **given: Any,  # noqa: ANN401 - as click calls
     ) -> Any:  # noqa: ANN401
         _tell_passed_over()
+        given = {name: utf8(value, name) for name, value in given.items()}
+        source, target, select = utf8(source, "source"), utf8(target, "target"), utf8(select, "select")
         values = {name: given.pop(name) for name in _NAMES if name in given}
         named = [name for name in ("tables", "query_file") if values[name]]
         exported = {name: value for name, value in {**values, **given}.items() if _came_from(name, _Origin.ENVIRONMENT)}
@@ -434,7 +440,7 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
             if exported.keys() >= set(named) and _found():
                 _warn(f"{' and '.join(map(_variable, named))} stands above {FILE_NAME}, which is not read")
             ends = (_end("--source", source, _Rank()), _end("--target", target, _Rank()))
-            return command(*ends, _request(values), options_of(values), **given)
+            return command(*ends, _request(values), _with_room(options_of(values)), **given)
         if set(named) - exported.keys():
             raise UsageError(f"the tables are named by {path}", hint="Choose among them with --select.")
         typed = {name: value for name, value in {**values, **given}.items() if _came_from(name, _Origin.COMMANDLINE)}
@@ -451,7 +457,7 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
             rank.tell(name, value)
         given |= {name: value for name, value in file.settings.given().items() if name in given and name not in above}
         ends = (_end("--source", source, rank), _end("--target", target, rank))
-        return command(*ends, file.tables, file.tables.options, **given)
+        return command(*ends, file.tables, _with_room(file.tables.options), **given)
 
     return _with(wrapped, (source_option, _TARGET, _CONFIG, _SELECT, *_SELECTION, json_output))
 
@@ -487,6 +493,53 @@ def configuration(
     from pgsluice import config  # noqa: PLC0415 - who needs no file need not wait for what reads it
 
     return config.load(file, typed, select, _warn, was_named=was_named, beneath=beneath)
+
+
+_Value = TypeVar("_Value")
+
+
+def utf8(value: _Value, name: str) -> _Value:
+    """Return a text, or several, as UTF-8 has it: Python takes arguments by the locale, which may know no such signs.
+
+    Args:
+        value: of a parameter; a path, which is a file's whatever its bytes mean, and all but texts stay as they are.
+        name: of the parameter, for an error.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    made: Any = value
+    try:
+        if isinstance(value, str) and name != "psql":
+            made = value.encode(errors="surrogateescape").decode()
+        elif isinstance(value, tuple):
+            made = tuple(utf8(each, name) for each in value)
+    except UnicodeError:
+        option = f"--{name.removesuffix('s').replace('_', '-')}"
+        raise UsageError(f"{option} is not UTF-8", hint="Write names as UTF-8, whatever the locale is.") from None
+    return cast("_Value", made)
+
+
+def _with_room(options: Options) -> Options:
+    """Return options of a run for which this process may open enough files; it takes what it may have.
+
+    Raises:
+        UsageError: it may not.
+    """
+    needed = _FILES + _FILES_A_WORKER * options.workers + sum(sessions(options.workers).values())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UsageError(
+            f"this process may open {hard} files, and a run with {options.workers} jobs opens up to {needed}",
+            hint=f"ulimit -n {needed}, or fewer --jobs.",
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return options
+
+
+#: Beside its sessions, what a process has open, and what a worker's psql takes: pipes, and files without a name.
+_FILES, _FILES_A_WORKER = 16, 8
 
 
 def _warn(text: str) -> None:

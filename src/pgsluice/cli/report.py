@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from pgsluice import page
 from pgsluice.cli.options import on_target, option
 from pgsluice.endpoint import Endpoint
-from pgsluice.errors import UsageError, writing
+from pgsluice.errors import UsageError, refuse_unwritable, writing
 from pgsluice.retry import translated
 from pgsluice.units import seconds_of, several
 
@@ -32,6 +32,8 @@ def report(target: Endpoint, run: str | None, last: str, output: Path) -> int:
     \b
     pgsluice report --target service=lake -o night.html
     """
+    if str(output) != "-":
+        _check(output)
     with translated("report"), target.looking().open() as session:
         history = page.look_up(session, target.place, seconds_of(last), run)
     text = page.render(history)
@@ -43,15 +45,27 @@ def report(target: Endpoint, run: str | None, last: str, output: Path) -> int:
     return 0
 
 
-def _write(output: Path, text: str) -> None:
-    """Write the page. A link that was not named is not followed: another user may have put it into the folder.
+def _check(output: Path) -> None:
+    """See that the page can be written. A link that was not named is not followed: anybody may have put it there.
 
     Raises:
         UsageError: it is a link, or can't be written.
     """
-    is_named = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
-    if not is_named and output.is_symlink():
+    if not _is_named() and output.is_symlink():
         raise UsageError(f"{output} is a link, and nobody named it", hint=f"Write -o {output} to follow it.")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (0 if is_named else os.O_NOFOLLOW)
+    refuse_unwritable(output)
+
+
+def _is_named() -> bool:
+    return click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
+
+
+def _write(output: Path, text: str) -> None:
+    """Write the page.
+
+    Raises:
+        UsageError: it can't be written, or is a link by now that was not named.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (0 if _is_named() else os.O_NOFOLLOW)
     with writing(output), os.fdopen(os.open(output, flags, 0o666), "w", encoding="utf-8") as file:
         file.write(text)

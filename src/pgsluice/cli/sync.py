@@ -61,7 +61,7 @@ def sync(
     log_format: str,
     verbosity: int,
     quiet: bool,
-    metrics_file: Path | None,
+    metrics_file: Path | str | None,
     metrics_addr: str | None,
     otel: bool,
     every: str | None,
@@ -75,7 +75,10 @@ def sync(
     """
     if quiet and verbosity:
         raise UsageError("--quiet says nothing, and --verbose more", hint="Leave one of them out.")
-    told: list[Sink] = [Prometheus(metrics_file, metrics_addr)] if metrics_file or metrics_addr else []
+    numbers = (
+        Prometheus(Path(metrics_file) if metrics_file else None, metrics_addr) if metrics_file or metrics_addr else None
+    )
+    told: list[Sink] = [numbers] if numbers else []
     tracer = OpenTelemetry() if otel else None
     told += [tracer] if tracer else []
     seconds = seconds_of(every) if every else 0.0
@@ -101,6 +104,9 @@ def sync(
         remember(source, (table.source for table in report.tables))
         remember(target, (table.target for table in report.tables))
         _tell(report, as_json=as_json, whole=verbosity > 0)
+        if numbers and numbers.lost:
+            print(f"pgsluice: {numbers.lost}", file=sys.stderr)
+            return report.exit_code or 1  # the tables are done; that they were counted is lost
         return report.exit_code
 
     return repeated(seconds, once) if seconds else once()

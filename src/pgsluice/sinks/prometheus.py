@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from pgsluice.errors import UsageError, writing
+from pgsluice.errors import UsageError, refuse_unwritable, writing
 from pgsluice.events import Event, RunFinished
 from pgsluice.sinks.numbers import METRICS, changes
 
@@ -21,6 +18,8 @@ class Prometheus:
 
     def __init__(self, file: Path | None = None, address: str | None = None) -> None:
         """Open what is told; an address is bound before any work begins.
+
+        `lost` says why the file was not written when the run ended, or nothing.
 
         Args:
             file: written when a run ends, in one piece, or None.
@@ -40,8 +39,9 @@ class Prometheus:
             for each in METRICS
         }
         self._file = file
+        self.lost = ""
         if file:
-            _probe(file)
+            refuse_unwritable(file, beside=True)
         if address:
             host, port = _place(address)
             try:
@@ -58,19 +58,11 @@ class Prometheus:
             metric = metric.labels(*change.labels) if change.labels else metric
             metric.inc(change.value) if kind == "counter" else metric.set(change.value)
         if isinstance(event, RunFinished) and self._file:
-            self._library.write_to_textfile(str(self._file), self._registry)
-
-
-def _probe(file: Path) -> None:
-    """See that the file can be written, which is done beside it and moved there, before any work.
-
-    Raises:
-        UsageError: it can't.
-    """
-    with writing(file):
-        if file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        tempfile.TemporaryFile(dir=file.parent).close()
+            try:
+                with writing(self._file):
+                    self._library.write_to_textfile(str(self._file), self._registry)
+            except UsageError as error:
+                self.lost = error.message
 
 
 def _place(address: str) -> tuple[str, int]:
