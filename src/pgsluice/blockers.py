@@ -42,7 +42,7 @@ def named(session: Session, seconds: float) -> Iterator[None]:
         timer.join(seconds)
         raise TemporaryError(
             _told(found),
-            hint="Try later, end those sessions, or give --lock-timeout more seconds.",
+            hint=f"Try later, end those sessions, or give --lock-timeout more seconds.{_hidden(found)}",
             sqlstate=error.sqlstate,
         ) from error
     finally:
@@ -63,6 +63,12 @@ def executed(session: Session, *statements: sql.Composed) -> None:
 def _told(found: list[tuple[str, ...]]) -> str:
     if not found:
         return "a lock was not to be had; nobody holds it any more"
-    holders = "; ".join(f"pid {pid} ({user}, {app}, {state})" for _, pid, user, app, state in found)
+    holders = "; ".join(f"pid {pid} ({', '.join(filter(None, known)) or 'unknown'})" for _, pid, *known in found)
     what = f"the lock on {found[0][0]}" if found[0][0] else "what another session has not committed"
     return f"{what} was not to be had; held by {holders}"
+
+
+def _hidden(found: list[tuple[str, ...]]) -> str:
+    """Say how to see what those in the way do, where the server shows that to certain roles only."""
+    is_hidden = any(user and not state for _, _, user, _, state in found)
+    return " pg_read_all_stats, granted to this role, shows what they do." if is_hidden else ""

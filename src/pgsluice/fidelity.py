@@ -27,7 +27,10 @@ _TIMES = frozenset({
     "interval",
 })  # fmt: skip
 _SIZED = frozenset({"numeric", "character varying", "bit varying"})
-_WIDER = frozenset({("date", "timestamp without time zone"), ("cidr", "inet"), ("character varying", "text")})
+_WIDER = frozenset({
+    ("date", "timestamp without time zone"), ("cidr", "inet"), ("character varying", "text"), ("jsonb", "json"),
+    ("smallint", "real"), ("smallint", "double precision"), ("integer", "double precision"),
+})  # fmt: skip
 _DEFAULT_PRECISION = 6
 _FAMILIES = {
     **dict.fromkeys(("smallint", "integer", "bigint", "numeric", "real", "double precision", "money", "oid"), "number"),
@@ -124,14 +127,23 @@ def loss(source: Column, target: Column) -> str | None:
     if source.type == target.type or target.type in ("text", "character varying"):
         # char(n) would keep its padding in text: the image of the source, so nothing is lost
         return None
-    from_name, from_modifier, from_array = parts(source.type)
-    to_name, to_modifier, to_array = parts(target.type)
-    if from_array == to_array and _widens(from_name, from_modifier, to_name, to_modifier):
+    one, another = _undone(source), _undone(target)  # a domain's checks may refuse a value, but change none
+    from_name, from_modifier, from_array = parts(one)
+    to_name, to_modifier, to_array = parts(another)
+    if one == another or (from_array == to_array and _widens(from_name, from_modifier, to_name, to_modifier)):
         return None
     return (
         f"{source.name} is {source.type} on the source and {target.type} on the target,"
         f" which may not hold every value: alter the target's column to {source.type}"
     )
+
+
+def _undone(column: Column) -> str:
+    """Return the type of a column; of a domain the one that it is made over in the end."""
+    type_, made = column.type, {each.sql: each for each in column.dependencies if each.kind == "d"}
+    while type_ in made:
+        type_ = made[type_].base.partition(" COLLATE ")[0]
+    return type_
 
 
 def _made_otherwise(source: Column, target: Column) -> str | None:

@@ -15,12 +15,12 @@ from pgsluice.commit import Merge, remember
 from pgsluice.comparison import Comparison
 from pgsluice.errors import PgsluiceError
 from pgsluice.hashing import Digest, Hashing
-from pgsluice.job import Mode, StagingKind, Strategy, SyncJob, Verify, one_or_more
+from pgsluice.job import CopyFormat, Mode, StagingKind, Strategy, SyncJob, Verify, one_or_more
 from pgsluice.landing import Landing
 from pgsluice.model import MergeResult, Reached, TableReport
 from pgsluice.names import Names
 from pgsluice.plan import SyncPlan
-from pgsluice.retry import step_error
+from pgsluice.retry import is_too_large, step_error
 from pgsluice.shared import Shared
 from pgsluice.snapshot import Snapshot
 from pgsluice.steps import merge, state, watermark
@@ -231,6 +231,8 @@ class Member:
 
     def fail(self, error: PgsluiceError, attempts: int) -> None:
         """Tell why it failed, and write that into the run history where that can be done."""
+        if self.ready:
+            error.hint = _hinted(error, self.plan)
         self.account.tell(
             status="failed",
             inserted=0,
@@ -255,6 +257,16 @@ class Member:
             state.record_failed(control, CONTROL_SCHEMA, [(self.plan.job_id, self.account.report)], number)
         except (psycopg.Error, PgsluiceError):
             self.account.warn("the failure could not be written to the run history")
+
+
+def _hinted(error: PgsluiceError, plan: SyncPlan) -> str:
+    """Return the way out, with what the plan knows of it."""
+    if is_too_large(error) and plan.copy.format is CopyFormat.TEXT:
+        why = plan.copy.format_reason
+        return f"{error.hint} The table goes as text ({why}): leave that column out or cast it, and it goes in binary."
+    if error.sqlstate == psycopg.errors.UniqueViolation.sqlstate and plan.job.mode is Mode.APPEND:
+        return f"{error.hint} To mode append an updated row is another row."
+    return error.hint
 
 
 def _told(error: PgsluiceError) -> dict[str, object]:

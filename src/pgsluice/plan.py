@@ -386,7 +386,7 @@ def make_plan(job: SyncJob, facts: Facts, options: Options) -> SyncPlan:
         estimate=estimate,
         options=options,
         notes=(
-            *_notes(facts, key, creation),
+            *_notes(facts, key, creation, replaces=replaces),
             *_group_notes(facts, options),
             *(replacing.notes(facts) if strategy is Strategy.SWAP else ()),
             *drift.notes(known, alterations),
@@ -781,7 +781,7 @@ def _sequences(
             yield column.name, theirs.sequence.last if theirs and theirs.sequence else None
 
 
-def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
+def _notes(facts: Facts, key: Key, creation: Creation | None, *, replaces: bool) -> Iterator[str]:
     target = facts.target_table
     yield from filter(None, dict.fromkeys((facts.source.transport, facts.target.transport)))
     if facts.source.major > NEWEST_TRIED or facts.target.major > NEWEST_TRIED:
@@ -798,7 +798,7 @@ def _notes(facts: Facts, key: Key, creation: Creation | None) -> Iterator[str]:
                 yield (
                     f"{column.name} is computed as {column.default} on the target and as {theirs.default} on the source"
                 )
-        if target.triggers:
+        if target.triggers and not replaces:
             yield f"triggers of {target.ref} will fire: {', '.join(target.triggers)}"
     yield from inheritance_notes(facts)
     if creation is not None:

@@ -79,6 +79,10 @@ _TOGETHER = ("parallel.c", "shm_mq.c", "shm_toc.c", "dsm.c", "dsm_impl.c", "dsa.
 _MEANT = {
     **{(code, file): "57P02" for code in ("53000", "55000", "58P01", "XX000") for file in _TOGETHER},
     ("55000", "snapmgr.c"): "72000",  # the session whose snapshot is joined has just ended
+    (
+        "XX000",
+        "mcxt.c",
+    ): "54000",  # "invalid memory alloc request size": a value beyond what the server can hold at once
 }
 
 #: What passes where a session begins, though not in one that has begun: a login that took too long.
@@ -302,28 +306,24 @@ def server_error(  # noqa: PLR0913 - what a server says of an error, and where w
     code = meant(sqlstate, raised_in)
     passing = classify(code, step) in {Answer.RETRY, Answer.LATER} and code not in _LASTING
     kind, otherwise = (TemporaryError, _AGAIN) if temporary and passing else (StepError, "")
-    hint = _hint(reason, code, _OF_A_FILE.get((code or "", raised_in or ""), otherwise))
+    hint = _hint(reason, code, raised_in, otherwise)
     return kind(reason, hint=hint, step=step, table=table, sqlstate=sqlstate, raised_in=raised_in)
 
 
 _AGAIN = "Nothing of it was kept; trying again can help."
 
 
-def _hint(reason: str, sqlstate: str | None, otherwise: str = "") -> str:
-    hint = _HINTS.get(sqlstate or "", otherwise)
+def _hint(reason: str, sqlstate: str | None, raised_in: str | None, otherwise: str) -> str:
+    code = sqlstate or ""
+    hint = _HINTS_OF_FILES.get((code, raised_in or "")) or _HINTS.get(code, otherwise)
     return f"{hint} --show-row-data shows what was left out.".lstrip() if rowdata.MARK in reason else hint
 
-
-_RULES = "The target table can't be merged into: MERGE takes no table with rules."
-#: Of SQLSTATEs that say too little, by the file of PostgreSQL's source that raises them.
-_OF_A_FILE = {("0A000", "parse_merge.c"): _RULES, ("0A000", "rewriteHandler.c"): _RULES}
 
 _HINTS = {
     "42501": "Grant the privilege that the message names, or run as a role that has it.",
     "53100": "The server's disk is full; what was staged has been dropped. Make room on it, then run again.",
     "53400": "The server's temp_file_limit is too low for this; raise it for this role.",
-    "23505": "A unique constraint of the target refused a row: compare its unique indexes with the source's. To mode"
-    " append an updated row is another row.",
+    "23505": "A unique constraint of the target refused a row: compare its unique indexes with the source's.",
     "23503": "A foreign key of the target refused a row: copy the table it refers to in the same run, or first; where"
     " tables refer to each other, make the key DEFERRABLE.",
     "23514": "A check constraint or a missing partition of the target refused a row.",
@@ -337,3 +337,26 @@ _HINTS = {
     "XX001": "The server reports corrupted data: look after it before anything else.",
     "XX002": "The server reports a corrupted index: REINDEX it, and look for the cause.",
 }
+_TOO_LARGE = (
+    "A value or row is larger than PostgreSQL can hold at once: 1 GiB, and as text a bytea takes two characters a byte."
+    " Leave its column out, or cut it on the source."
+)
+#: The same where one SQLSTATE stands for several things: by the file of PostgreSQL's source that raised it.
+_RULES = "The target table can't be merged into: MERGE takes no table with rules."
+#: Of SQLSTATEs that say too little, by the file of PostgreSQL's source that raises them.
+_HINTS_OF_FILES = {
+    ("0A000", "parse_merge.c"): _RULES,
+    ("0A000", "rewriteHandler.c"): _RULES,
+    (
+        "22P05",
+        "jsonfuncs.c",
+    ): "A json of the source holds \\u0000, which json keeps and jsonb can't: let the"
+    " column be json on the target, or replace it on the source.",
+    ("54000", "mcxt.c"): _TOO_LARGE,
+    ("54000", "stringinfo.c"): _TOO_LARGE,
+}
+
+
+def is_too_large(error: PgsluiceError) -> bool:
+    """Tell whether a server could not hold a value at once."""
+    return _HINTS_OF_FILES.get((_code(error) or "", error.raised_in or "")) == _TOO_LARGE

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pgsluice import expressions, ordering, sqltext, transport, visible
 from pgsluice.carrying import Question
-from pgsluice.errors import TemporaryError, UnknownTableError, UserSqlError
+from pgsluice.errors import TableNameError, TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import (
     Attachment,
     Column,
@@ -95,7 +95,7 @@ def find(
     found: dict[TableRef, None] = {}
     unknown: list[tuple[str, str]] = []
     for pattern in patterns:
-        wanted = TablePattern.parse(pattern)
+        wanted = _parsed(pattern, known)
         if not wanted.is_glob:
             found[wanted.ref] = None
             continue
@@ -112,6 +112,22 @@ def find(
     for said, hint in unknown:
         raise UnknownTableError(said, hint=hint)
     return tuple(found)
+
+
+def _parsed(pattern: str, known: Iterable[TableRef]) -> TablePattern:
+    """Read a pattern.
+
+    Raises:
+        TableNameError: it is none; one without a schema is told where there are tables of its name.
+    """
+    try:
+        return TablePattern.parse(pattern)
+    except TableNameError as error:
+        alone = pattern.strip()
+        there = sorted(ref for ref in known if ref.name == alone)[:5]
+        if there:
+            error.hint = f"Did you mean {' or '.join(visible.shell(ref.typed) for ref in there)}?"
+        raise
 
 
 def require(

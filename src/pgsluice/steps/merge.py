@@ -317,15 +317,23 @@ def tell_apart(session: Session, plan: SyncPlan, staging: StagingTable) -> None:
     """
     faults = session.rows(changes.fault_sql(plan, staging))
     if faults:
-        names = sqltext.names(plan.key.columns).as_string(None)
         shows = plan.options.show_row_data
         listed = "; ".join(_fault(*fault) for fault in faults) if shows else _counted(faults)
-        hidden = "" if shows else f" GROUP BY {names} HAVING count(*) > 1 finds them; --show-row-data names some."
+        hidden = "" if shows else f" {_finding(plan, faults)} finds them; --show-row-data names some."
         raise GateError(
             f"the key ({', '.join(plan.key.columns)}) does not tell the source's rows apart: {listed}",
             hint=f"Choose another --key, or mend these rows on the source.{hidden} Nothing was merged.",
             step="gate",
         )
+
+
+def _finding(plan: SyncPlan, faults: list[tuple[Any, ...]]) -> str:
+    """Return the SQL that finds on the source what is at fault: a NULL stands in no group of its own."""
+    names = [sqltext.names([column]).as_string(None) for column in plan.key.columns]
+    null = f"WHERE {' OR '.join(f'{name} IS NULL' for name in names)}"
+    twice = f"GROUP BY {', '.join(names)} HAVING count(*) > 1"
+    found = {null if is_null else twice: None for _, is_null, _ in faults}
+    return " and ".join(found)
 
 
 def _fault(values: list[str | None], is_null: bool, times: int) -> str:  # noqa: FBT001
@@ -461,18 +469,26 @@ def _merge(session: Session, plan: SyncPlan, staging: StagingTable, triggers: Se
     except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
         session.execute(sql.SQL("ROLLBACK TO SAVEPOINT pgsluice_merge"))
         with session.playing_role():
-            columns, hanging = session.row(sqltext.load("rivals"), {"oid": target.oid, "key": list(plan.key.columns)})
+            asked = {"oid": target.oid, "key": list(plan.key.columns), "violated": error.diag.constraint_name}
+            columns, hanging, can_wait = session.row(sqltext.load("rivals"), asked)
         if hanging:
             raise StepError(
                 f"rows of {plan.job.target} stand in each other's way ({error.diag.constraint_name}), and can't be"
                 f" deleted and inserted again, for that would set off {', '.join(hanging)}",
-                hint="Make the constraint deferrable: ALTER TABLE .. DROP CONSTRAINT .., ADD UNIQUE (..) DEFERRABLE;",
+                hint=_DEFERRED if can_wait else _NOT_DEFERRED,
                 step="merge",
                 sqlstate=error.sqlstate,
             ) from error
         exchanged = session.execute(changes.exchange_sql(plan, staging, columns and tuple(columns)))
         inserted, updated = _merged(session, plan, staging, triggers)
         return inserted, updated + exchanged
+
+
+_DEFERRED = "Make the constraint deferrable: drop it, and add it again with DEFERRABLE at its end."
+_NOT_DEFERRED = (
+    "Let those foreign keys have ON DELETE NO ACTION, or change these rows on the source in two steps, with a sync"
+    " between them. The constraint can't be deferrable: a foreign key refers to it, or it is an index alone."
+)
 
 
 def _merged(session: Session, plan: SyncPlan, staging: StagingTable, triggers: Sequence[Trigger]) -> tuple[int, int]:
