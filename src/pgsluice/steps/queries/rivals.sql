@@ -6,7 +6,7 @@ SELECT (SELECT CASE WHEN count(*) = count(a.attname) THEN coalesce(array_agg(DIS
           FROM pg_index i
          CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
           LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number AND part.number > 0
-         WHERE i.indrelid = %(oid)s
+         WHERE (i.indrelid = %(oid)s OR i.indrelid IN (SELECT relid FROM pg_partition_tree(%(oid)s)))
            AND i.indimmediate
            AND (i.indisunique OR i.indisexclusion)
            AND part.position <= i.indnkeyatts

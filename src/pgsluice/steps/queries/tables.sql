@@ -40,7 +40,11 @@ SELECT c.oid,
        obj_description(c.oid, 'pg_class'),
        pg_has_role(c.relowner, 'USAGE'),
        (SELECT count(*) > 1 FROM pg_index i
-         WHERE i.indrelid = c.oid AND i.indimmediate AND (i.indisunique OR i.indisexclusion)),
+         WHERE (i.indrelid = c.oid
+                OR i.indrelid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE level > 0)
+                   AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid))
+           AND i.indimmediate
+           AND (i.indisunique OR i.indisexclusion)),
        ARRAY(SELECT h.inhrelid::regclass::text FROM pg_inherits h WHERE h.inhparent = c.oid AND c.relkind = 'r' ORDER BY 1)
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS wanted (schema, name, position)
   JOIN pg_namespace n ON n.nspname = wanted.schema
