@@ -807,10 +807,12 @@ def _notes(facts: Facts, key: Key, creation: Creation | None, *, replaces: bool)
 
 def inheritance_notes(facts: Facts) -> Iterator[str]:
     """Say which rows of either side no copy and no comparison sees: those of tables that inherit from it."""
-    for side, table in (("source", facts.source_table), ("target", facts.target_table)):
-        if table and table.heirs:
-            heirs = ", ".join(table.heirs)
-            yield f"rows of what inherits from {table.ref} on the {side} are not its own: {heirs} can be named too"
+    source, target = facts.source_table, facts.target_table
+    if source.heirs:
+        named = f"not read with it; name these too: {', '.join(source.heirs)}"
+        yield f"rows of tables that inherit from the source's {source.ref} are {named}"
+    if target and target.heirs:
+        yield f"rows of tables that inherit from the target's {target.ref} are left alone: {', '.join(target.heirs)}"
 
 
 def _group_notes(facts: Facts, options: Options) -> Iterator[str]:

@@ -229,8 +229,10 @@ def test_a_difference_is_told_and_counts_whatever_else_could_not_be_compared(sam
 def test_rows_of_what_inherits_are_named_as_not_compared_and_not_copied(same: Pair) -> None:
     same.source.execute("CREATE TABLE s.heir () INHERITS (s.t); INSERT INTO s.heir VALUES (1, 1, 'x')")
     same.target.execute("CREATE TABLE s.theirs () INHERITS (s.t)")
-    note = "rows of what inherits from s.t on the {} are not its own: s.{} can be named too"
-    expected = [note.format("source", "heir"), note.format("target", "theirs")]
+    expected = [
+        "rows of tables that inherit from the source's s.t are not read with it; name these too: s.heir",
+        "rows of tables that inherit from the target's s.t are left alone: s.theirs",
+    ]
     assert verified(same, code=0)[0]["notes"] == expected
     text = same.pgsluice("verify", "--table", "s.t").out
     assert all(f"note: {each}" in text for each in expected)
