@@ -341,9 +341,8 @@ _TOO_LARGE = (
     "A value or row is larger than PostgreSQL can hold at once: 1 GiB, and as text a bytea takes two characters a byte."
     " Leave its column out, or cut it on the source."
 )
-#: The same where one SQLSTATE stands for several things: by the file of PostgreSQL's source that raised it.
 _RULES = "The target table can't be merged into: MERGE takes no table with rules."
-#: Of SQLSTATEs that say too little, by the file of PostgreSQL's source that raises them.
+#: The same where one SQLSTATE stands for several things: by the file of PostgreSQL's source that raised it.
 _HINTS_OF_FILES = {
     ("0A000", "parse_merge.c"): _RULES,
     ("0A000", "rewriteHandler.c"): _RULES,

@@ -526,7 +526,7 @@ def untaken(session: Session, questions: Iterable[Question]) -> dict[Question, s
     while waiting:
         some = waiting.pop()
         half = len(some) // 2 or len(some)
-        if len(some) > _MOST_COLUMNS or ((reason := _parsed(session, some) if some else None) and half < len(some)):
+        if len(some) > _MOST_COLUMNS or ((reason := _taken(session, some) if some else None) and half < len(some)):
             waiting += [some[half:], some[:half]]
         elif reason:
             found[some[0]] = f"the target does not take it ({reason})"
@@ -539,7 +539,7 @@ def untaken(session: Session, questions: Iterable[Question]) -> dict[Question, s
     return found
 
 
-def _parsed(session: Session, questions: Sequence[Question]) -> str | None:
+def _taken(session: Session, questions: Sequence[Question]) -> str | None:
     """Let the server parse the texts, and return why it can't, or None."""
     try:
         session.describe(session.text(sql.SQL("SELECT {}").format(sql.SQL(", ").join(map(_exists, questions)))))
