@@ -68,6 +68,7 @@ _ALONE = "tests/integration/test_one_statement.py::"
 _CARRYING = "tests/integration/test_carrying.py::"
 _POISONED = "tests/integration/test_poisoned_sessions.py::"
 _HELD = "tests/integration/test_held_back.py::"
+_TRUNCATED = "tests/integration/test_truncated_targets.py::"
 _EXPRESSIONS = "tests/unit/test_expressions.py::"
 
 
@@ -479,6 +480,22 @@ MUTATIONS = (
         "        return\n",
         "Rows staged for columns of another type, or another place, are merged all the same.",
         ("tests/integration/test_drift.py::test_a_target_that_gets_other_columns_on_the_way_is_not_written",),
+    ),
+    Mutation(
+        "target's files looked at again",
+        "steps/merge.py",
+        '        what = "was truncated or rewritten"\n',
+        "        return tuple(Trigger(*each) for each in triggers)\n",
+        "A target truncated while rows are on their way gets only these, and is never mended.",
+        (f"{_TRUNCATED}test_a_target_truncated_while_rows_are_on_their_way_is_not_written[a table-xmin-temporary]",),
+    ),
+    Mutation(
+        "target's files remembered",
+        "reading.py",
+        "        or _truncated_target(facts, state)\n",
+        "",
+        "A target truncated between two runs, and written by others since, gets only what is new.",
+        (f"{_TRUNCATED}test_a_target_that_is_truncated_between_two_runs_is_read_again[a partition-incremental]",),
     ),
     Mutation(
         "count of what arrived",

@@ -528,6 +528,7 @@ class JobState:
         source_oid: oid of the source table.
         target_oid: oid of the target table.
         changed: rows that the last run inserted, updated or deleted; None where all were new.
+        target_files: by oid, the file node of each leaf of the target behind the last run; empty where unknown.
     """
 
     columns: Mapping[str, tuple[int, str]]
@@ -545,6 +546,7 @@ class JobState:
     source_oid: int
     target_oid: int
     changed: int | None = None
+    target_files: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

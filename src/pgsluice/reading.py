@@ -175,6 +175,9 @@ def _once(facts: Facts, progress: Progress, options: Options) -> Reading:
             " --full-refresh empties the target's rows in scope and starts over."
         )
         return _refused(reading, sentence)
+    if over := _truncated_target(facts, state):
+        note = f"{over.reason}: rows that were appended before may be missing"
+        reading = replace(reading, notes=(*reading.notes, note))
     window = Window(
         since=state.xmin,
         apart=tuple((oid, seen.xmin) for oid, seen in _present(facts, state).items() if seen.xmin != state.xmin),
@@ -276,7 +279,12 @@ def _starts_over(facts: Facts, progress: Progress, options: Options, columns: tu
         return None
     if progress.target_is_empty:
         return _Over("the target is empty")
-    return _altered(facts, state, columns) or _replaced_target(facts, state) or _lost(facts, progress, state)
+    return (
+        _altered(facts, state, columns)
+        or _replaced_target(facts, state)
+        or _truncated_target(facts, state)
+        or _lost(facts, progress, state)
+    )
 
 
 def _altered(facts: Facts, state: JobState, columns: tuple[Column, ...]) -> _Over | None:
@@ -305,6 +313,13 @@ def _replaced_target(facts: Facts, state: JobState) -> _Over | None:
     if facts.target_table is not None and facts.target_table.oid == state.target_oid:
         return None
     return _Over("the target is another table than last time", is_loss=True)
+
+
+def _truncated_target(facts: Facts, state: JobState) -> _Over | None:
+    """Return why rows that were merged once may be gone: TRUNCATE gives a table another file, as a rewrite does."""
+    if facts.target_table and any(state.target_files.get(x.oid, x.file) != x.file for x in facts.target_table.leaves):
+        return _Over("the target was truncated or rewritten since the last run", is_loss=True)
+    return None
 
 
 def _lost(facts: Facts, progress: Progress, state: JobState) -> _Over | None:

@@ -364,15 +364,24 @@ def _same_table(session: Session, plan: SyncPlan) -> tuple[Trigger, ...]:
     may_lend = session.version < _SERVER_18 and (plan.job.mode is not Mode.APPEND or plan.reading.starts_over)
     asked = sqltext.load("shape_along").format(trusted=sqltext.load("trusted_roles")) if may_lend else _NOTHING
     name = session.text(sqltext.table(plan.job.target))
-    found, columns, triggers, along = session.row(sqltext.load("shape").format(along=asked), {"table": name})
+    found, columns, triggers, files, along = session.row(sqltext.load("shape").format(along=asked), {"table": name})
     _refuse_to_lend(plan, along)
     if planned is None or found != planned.oid:
         what = "was replaced by another table"
     elif other := {tuple(column) for column in columns} ^ {_identity(column) for column in planned.columns}:
         what = f"got other columns ({', '.join(sorted({name for _, name, *_ in other}))})"
+    elif _leans_on_what_is_there(plan) and {(leaf.oid, leaf.file) for leaf in planned.leaves if leaf.file} - {
+        (oid, file) for oid, file in files
+    }:
+        what = "was truncated or rewritten"
     else:
         return tuple(Trigger(*each) for each in triggers)
     raise StepError(f"the target {what} while the rows were on their way", hint="Run again.", step="merge")
+
+
+def _leans_on_what_is_there(plan: SyncPlan) -> bool:
+    """Tell whether rows were left out because the target had them when the plan was made."""
+    return not plan.reading.is_complete or plan.part is not None
 
 
 def _refuse_to_lend(plan: SyncPlan, along: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -187,7 +188,8 @@ def load(
 def _state(columns: dict[str, list[Any]], leaves: dict[str, list[Any]], *rest: Any) -> JobState:  # noqa: ANN401
     read = {name: (int(number), str(type_)) for name, (number, type_) in columns.items()}
     seen = {int(oid): SeenLeaf(file, bound, xmin) for oid, (file, bound, xmin) in leaves.items()}
-    return JobState(read, seen, *rest)
+    state = JobState(read, seen, *rest)
+    return dataclasses.replace(state, target_files={int(oid): file for oid, file in state.target_files.items()})
 
 
 def advance(session: Session, schema: str, plan: SyncPlan, run_id: str, reached: Reached) -> None:

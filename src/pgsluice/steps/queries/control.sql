@@ -21,7 +21,8 @@ ALTER TABLE {schema}.job_state
   ADD COLUMN IF NOT EXISTS source_oid oid NOT NULL DEFAULT 0,
   ADD COLUMN IF NOT EXISTS target_oid oid NOT NULL DEFAULT 0,
   ADD COLUMN IF NOT EXISTS columns jsonb NOT NULL DEFAULT '{{}}',
-  ADD COLUMN IF NOT EXISTS leaves jsonb NOT NULL DEFAULT '{{}}';
+  ADD COLUMN IF NOT EXISTS leaves jsonb NOT NULL DEFAULT '{{}}',
+  ADD COLUMN IF NOT EXISTS target_files jsonb NOT NULL DEFAULT '{{}}';
 COMMENT ON TABLE {schema}.job_state IS 'One row a job, written in the transaction that merged its rows';
 
 CREATE TABLE IF NOT EXISTS {schema}.run (

@@ -12,7 +12,8 @@ SELECT same_job, columns, leaves, job_id, seq, run_id, watermark, held, snapshot
            AND report -> 'created' = 'false'
            AND report ->> 'strategy' IS DISTINCT FROM 'swap'
          ORDER BY attempt DESC
-         LIMIT 1)
+         LIMIT 1),
+       target_files
   FROM {state} s
  WHERE job_id = ANY (%(jobs)s::text[])
     OR same_job = ANY (%(same)s::text[])
