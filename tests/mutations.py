@@ -610,6 +610,36 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "options of the server's own are not compared",
+        "steps/queries/portrait.sql",
+        "FROM unnest(a.attoptions) o WHERE split_part(o, '=', 1) = ANY ({settable}) ORDER BY 1), g.listed,",
+        "FROM unnest(a.attoptions) o ORDER BY 1), g.listed,",
+        "No table is replaced on a server that keeps options of its own, as Debian's 15.20 does.",
+        (f"{_SWAP}test_options_that_no_user_sets_are_left_behind_and_those_that_users_set_come_along[pg_ver=1]",),
+    ),
+    Mutation(
+        "rows are staged under the role's search_path",
+        "slices.py",
+        "if plan.calls_functions else",
+        "if False else",
+        "A domain whose check leans on it refuses every row.",
+        (
+            "tests/integration/test_code_of_users.py::"
+            "test_a_domain_of_the_target_whose_check_leans_on_the_search_path_is_staged[16 to 18-unlogged]",
+        ),
+    ),
+    Mutation(
+        "staging that can't be dropped is left",
+        "steps/staging.py",
+        "            if not session.usable:\n                raise\n",
+        "            raise\n",
+        "One staging table that an event trigger keeps fails every later run.",
+        (
+            "tests/integration/test_undroppable_staging.py::"
+            "test_staging_tables_that_an_event_trigger_keeps_are_left_with_a_warning[unlogged-before it]",
+        ),
+    ),
+    Mutation(
         "names are quoted where they must be alone",
         "endpoint.py",
         '    "quote_all_identifiers": "off",',
