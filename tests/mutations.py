@@ -64,6 +64,8 @@ _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
 _SWAP = "tests/integration/test_swap.py::"
+_CODE_OF_USERS = "tests/integration/test_code_of_users.py::"
+_UNDROPPABLE_STAGING = "tests/integration/test_undroppable_staging.py::"
 _ALONE = "tests/integration/test_one_statement.py::"
 _CARRYING = "tests/integration/test_carrying.py::"
 _POISONED = "tests/integration/test_poisoned_sessions.py::"
@@ -624,8 +626,7 @@ MUTATIONS = (
         "if False else",
         "A domain whose check leans on it refuses every row.",
         (
-            "tests/integration/test_code_of_users.py::"
-            "test_a_domain_of_the_target_whose_check_leans_on_the_search_path_is_staged[16 to 18-unlogged]",
+            f"{_CODE_OF_USERS}test_a_domain_of_the_target_whose_check_leans_on_the_search_path_is_staged[16 to 18-unlogged]",
         ),
     ),
     Mutation(
@@ -635,8 +636,7 @@ MUTATIONS = (
         "            raise\n",
         "One staging table that an event trigger keeps fails every later run.",
         (
-            "tests/integration/test_undroppable_staging.py::"
-            "test_staging_tables_that_an_event_trigger_keeps_are_left_with_a_warning[unlogged-before it]",
+            f"{_UNDROPPABLE_STAGING}test_staging_tables_that_an_event_trigger_keeps_are_left_with_a_warning[unlogged-before it]",
         ),
     ),
     Mutation(

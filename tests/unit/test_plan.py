@@ -74,7 +74,9 @@ def test_functions_and_a_users_own_sql_mean_what_they_mean_to_their_role() -> No
     plain = plan_of(facts()).copy
     narrowed = plan_of(facts(), SyncJob(ORDERS, ORDERS, where="id > 1")).copy
     query = plan_of(facts(table(relkind="q")), SyncJob(QuerySource("SELECT 1"), ORDERS)).copy
-    assert (plain.search_path, plain.time_zone) == ('"$user", public', "UTC")  # an index's functions are looked into
+    view = plan_of(facts(table(relkind="v"))).copy
+    assert (plain.search_path, plain.time_zone) == ('"$user", public', "UTC")
+    assert (view.search_path, view.time_zone) == ('"$user", public', "Asia/Seoul")
     assert (narrowed.search_path, narrowed.time_zone) == ('"$user", public', "Asia/Seoul")
     assert (query.search_path, query.time_zone) == ('"$user", public', "Asia/Seoul")
 
