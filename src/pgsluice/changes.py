@@ -99,12 +99,12 @@ def guard_sql(plan: SyncPlan, present: StagingTable) -> sql.Composed:
         present: staged, with the key of every row that the source has in scope.
     """
     return sql.SQL(
-        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {staged}.{key} IS NULL)\n"
+        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {missing})\n"
         "FROM (SELECT * FROM {target} WHERE {where}) AS {alias}\n"
         "LEFT JOIN {present} AS {staged} ON {match}"
     ).format(
         staged=sql.Identifier(_staged(plan)),
-        key=sql.Identifier(plan.key.columns[0]),
+        missing=_is_null(sql.Identifier(_staged(plan), plan.key.columns[0])),
         target=target_relation(plan),
         where=in_scope(plan),
         alias=sql.Identifier(alias(plan)),
@@ -411,10 +411,15 @@ def _tests(plan: SyncPlan) -> list[sql.Composed]:
     return [*([differs] if plan.compared else []), *([_marked(plan, plan.mark)] if plan.mark else [])]
 
 
+def _is_null(value: sql.Identifier) -> sql.Composed:
+    """Return the condition that a value is NULL: of a composite one of nothing but NULL, IS NULL is true as well."""
+    return sql.SQL("{} IS NOT DISTINCT FROM NULL").format(value)
+
+
 def fault_sql(plan: SyncPlan, staging: StagingTable) -> sql.Composed:
     """Return the query for keys that are NULL or stand twice in staging, up to five, as text."""
     columns = sqltext.names(plan.key.columns)
-    some_null = sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(name)) for name in plan.key.columns)
+    some_null = sql.SQL(" OR ").join(_is_null(sql.Identifier(name)) for name in plan.key.columns)
     own = {column.name: column.is_own_type for column in plan.columns}
     texts = (sqltext.text_of(sql.Identifier(name), is_own_type=own[name]) for name in plan.key.columns)
     return sql.SQL(

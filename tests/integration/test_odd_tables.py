@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from servers import Database, Pair, database, run_cli
 
-from pgsluice import Options, Report, sync
+from pgsluice import MaxDelete, Options, Report, sync
 from pgsluice.embedded import Cluster
 from pgsluice.endpoint import Endpoint
 from pgsluice.errors import TemporaryError
@@ -269,3 +269,15 @@ def test_no_table_is_written_into_the_control_schema(pair: Pair, name: str, is_f
     )
     after = pair.target.rows("SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('pgsluice') ORDER BY 1")
     assert after == before
+
+
+@pytest.mark.parametrize("mode", ["full", "upsert"])
+def test_a_composite_key_of_nulls_is_a_key_like_any_other(pair: Pair, mode: str) -> None:
+    """`ROW(NULL, NULL) IS NULL` is true, and a primary key takes it: it is no NULL, and it is not gone."""
+    table = "CREATE SCHEMA s; CREATE TYPE s.k AS (a int, b int); CREATE TABLE s.t (k s.k {}, n int);"
+    pair.source.execute(table.format("NOT NULL") + "INSERT INTO s.t VALUES (ROW(NULL, NULL), 1), (ROW(1, 2), 2)")
+    pair.target.execute(table.format("PRIMARY KEY") + "INSERT INTO s.t VALUES (ROW(NULL, NULL), 0), (ROW(1, 2), 2)")
+    options = Options(max_delete=MaxDelete.parse("0"))
+    report = sync(pair.source.dsn, pair.target.dsn, "s.t", mode=mode, key=["k"], options=options)
+    assert report.exit_code == 0, report.tables[0].error
+    assert pair.target.image("s.t") == pair.source.image("s.t")

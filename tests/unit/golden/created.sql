@@ -8,7 +8,7 @@ COPY (SELECT "id", "number", "code", "at", "by", "mood", "moods" FROM ONLY "sale
 COPY "pgsluice"."stg_<run>_1" ("id", "number", "code", "at", "by", "mood", "moods") FROM STDIN (FORMAT text);
 
 -- gate (target)
-SELECT ARRAY["id"::pg_catalog.text, "at"::pg_catalog.text], pg_catalog.bool_or("id" IS NULL OR "at" IS NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "id", "at" HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("id" IS NULL OR "at" IS NULL) LIMIT 5;
+SELECT ARRAY["id"::pg_catalog.text, "at"::pg_catalog.text], pg_catalog.bool_or("id" IS NOT DISTINCT FROM NULL OR "at" IS NOT DISTINCT FROM NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "id", "at" HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("id" IS NOT DISTINCT FROM NULL OR "at" IS NOT DISTINCT FROM NULL) LIMIT 5;
 
 -- create (target)
 CREATE SCHEMA IF NOT EXISTS "raw";

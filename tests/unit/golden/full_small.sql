@@ -11,7 +11,7 @@ COPY "pg_temp"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
 LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
 -- delete guard (target)
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NULL)
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NOT DISTINCT FROM NULL)
 FROM (SELECT * FROM ONLY "sales"."orders" AS "orders" WHERE TRUE) AS "orders"
 LEFT JOIN "pg_temp"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id";
 

@@ -13,9 +13,9 @@ COPY "pgsluice"."stg_<run>_1" ("k""%{}
 -- gate (target)
 SELECT ARRAY["k""%{}
 "::pg_catalog.text], pg_catalog.bool_or("k""%{}
-" IS NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "k""%{}
+" IS NOT DISTINCT FROM NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "k""%{}
 " HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("k""%{}
-" IS NULL) LIMIT 5;
+" IS NOT DISTINCT FROM NULL) LIMIT 5;
 
 -- create (target)
 CREATE SCHEMA IF NOT EXISTS "%{schema}";

@@ -22,7 +22,7 @@ COPY "pgsluice"."stg_<run>_1_keys" ("id") FROM STDIN (FORMAT binary);
 LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
 -- delete guard (target)
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NULL)
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NOT DISTINCT FROM NULL)
 FROM (SELECT * FROM ONLY "sales"."orders" AS "orders" WHERE TRUE AND NOT ("orders"."gone" IS NOT NULL)) AS "orders"
 LEFT JOIN "pgsluice"."stg_<run>_1_keys" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id";
 

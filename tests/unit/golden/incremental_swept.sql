@@ -26,7 +26,7 @@ COPY "pgsluice"."stg_<run>_1_keys" ("id") FROM STDIN (FORMAT binary);
 LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
 -- delete guard (target)
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NULL)
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NOT DISTINCT FROM NULL)
 FROM (SELECT * FROM ONLY "sales"."orders" AS "orders" WHERE (
 created_at > '2024-01-01' -- from 2024
 )) AS "orders"

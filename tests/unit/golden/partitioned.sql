@@ -21,7 +21,7 @@ COPY "pgsluice"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
 LOCK TABLE "sales"."orders" IN SHARE ROW EXCLUSIVE MODE;
 
 -- delete guard (target)
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NULL)
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "pgsluice_staged"."id" IS NOT DISTINCT FROM NULL)
 FROM (SELECT * FROM "sales"."orders" AS "orders" WHERE TRUE) AS "orders"
 LEFT JOIN "pgsluice"."stg_<run>_1" AS "pgsluice_staged" ON "orders"."id" OPERATOR("pg_catalog".=) "pgsluice_staged"."id";
 

@@ -10,7 +10,7 @@ SELECT id, note FROM orders -- all
 COPY "pgsluice"."stg_<run>_1" ("id", "note") FROM STDIN (FORMAT binary);
 
 -- gate (target)
-SELECT ARRAY["id"::pg_catalog.text], pg_catalog.bool_or("id" IS NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "id" HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("id" IS NULL) LIMIT 5;
+SELECT ARRAY["id"::pg_catalog.text], pg_catalog.bool_or("id" IS NOT DISTINCT FROM NULL), pg_catalog.count(*) FROM "pgsluice"."stg_<run>_1" GROUP BY "id" HAVING pg_catalog.count(*) > 1 OR pg_catalog.bool_or("id" IS NOT DISTINCT FROM NULL) LIMIT 5;
 
 -- lock (target)
 LOCK TABLE "raw"."orders" IN SHARE ROW EXCLUSIVE MODE;
