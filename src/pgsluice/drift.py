@@ -64,12 +64,12 @@ def _is_wider(source: Column, target: Column) -> bool:
     return fidelity.loss(source, target) is not None and fidelity.loss(target, source) is None
 
 
-def _of_the_source_only(facts: Facts) -> list[Column]:
+def _of_the_source_only(facts: Facts, *, generated: bool = False) -> list[Column]:
     target = facts.target_table
     return [
         column
         for column in facts.source_table.columns
-        if target is not None and target.column(column.name) is None and not column.generated
+        if target is not None and target.column(column.name) is None and (generated or not column.generated)
     ]
 
 
@@ -168,6 +168,22 @@ def notes(facts: Facts, changes: tuple[Alteration, ...]) -> Iterator[str]:
     """Say what is done about columns that only one side has."""
     yield from map(str, changes)
     added = {change.column.name for change in changes}
-    for column in _of_the_source_only(facts):
+    for column in _of_the_source_only(facts, generated=True):
         if column.name not in added:
-            yield f"column {column.name} exists on the source only and is not copied"
+            what = "is generated, exists" if column.generated else "exists"
+            yield f"column {column.name} {what} on the source only and is not copied{_near(facts, column)}"
+
+
+def _near(facts: Facts, column: Column) -> str:
+    """Name the columns of the target whose name differs in case or underscores alone, and that the source lacks."""
+    target, source = facts.target_table, facts.source_table
+    near = [
+        each.name
+        for each in (target.columns if target else ())
+        if _plain(each.name) == _plain(column.name) and source.column(each.name) is None
+    ]
+    return f" (the target has {', '.join(near)}: --rename {column.name}={near[0]} copies it there)" if near else ""
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").casefold()

@@ -798,6 +798,11 @@ def _notes(facts: Facts, key: Key, creation: Creation | None, *, replaces: bool)
                 yield (
                     f"{column.name} is computed as {column.default} on the target and as {theirs.default} on the source"
                 )
+            elif column.generated and theirs and not (theirs.generated or theirs.origin):
+                yield (
+                    f"{column.name} is a plain column on the source and is computed as {column.default} on the target:"
+                    " its values are not copied"
+                )
         if target.triggers and not replaces:
             yield f"triggers of {target.ref} will fire: {', '.join(target.triggers)}"
     yield from inheritance_notes(facts)

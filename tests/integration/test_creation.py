@@ -130,6 +130,30 @@ def test_a_generated_column_that_is_computed_otherwise_on_the_target_is_told(pai
     assert "g is computed as (id * 3) on the target and as (id * 2) on the source" in report.notes
 
 
+@pytest.mark.parametrize("drift", ["fail", "add", "widen", "ignore"])
+def test_each_column_of_the_source_that_is_not_copied_is_told(pair: Pair, drift: str) -> None:
+    pair.source.execute(
+        """CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, net int, gross int, "createdAt" int,
+          twice int GENERATED ALWAYS AS (net * 2) STORED); INSERT INTO s.t VALUES (1, 10, 12)"""
+    )
+    pair.target.execute(
+        """CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, net int, created_at int,
+          gross int GENERATED ALWAYS AS (net * 2) STORED)"""
+    )
+    (report,) = sync(pair.source.dsn, pair.target.dsn, "s.t", drift=drift).tables
+    told = "\n".join(report.notes)
+    assert report.status == "done", report.error
+    assert "gross is a plain column on the source and is computed as (net * 2) on the target" in told
+    assert "column twice is generated, exists on the source only and is not copied" in told
+    near = "column createdAt exists on the source only and is not copied (the target has created_at: --rename"
+    assert (near in told) == (drift in {"fail", "ignore"}), told
+    planned = pair.pgsluice("plan", "--table", "s.t", "--drift", drift).out
+    copied = 3 if drift in {"add", "widen"} else 2
+    assert f"  columns  {copied} of 5: same type, binary" in planned
+    assert "           gross: computed on the target" in planned
+    assert "           twice: not copied" in planned
+
+
 def test_a_label_that_an_enum_inside_a_composite_lacks_is_named(pair: Pair) -> None:
     pair.source.execute(
         """CREATE SCHEMA s; CREATE TYPE s.mood AS ENUM ('a', 'b'); CREATE TYPE s.c AS (m s.mood);

@@ -167,12 +167,17 @@ def _read_as(plan: SyncPlan, name: str) -> str | None:
 def _columns(plan: SyncPlan, shown: Callable[[str], str]) -> Iterator[str]:
     """Count what travels in binary, and say of each other column what becomes of it, and why."""
     plain = sum(each.verdict is Verdict.BINARY for each in plan.fidelity)
-    yield f"  columns  {plain} of {len(plan.fidelity)}: {Verdict.BINARY}"
+    left = [column.name for column in plan.facts.source_table.columns if column.name not in plan.names]
+    yield f"  columns  {plain} of {len(plan.fidelity) + len(left)}: {Verdict.BINARY}"
     for each in plan.fidelity:
         if each.verdict is not Verdict.BINARY:
             yield f"           {each.name}: {each.verdict}: {each.reason.removeprefix(f'{each.name} is ')}"
         if expression := _read_as(plan, each.name):
             yield f"           {each.name}: read as {shown(visible.statement(expression))}"
+    target = plan.creation or plan.facts.target_table
+    computed = {column.name for column in (target.columns if target else ()) if column.generated}
+    for name in left:
+        yield f"           {name}: {'computed on the target' if name in computed else 'not copied'}"
 
 
 def _deletes(plan: SyncPlan) -> str:
