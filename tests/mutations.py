@@ -63,6 +63,7 @@ _STAYING = "tests/integration/test_tables_stay_tables.py::"
 _READING_ON = "tests/acceptance/test_reading_on.py::"
 _STREAMS = "tests/acceptance/test_streams.py::"
 _OTHERS = "tests/acceptance/test_files_of_others.py::"
+_WHICH = "tests/acceptance/test_which_server.py::"
 _SWAP = "tests/integration/test_swap.py::"
 _CODE_OF_USERS = "tests/integration/test_code_of_users.py::"
 _UNDROPPABLE_STAGING = "tests/integration/test_undroppable_staging.py::"
@@ -106,6 +107,23 @@ class Mutation:
 
 
 MUTATIONS = (
+    # --- which server is meant
+    Mutation(
+        "another server than the one expected",
+        "endpoint.py",
+        "        if self.expected:\n",
+        "        if False:\n",
+        "A file that expects one server writes another.",
+        (f"{_WHICH}test_a_file_that_expects_another_server_refuses_this_one_by_name[database]",),
+    ),
+    Mutation(
+        "a file that was named stands above variables",
+        "cli/options.py",
+        "            return known if self.is_named else given\n",
+        "            return given\n",
+        "A variable that was exported this morning has another server written than the file of --config.",
+        (f"{_WHICH}test_a_variable_stands_below_a_named_file_and_above_the_folders[prod.yaml]",),
+    ),
     # --- what triggers of others leave behind in our session
     Mutation(
         "settings put back behind a change",
