@@ -20,7 +20,7 @@ from psycopg import pq, sql
 
 from pgsluice import blockers, carrying, changes, ordering, shaping, sqltext
 from pgsluice.control import Look, proven
-from pgsluice.errors import PgsluiceError, PlanError, RefusedError, TemporaryError, UserSqlError
+from pgsluice.errors import PgsluiceError, PlanError, RefusedError, TemporaryError, UnknownTableError, UserSqlError
 from pgsluice.facts import (
     NOT_BEHIND,
     TABLES,
@@ -135,8 +135,8 @@ def prepared(
     jobs = [asked.get(job, job) for job in jobs]
     place = (catalog.server(source), catalog.server(control))
     horizon = catalog.horizon(source) if any(map(_may_lean_on_horizon, jobs)) else None
-    with snapshot(source, _lockable(early)) as shared:
-        now = catalog.require(source, tables, _tables(source, tables), "source")
+    with _locked(source, early) as shared:
+        now = _still_there(source, [job for job in jobs if job not in described], refused)
         infos = {
             job: _shaped(described.get(job) or now[_table_of(job)], job, fits[job].types, shared.moment.clock)
             for job in jobs
@@ -390,6 +390,38 @@ def _shaped(info: TableInfo, job: SyncJob, types: Mapping[str, Column], clock: s
 def _check_condition(source: Session, job: SyncJob, info: TableInfo) -> None:
     if job.where:
         catalog.check_condition(source, sqltext.relation(job.source, info.relkind), job.where)
+
+
+@contextlib.contextmanager
+def _locked(source: Session, early: dict[TableRef, TableInfo]) -> Iterator[Snapshot]:
+    """Lock the tables that are still there, and take the snapshot: one that was renamed meanwhile fails alone."""
+    wanted = _lockable(early)
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                shared = stack.enter_context(snapshot(source, wanted))
+                break
+            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+                there = {info.ref for info in _tables(source, wanted)}
+                if there.issuperset(wanted):
+                    raise
+                wanted = [ref for ref in wanted if ref in there]
+        yield shared
+
+
+def _still_there(
+    source: Session, jobs: Sequence[SyncJob], refused: dict[SyncJob, PgsluiceError]
+) -> dict[TableRef, TableInfo]:
+    """Look tables up once more, now that they are locked, and refuse those that went meanwhile."""
+    wanted = {job: _table_of(job) for job in jobs if job not in refused}
+    found = {info.ref: info for info in _tables(source, list(wanted.values()))}
+    for job, ref in wanted.items():
+        if ref not in found:
+            refused[job] = UnknownTableError(
+                f"there is no table {ref} on the source any more: it was renamed or dropped while the run began",
+                hint="Name it as it is called now, or leave it out.",
+            )
+    return found
 
 
 def _lockable(early: dict[TableRef, TableInfo]) -> list[TableRef]:
