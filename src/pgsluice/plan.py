@@ -226,6 +226,13 @@ class SyncPlan:
         return hashing.hashing(self.job, self.facts, columns, self.key.columns, self.options)
 
     @property
+    def verified(self) -> SyncPlan:
+        """Return the plan by which `verify` compares: what the target computes otherwise is looked at, too."""
+        columns = (*self.columns, *(column for column, _ in _computed_otherwise(self.facts)))
+        origins = _origins(self.facts.source_table, columns)
+        return dataclasses.replace(self, copy=dataclasses.replace(self.copy, columns=columns, origins=origins))
+
+    @property
     def untold(self) -> tuple[str, ...]:
         """Return the columns that no hash can compare, each with why."""
         return _untold(self.job, self.facts, self.columns)
@@ -792,17 +799,7 @@ def _notes(facts: Facts, key: Key, creation: Creation | None, *, replaces: bool)
                 f"no unique index of {target.ref} covers the key ({', '.join(key.columns)}):"
                 " the merge is slower, and other writers can add duplicates"
             )
-        for column in target.columns:
-            theirs = facts.source_table.column(column.name)
-            if column.generated and theirs and theirs.generated and theirs.default != column.default:
-                yield (
-                    f"{column.name} is computed as {column.default} on the target and as {theirs.default} on the source"
-                )
-            elif column.generated and theirs and not (theirs.generated or theirs.origin):
-                yield (
-                    f"{column.name} is a plain column on the source and is computed as {column.default} on the target:"
-                    " its values are not copied"
-                )
+        yield from computed_notes(facts)
         if target.triggers and not replaces:
             yield f"triggers of {target.ref} will fire: {', '.join(target.triggers)}"
     yield from inheritance_notes(facts)
@@ -818,6 +815,25 @@ def inheritance_notes(facts: Facts) -> Iterator[str]:
         yield f"rows of tables that inherit from the source's {source.ref} are {named}"
     if target and target.heirs:
         yield f"rows of tables that inherit from the target's {target.ref} are left alone: {', '.join(target.heirs)}"
+
+
+def computed_notes(facts: Facts) -> Iterator[str]:
+    """Say which columns the target computes otherwise than the source has them."""
+    for column, has in _computed_otherwise(facts):
+        there = f"computed as {column.default} on the target"
+        yield f"{column.name} is {has} on the source and is {there}: its values are not copied"
+
+
+def _computed_otherwise(facts: Facts) -> Iterator[tuple[Column, str]]:
+    """Yield columns that the target computes, and what they are on the source where their values can be others."""
+    for column in facts.target_table.columns if facts.target_table else ():
+        theirs = facts.source_table.column(column.name)
+        if not (column.generated and theirs) or theirs.origin:
+            continue
+        if not theirs.generated:
+            yield column, "a plain column"
+        elif theirs.default != column.default:
+            yield column, f"computed as {theirs.default}"
 
 
 def _group_notes(facts: Facts, options: Options) -> Iterator[str]:

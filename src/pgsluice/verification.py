@@ -17,7 +17,7 @@ from pgsluice.events import Connected, Emitter, Sink
 from pgsluice.facts import NOT_BEHIND
 from pgsluice.job import Level, Mode, Options, Selection, Strategy, SyncJob
 from pgsluice.model import Difference, Report, TableComparison, Verified
-from pgsluice.plan import SyncPlan, inheritance_notes, job_id, same_job
+from pgsluice.plan import SyncPlan, computed_notes, inheritance_notes, job_id, same_job
 from pgsluice.policies import DeletePolicy, LateRows
 from pgsluice.prepare import jobs_of, prepared
 from pgsluice.reading import since_run
@@ -143,8 +143,9 @@ def _compared(
         if asked.as_of_run:
             run_id, since = _since(servers, job, outcome)
             blank, asked = dataclasses.replace(blank, as_of_run=run_id), dataclasses.replace(asked, since=since)
-        blank = dataclasses.replace(blank, notes=tuple(inheritance_notes(outcome.facts)))
-        found = _looked(Comparison(servers, outcome, snapshot.exported), blank, outcome, asked)
+        notes = (*inheritance_notes(outcome.facts), *computed_notes(outcome.facts))
+        blank = dataclasses.replace(blank, notes=notes)
+        found = _looked(Comparison(servers, outcome.verified, snapshot.exported), blank, outcome, asked)
     except (PgsluiceError, psycopg.Error) as error:
         known = error if isinstance(error, PgsluiceError) else step_error(error, "verify", str(job.target))
         servers.settle()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from servers import Pair
 
-from pgsluice import PgsluiceError, verify
+from pgsluice import PgsluiceError, sync, verify
 
 TABLE = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v int, note text); "
 ROWS = "INSERT INTO s.t SELECT i, 1, 'note ' || i FROM generate_series(1, 10000) i; ANALYZE s.t;"
@@ -55,6 +55,30 @@ def test_every_row_that_differs_is_named_by_its_key_with_its_columns(other: Pair
         ("+", "3"): [], ("+", "30"): [], ("+", "300"): [], ("-", "-1"): [], ("*", "7"): ["v"], ("*", "70"): ["v", "note"],
     }  # fmt: skip
     assert table["differing"] <= 6
+
+
+@pytest.mark.parametrize("theirs", ["int", "int GENERATED ALWAYS AS (v + 2) STORED"], ids=["plain", "computed"])
+@pytest.mark.parametrize("kind", ["STORED", "VIRTUAL"])
+@pytest.mark.parametrize("level", ["hash", "rows"])
+def test_what_the_target_computes_otherwise_is_compared(pair: Pair, theirs: str, kind: str, level: str) -> None:
+    """No sync writes it, so that its rows are called different by `verify` alone."""
+    pair.source.execute(f"CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v int, g {theirs})")
+    columns, values = ("id, v, g", "(1, 10, 12), (2, 20, 40)") if theirs == "int" else ("id, v", "(1, 10), (2, 2)")
+    pair.source.execute(f"INSERT INTO s.t ({columns}) VALUES {values}")
+    pair.target.execute(
+        f"CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v int, g int GENERATED ALWAYS AS (v * 2) {kind})"
+    )
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t").exit_code == 0
+    done = pair.pgsluice("verify", "--table", "s.t", "--level", level, "--json")
+    table = done.lines[0]
+    assert (done.code, table["status"]) == (4, "different"), done
+    assert "computed as (v * 2) on the target: its values are not copied" in str(table["notes"])
+    if level == "rows":
+        assert [(each["key"], each["columns"]) for each in table["differences"]] == [(["1"], ["g"])]
+    assert "its values are not copied" in pair.pgsluice("verify", "--table", "s.t", "--level", level).out
+    pair.source.execute("UPDATE s.t SET g = 20 WHERE id = 1" if theirs == "int" else "UPDATE s.t SET v = 2")
+    assert sync(pair.source.dsn, pair.target.dsn, "s.t").exit_code == 0
+    assert pair.pgsluice("verify", "--table", "s.t", "--level", level).code == 0
 
 
 def test_a_hash_names_no_row_and_finds_the_buckets(other: Pair) -> None:
