@@ -456,6 +456,10 @@ MUTATIONS = (
         "A schema that a search_path names before pg_catalog says what text means.",
         (
             f"{_OPERATORS}test_a_search_path_that_names_pg_catalog_last_lets_no_type_take_a_core_types_place[full-sandbox, pg_catalog]",
+            (
+                f"{_CARRYING}test_a_column_that_is_added_has_the_type_of_core_whatever_the_search_path_of_the_targets"
+                "_role"
+            ),
         ),
     ),
     Mutation(
@@ -1488,19 +1492,6 @@ MUTATIONS = (
             (
                 f"{_CARRYING}test_what_is_created_calls_core_functions_whatever_the_search_path_of_the_targets_role"
                 "[unlogged]"
-            ),
-        ),
-    ),
-    Mutation(
-        "what is added is read with an empty search_path",
-        "steps/merge.py",
-        "            with session.playing_role():\n                session.execute(drift",
-        "            if True:\n                session.execute(drift",
-        "A type of a schema in the role's search_path takes the place of core's.",
-        (
-            (
-                f"{_CARRYING}test_a_column_that_is_added_has_the_type_of_core_whatever_the_search_path_of_the_targets"
-                "_role"
             ),
         ),
     ),

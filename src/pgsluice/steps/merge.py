@@ -118,9 +118,8 @@ class Merging:
         lock_table(session, changes.lock_sql(plan), plan.options.lock_timeout)
         self._locked_at = time.monotonic()
         self._triggers = _same_table(session, plan)
-        if plan.alterations:
-            with session.playing_role():
-                session.execute(drift.alter_sql(plan.job.target, plan.alterations))
+        if plan.alterations:  # names types alone; what indexes call, as they are built anew, leans on the role's path
+            session.execute(drift.alter_sql(plan.job.target, plan.alterations))
 
     def delete(self, *, is_last: bool = False) -> bool:
         """Delete, or mark, what is gone, unless that has to wait until all is written.
