@@ -18,6 +18,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 _NEW = ".new-"
+_TRIES = 3
 #: For so long, later runs end what a dead run left on their servers: one marker may concern several servers.
 _REMEMBERED_SECONDS = 7 * 86_400
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -55,10 +56,16 @@ def sweep() -> None:
 
 
 def _announce(run_id: str, stack: contextlib.ExitStack) -> Path | None:
+    for _ in range(_TRIES):  # a run that ends removes the folder of all where it is empty
+        if base := next(filter(_is_private, _made(_candidates())), None):
+            with contextlib.suppress(FileNotFoundError):
+                return _announce_in(base, run_id, stack)
+    return None
+
+
+def _announce_in(base: Path, run_id: str, stack: contextlib.ExitStack) -> Path:
     """Lock a file first, and give it the run's name then: nobody sees the run without its lock."""
-    base = next(filter(_is_private, _made(_candidates())), None)
-    if base is None:
-        return None
+    stack.callback(_remove_if_empty, base)
     lock, new = tempfile.mkstemp(prefix=_NEW, dir=base)
     stack.callback(os.close, lock)
     stack.callback(Path(new).unlink, missing_ok=True)
@@ -66,6 +73,11 @@ def _announce(run_id: str, stack: contextlib.ExitStack) -> Path | None:
     marker = Path(new).rename(base / f"{run_id}.{_machine()}")
     stack.callback(marker.unlink, missing_ok=True)
     return marker
+
+
+def _remove_if_empty(base: Path) -> None:
+    with contextlib.suppress(OSError):
+        base.rmdir()
 
 
 def _is_dead(marker: Path) -> bool:

@@ -87,7 +87,7 @@ def verify(  # noqa: PLR0913 - what a comparison needs
                 job = asked_for[known.target]
                 # its constants as the server writes them, by which its sync is remembered
                 written = dataclasses.replace(job, shape=known.shape)
-                found.append((job, _compared(servers, written, outcome, ready.snapshot, asked)))
+                found.append((_whole(job), _compared(servers, written, outcome, ready.snapshot, asked)))
     return Verified(
         tuple(table for _, table in found),
         tuple(job for job, table in found if table.status == "different"),

@@ -113,8 +113,10 @@ def test_a_cursor_is_never_taken_for_a_reference(pair: Pair, tmp_path: Path, mon
 def test_the_name_of_a_target_that_was_typed_is_no_reference(pair: Pair, tmp_path: Path) -> None:
     create(pair.source, "m", "t")
     done = run_cli("init", "--source", pair.source.dsn, "--to", "raw.${HOME}{table}", cwd=tmp_path)
+    assert (done.code, "{HOME}, which stands for nothing" in done.err) == (2, True), done
+    done = run_cli("init", "--source", pair.source.dsn, "--to", "raw.$HOME ${{table}", cwd=tmp_path)
     assert done.code == 0, done
     text = (tmp_path / "pgsluice.yaml").read_text()
     (tmp_path / "pgsluice.yaml").write_text(text.replace("${PGSLUICE_TARGET}", "service=x"))
     (job,) = jobs(pair, tmp_path)
-    assert job.target == TableRef("raw", "${HOME}t")
+    assert job.target == TableRef("raw", "$HOME ${t")

@@ -193,7 +193,7 @@ def test_plan_shows_the_window_and_its_statement_reads_what_the_run_reads(shop: 
     shop.source.execute("INSERT INTO s.t VALUES (203, 'nowhere', NULL)")
     after = shop.pgsluice("plan", *CLI, "--deletes", "sweep", "--max-delete", "5", "--json")
     plan, summary = after.lines
-    assert summary == {"planned": 1, "refused": 0}
+    assert (summary["planned"], summary["refused"]) == (1, 0)
     assert plan["reading"] == f"from {LAST} on"
     assert (plan["late_rows"], plan["deletes"], plan["max_delete"], plan["creates"]) == ("scan", "sweep", "5", False)
     assert plan["late_rows_reason"].startswith("reads ")
@@ -593,7 +593,7 @@ def test_auto_leaves_the_choice_of_a_large_table_to_the_user_with_each_cost(shop
     shop.source.execute("CREATE INDEX by_at ON s.t (at)")
     refusal, summary = shop.pgsluice("plan", *CLI, "--scan-limit", "8kB", "--json").lines
     assert (refusal["status"], refusal["exit_code"], len(refusal["refusals"])) == ("refused", 6, 1)
-    assert summary == {"planned": 0, "refused": 1}
+    assert (summary["planned"], summary["refused"]) == (0, 1)
     outcome = shop.pgsluice("sync", *CLI, "--scan-limit", "8kB")
     assert outcome.code == 6
     for line in (

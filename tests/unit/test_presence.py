@@ -87,14 +87,13 @@ def test_a_run_that_lives_is_not_dead_and_one_that_was_killed_is(start: Callable
     assert marker.is_file()
 
 
-def test_a_run_that_ended_leaves_an_empty_folder(place: Path) -> None:
+def test_a_run_that_ended_leaves_nothing(place: Path) -> None:
     with presence.announced(RUN) as marker:
         assert marker is not None
         assert marker.stat().st_mode & 0o777 == 0o600
+        assert marker.parent.stat().st_mode & 0o777 == 0o700
     assert presence.dead_runs() == frozenset()
-    (folder,) = place.iterdir()
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert list(folder.iterdir()) == []
+    assert list(place.iterdir()) == []
 
 
 def test_a_sweep_remembers_a_run_that_died(start: Callable[[], Started]) -> None:
