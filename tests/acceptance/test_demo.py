@@ -210,7 +210,7 @@ def test_sigterm_while_the_servers_start_leaves_no_server_and_no_file(own_tmp: P
 @needs_wheel
 @pytest.mark.parametrize(
     ("moment", "rows"),
-    [("Started PostgreSQL", 40_000), ("First sync", 40_000), ("Second sync", 40_000), ("Both sides", 200_000)],
+    [("Started PostgreSQL", 40_000), ("First sync", 40_000), ("Second sync", 200_000), ("Both sides", 200_000)],
 )
 def test_sigterm_leaves_no_server_and_no_file(own_tmp: Path, moment: str, rows: int) -> None:
     with Demo(own_tmp, "--rows", str(rows)) as demo:  # enough that the last step is still at work when it comes
