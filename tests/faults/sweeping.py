@@ -62,7 +62,6 @@ CODES_OF_LINKS: Mapping[str, frozenset[int]] = {"passing": frozenset({0}), "last
 #: key of its name, and the plan says which privilege is missing.
 DISPENSABLE = re.compile(
     r"advisory_unlock|UPDATE \"pgsluice\".\"run\"|pg_stat_progress_copy|SET lock_timeout|DROP TABLE IF EXISTS|SELECT 1$"
-    r"|target 1: RESET ALL; SELECT current_user"  # behind the note that the run ended, on the session of notes alone
     r"|Take the run lock of a target|SELECT extract\(epoch FROM|COMMENT ON TABLE \"pgsluice\".\"stg_\w+\" IS '\{\"pgsluice\": 1"
 )
 
