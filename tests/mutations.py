@@ -1209,6 +1209,22 @@ MUTATIONS = (
         (f"{_MANY}test_a_table_that_is_refused_leaves_the_snapshot_of_the_others_alone[unlogged]",),
     ),
     Mutation(
+        "a history that can't be written is told",
+        "run.py",
+        '            self._warn(f"the run history is not up to date',
+        '            str(f"the run history is not up to date',
+        "A run that is done is running for ever by its history, and nobody hears why.",
+        (f"{_MANY}test_a_run_whose_end_can_not_be_noted_is_done_and_says_so",),
+    ),
+    Mutation(
+        "roles that may not delete history",
+        "steps/state.py",
+        "        if may:\n            raise\n",
+        "        if True:\n            raise\n",
+        "A role without DELETE on the history is warned in every run.",
+        (f"{_MANY}test_a_role_that_may_not_delete_history_leaves_it_without_a_word[DELETE ON pgsluice.run_table]",),
+    ),
+    Mutation(
         "history keeps what was done last",
         "steps/queries/forget_history.sql",
         "                    AND (t.status <> 'done' OR later.status IN ('done', 'forgotten')))",

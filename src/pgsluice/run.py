@@ -26,7 +26,7 @@ from pgsluice.model import Report, StagingTable, TableReport
 from pgsluice.plan import Creation, SyncPlan, job_id
 from pgsluice.prepare import jobs_of, prepared
 from pgsluice.readiness import Readiness
-from pgsluice.retry import Retries, translated
+from pgsluice.retry import Retries, step_error, translated
 from pgsluice.schedule import Schedule
 from pgsluice.servers import Servers
 from pgsluice.session import Query
@@ -286,7 +286,7 @@ class Run:
         failed = [table for table in report.tables if table.status == "failed"]
         if not failed or self._is_preview:
             return
-        with contextlib.suppress(psycopg.Error, PgsluiceError):
+        with self._noting():
             control = self._servers.revive_control()
             if not self._is_written_down:
                 if not state.exists(control, CONTROL_SCHEMA):
@@ -298,10 +298,19 @@ class Run:
     def _note(self, status: str, exit_code: int) -> None:
         if not self._is_written_down or self._is_preview:
             return
-        with contextlib.suppress(psycopg.Error, PgsluiceError):  # the targets are what they are, told or not
+        with self._noting():
             control = self._servers.revive_control()
             state.finish_run(control, CONTROL_SCHEMA, self.run_id, status, exit_code)
             state.forget_history(control, CONTROL_SCHEMA, self._options.keep_history)
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Go on where the run history can't be written: the targets are what they are, noted or not."""
+        try:
+            yield
+        except (psycopg.Error, PgsluiceError) as error:
+            known = error if isinstance(error, PgsluiceError) else step_error(error, "history", None)
+            self._warn(f"the run history is not up to date: {known.message}")
 
     # --- told --------------------------------------------------------------------------------------------------------
 

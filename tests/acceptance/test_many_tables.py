@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from faulting import At
+from psycopg.conninfo import make_conninfo
 from servers import Pair
+
+from pgsluice import sync
+from pgsluice.events import Event, Warned
 
 TABLES = 300
 
@@ -115,6 +120,40 @@ def test_history_is_kept_for_so_long_and_of_each_table_what_became_of_it_last(sy
         ("failed", 0, 1, 0),
         ("done", 1, 0, 0),
     ]
+
+
+def told_of_the_history(pair: Pair, target: str, script: str) -> list[str]:
+    """Sync as it is done while the target is changed by a script, and return what is told of the run history."""
+    told: list[Event] = []
+    strike = At("commit", lambda: pair.target.execute(script))
+    report = sync(pair.source.dsn, target, "s.t", sinks=(strike, told.append))
+    assert (report.exit_code, strike.done) == (0, True), report.tables[0].error
+    return [event.message for event in told if isinstance(event, Warned) and "run history" in event.message]
+
+
+def test_a_run_whose_end_can_not_be_noted_is_done_and_says_so(synced: Pair) -> None:
+    """Its note says "running" for ever."""
+    told = told_of_the_history(
+        synced, synced.target.dsn, "ALTER TABLE pgsluice.run ADD CONSTRAINT none CHECK (exit_code IS NULL) NOT VALID"
+    )
+    assert len(told) == 1
+    assert told[0].startswith("the run history is not up to date: ")
+    assert 'violates check constraint "none"' in told[0]
+    assert synced.target.rows("SELECT status FROM pgsluice.run ORDER BY started_at") == [("done",), ("running",)]
+
+
+@pytest.mark.parametrize("revoked", ["DELETE ON pgsluice.run", "DELETE ON pgsluice.run_table"])
+def test_a_role_that_may_not_delete_history_leaves_it_without_a_word(synced: Pair, revoked: str) -> None:
+    role = f"{synced.target.name}_w"
+    synced.target.execute(
+        f"""CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA s, pgsluice TO {role};
+        GRANT ALL ON ALL TABLES IN SCHEMA s, pgsluice TO {role}; REVOKE {revoked} FROM {role}"""
+    )
+    try:
+        assert told_of_the_history(synced, make_conninfo(synced.target.dsn, user=role), "SELECT 1") == []
+        assert synced.target.rows("SELECT status FROM pgsluice.run") == [("done",), ("done",)]
+    finally:
+        synced.target.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_what_failed_last_is_told_with_its_way_out_beside_when_it_was_done(synced: Pair) -> None:

@@ -61,7 +61,7 @@ CODES_OF_LINKS: Mapping[str, frozenset[int]] = {"passing": frozenset({0}), "last
 #: slices is written again with each of them, for a run that resumes. A run lock whose table may not be read is taken by the
 #: key of its name, and the plan says which privilege is missing.
 DISPENSABLE = re.compile(
-    r"advisory_unlock|UPDATE \"pgsluice\".\"run\"|pg_stat_progress_copy|SET lock_timeout|DROP TABLE IF EXISTS|SELECT 1$"
+    r"advisory_unlock|pg_stat_progress_copy|SET lock_timeout|DROP TABLE IF EXISTS|SELECT 1$"
     r"|Take the run lock of a target|SELECT extract\(epoch FROM|COMMENT ON TABLE \"pgsluice\".\"stg_\w+\" IS '\{\"pgsluice\": 1"
 )
 
@@ -465,7 +465,8 @@ def _codes(ending: Ending, actions: Sequence[str]) -> frozenset[int]:
 def _not_told(ending: Ending, operation: str) -> Iterator[str]:
     """See that a permanent error is told, or is one of those that a run may pass over."""
     if ending.code == 0:
-        if not DISPENSABLE.search(operation) and not _tried_again_to_drop(ending):
+        is_told = "the run history is not up to date: " in ending.said
+        if not is_told and not DISPENSABLE.search(operation) and not _tried_again_to_drop(ending):
             yield "it passed over a permanent error"
         return
     states = {"42501", None} if ending.code == 6 or operation.endswith(": connect") else {"42501"}
